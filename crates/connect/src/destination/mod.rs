@@ -1,0 +1,74 @@
+//! Ways out: what every kind of destination implements, and what it can rely on.
+//!
+//! A destination is asked in two steps, so that what it decides is apart from what it does: [`Destination::prepare`]
+//! is pure computing and gives the request, or nothing where the destination's filter keeps the event back;
+//! [`Destination::send`] is one attempt and gives what it came to. Whether and when there is another attempt is
+//! decided by [`lockstep_core::delivery::next`], never here: a destination never retries by itself.
+//!
+//! [`Outlet`] is the part of `prepare` that all kinds share; [`kit`] is the suite that all kinds pass.
+
+mod filter;
+pub mod kit;
+mod outlet;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_core::Event;
+use lockstep_core::delivery::AttemptResult;
+use thiserror::Error;
+
+pub use filter::Filter;
+pub use outlet::Outlet;
+
+/// The most of a response that is kept with an attempt.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 4_096;
+
+/// A way out to one system.
+#[async_trait]
+pub trait Destination: Send + Sync {
+    /// Makes the request for an event, or `None` where the destination's filter keeps it back. Pure computing: the
+    /// same event always gives the same request.
+    fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError>;
+
+    /// Makes one attempt. `attempt` counts from 1. It ends within the destination's own time limit, whatever the
+    /// other side does.
+    async fn send(&self, prepared: &Prepared, attempt: u32) -> Sent;
+}
+
+/// A request, ready to be sent as often as needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// The event's id: the idempotency key of every attempt.
+    pub id: String,
+    /// What is sent.
+    pub body: Bytes,
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// The W3C `traceparent` to carry on.
+    pub trace: Option<String>,
+}
+
+/// What one attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The class of the result, which decides what follows.
+    pub result: AttemptResult,
+    /// The HTTP status; 0 where there was none.
+    pub status: u16,
+    /// What happened, in one sentence for a person.
+    pub detail: String,
+    /// The beginning of the response's body.
+    pub response_head: String,
+    /// How long the attempt took.
+    pub duration_us: u64,
+}
+
+/// Why an event cannot be made into a request. The event is a dead letter at once: trying again gives the same.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the event can't be mapped: {message}{}", at.as_ref().map(|at| format!(" ({at})")).unwrap_or_default())]
+pub struct PrepareError {
+    /// What went wrong.
+    pub message: String,
+    /// Where, for example `maps/erp.vrl:12`, where that is known.
+    pub at: Option<String>,
+}

@@ -1,0 +1,129 @@
+//! What the hub publishes: a fact with its position, as a CloudEvent to the outside.
+
+use bytes::Bytes;
+
+use crate::Position;
+use crate::change::Field;
+use crate::record::{Body, Fact, Record};
+
+/// A published fact. Its document is whole: a reader needs nothing else to keep a copy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Its place in the journal, and its id.
+    pub position: Position,
+    /// When the hub decided it, microseconds since 1970 UTC.
+    pub recorded_at_us: i64,
+    /// What was decided.
+    pub fact: Fact,
+}
+
+impl Event {
+    /// The event of a record, where it published one.
+    pub fn of(position: Position, record: Record) -> Option<Self> {
+        let recorded_at_us = record.recorded_at_us;
+        match record.body {
+            Some(Body::Fact(fact)) if !fact.event_type.is_empty() => Some(Self { position, recorded_at_us, fact }),
+            _ => None,
+        }
+    }
+
+    /// The entity's document after the change, sorted by name.
+    pub fn document(&self) -> Vec<&Field> {
+        document(&self.fact)
+    }
+
+    /// The names of the fields whose winning value changed.
+    pub fn changed(&self) -> impl Iterator<Item = &str> {
+        self.fact.changed.iter().filter_map(|at| self.fact.fields.get(*at as usize)).map(|f| f.name.as_str())
+    }
+
+    /// The document as compact JSON.
+    pub fn document_json(&self) -> Bytes {
+        let fields = self.document();
+        let mut json = Vec::with_capacity(2 + fields.iter().map(|f| f.name.len() + f.json.len() + 4).sum::<usize>());
+        write_object(&mut json, fields.iter().map(|f| (f.name.as_str(), f.json.as_ref())));
+        json.into()
+    }
+}
+
+/// The document after a fact: what of its own fields won, and the rest.
+pub fn document(fact: &Fact) -> Vec<&Field> {
+    if fact.rest.is_empty() {
+        return fact.fields.iter().collect();
+    }
+    // Both lists are sorted; where a name is in both, the change's own claim lost.
+    let mut document = Vec::with_capacity(fact.fields.len() + fact.rest.len());
+    let (mut own, mut rest) = (fact.fields.iter().peekable(), fact.rest.iter().peekable());
+    loop {
+        match (own.peek(), rest.peek()) {
+            (Some(a), Some(b)) if a.name < b.name => document.extend(own.next()),
+            (Some(a), Some(b)) => {
+                if a.name == b.name {
+                    own.next();
+                }
+                document.extend(rest.next());
+            }
+            (Some(_), None) => document.extend(own.next()),
+            (None, Some(_)) => document.extend(rest.next()),
+            (None, None) => return document,
+        }
+    }
+}
+
+/// Writes a JSON object of raw values.
+pub fn write_object<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a str, &'a [u8])>) {
+    out.push(b'{');
+    for (at, (name, json)) in fields.enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_string(out, name);
+        out.push(b':');
+        out.extend_from_slice(json);
+    }
+    out.push(b'}');
+}
+
+/// Writes a JSON string.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    let plain = text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\');
+    if plain {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+    }
+}
+
+/// The type of the event that a changed document publishes.
+///
+/// `was` and `is` are the lifecycle before and after, for orders; `is` is the `kind` field for payments.
+pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>) -> String {
+    let name = |json: Option<&[u8]>| {
+        json.and_then(|j| std::str::from_utf8(j).ok()).map(|j| j.trim_matches('"').to_owned()).unwrap_or_default()
+    };
+    let verb = match kind {
+        "order" if was != is => match name(is).as_str() {
+            "confirmed" if !first => "confirmed",
+            "allocated" => "allocated",
+            "cancelled" => "cancelled",
+            "closed" => "closed",
+            _ if first => "placed",
+            _ => "changed",
+        },
+        "order" if first => "placed",
+        "product" if first => "created",
+        "stock" => "counted",
+        "payment" => match name(is).as_str() {
+            "auth" => "authorized",
+            "capture" => "captured",
+            "void" => "voided",
+            "refund" => "refunded",
+            "chargeback" => "charged_back",
+            _ => "changed",
+        },
+        _ => "changed",
+    };
+    format!("{kind}.{verb}")
+}

@@ -1,0 +1,54 @@
+//! What happens to a change: pure.
+//!
+//! This crate decides. It knows no clock, randomness, network, file, thread, async runtime, logger or
+//! environment: time and chance come in as data, and the same inputs always give the same decision.
+//!
+//! The way through it: an [`Input`] meets the [`Facts`] loaded for it in [`decide()`]; what comes out is a
+//! list of [`record::Record`]s, and [`fold`] is the only function that turns a record into state, live and on
+//! replay alike.
+
+pub mod change;
+pub mod decide;
+pub mod delivery;
+pub mod entity;
+pub mod event;
+pub mod fold;
+pub mod merge;
+pub mod money;
+pub mod order;
+pub mod record;
+pub mod rules;
+
+pub use change::{Change, ChangeError, Field, Input, InputBody, Outcome, QuarantineReason, Raw};
+pub use decide::{Decision, Facts, Refusal, Seen, decide};
+pub use entity::Entity;
+pub use event::Event;
+pub use record::Record;
+pub use rules::{Domain, Rules};
+
+/// A place in the journal; the first record ever has position 1.
+pub type Position = u64;
+
+/// The name of an entity in one string: `kind/key`, for example `order/web:1001`.
+pub fn entity_id(kind: &str, key: &str) -> String {
+    let mut id = String::with_capacity(kind.len() + 1 + key.len());
+    id.push_str(kind);
+    id.push('/');
+    id.push_str(key);
+    id
+}
+
+/// The stable 64-bit hash under which a delivery id is remembered. It is part of the record format:
+/// changing it would forget every delivery seen so far.
+pub fn delivery_hash(source: &str, delivery: &str) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(source.as_bytes());
+    hasher.update(&[0]);
+    hasher.update(delivery.as_bytes());
+    hasher.digest()
+}
+
+/// The hash of a payload, by which a reused key with another payload is told from a repetition.
+pub fn payload_hash(payload: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(payload)
+}

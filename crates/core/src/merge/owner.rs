@@ -1,0 +1,32 @@
+//! `owner`: the first of an ordered list of systems that has a value. What others write is kept as a claim
+//! (a divergence that can be seen), and stands in only until an owner has spoken.
+
+use super::{Ranking, Rule, Standing, latest_of};
+
+/// The policy: the system of record, then its fallbacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The systems, the system of record first.
+    pub systems: Vec<String>,
+}
+
+impl Owner {
+    /// Whether a system is in the list.
+    pub fn owns(&self, system: &str) -> bool {
+        self.systems.iter().any(|s| s == system)
+    }
+}
+
+impl Ranking for Owner {
+    fn winner(&self, claims: &[Standing<'_>]) -> (usize, Rule) {
+        for owner in &self.systems {
+            // An explicit null is "no value": the next system of the list speaks.
+            let has_value = |s: &Standing<'_>| s.system == owner && s.claim.json.as_ref() != b"null";
+            if let Some(at) = claims.iter().position(has_value) {
+                return (at, Rule::Owner);
+            }
+        }
+        let (at, _) = latest_of(claims);
+        (at, Rule::OwnerAbsent)
+    }
+}

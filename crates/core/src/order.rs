@@ -1,0 +1,25 @@
+//! An order's lifecycle: one of its three dimensions (payment and fulfilment are the others), ranked.
+
+use crate::merge::BusinessState;
+
+/// The field that holds the lifecycle.
+pub const LIFECYCLE_FIELD: &str = "lifecycle";
+
+/// The states and their ranks. A cancel (45) beats everything before physical shipment and loses to it.
+pub const LIFECYCLE: [(&str, i32); 10] = [
+    ("draft", 0),
+    ("pending", 10),
+    ("confirmed", 20),
+    ("allocated", 30),
+    ("released", 40),
+    ("cancelled", 45),
+    ("partially_shipped", 50),
+    ("shipped", 60),
+    ("delivered", 70),
+    ("closed", 80),
+];
+
+/// The lifecycle as a merge policy.
+pub fn lifecycle_states() -> BusinessState {
+    BusinessState { states: LIFECYCLE.iter().map(|(name, rank)| ((*name).to_owned(), *rank)).collect() }
+}

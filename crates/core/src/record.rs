@@ -1,0 +1,314 @@
+//! The records of the journal, format 1.
+//!
+//! A record is a Protocol Buffers message: a field's number and meaning never change, new ones may be added,
+//! unknown ones are skipped, so every record ever written stays readable. `fixtures/records-1.bin` holds this.
+//!
+//! A record says what was *decided*; folding it never decides again.
+
+use prost::Message;
+
+use crate::change::{Field, QuarantineReason, Raw};
+use crate::Position;
+
+/// One record of the journal. Its position is given by the journal.
+#[derive(Clone, PartialEq, Message)]
+pub struct Record {
+    /// When the hub decided it, microseconds since 1970 UTC.
+    #[prost(int64, tag = "1")]
+    pub recorded_at_us: i64,
+    /// What it records.
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7")]
+    pub body: Option<Body>,
+}
+
+/// What a record can be.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Body {
+    /// A change and what was made of it.
+    #[prost(message, tag = "2")]
+    Fact(Fact),
+    /// Authentic input that was not understood.
+    #[prost(message, tag = "3")]
+    Quarantined(Quarantined),
+    /// How far a destination has come.
+    #[prost(message, tag = "4")]
+    Progress(Progress),
+    /// A delivery given up after its retries.
+    #[prost(message, tag = "5")]
+    DeadLettered(DeadLettered),
+    /// A dead letter's end.
+    #[prost(message, tag = "6")]
+    DeadLetterClosed(DeadLetterClosed),
+    /// Nothing but its being written: proof that the journal takes records again.
+    #[prost(message, tag = "7")]
+    Probe(Probe),
+}
+
+/// See [`Body::Probe`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Probe {}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum FactOutcome {
+    /// Never written; what an unknown number reads as.
+    Unspecified = 0,
+    /// At least one field of it won.
+    Applied = 1,
+    /// Nothing of it won.
+    Superseded = 2,
+}
+
+/// A change, its outcome and the reasons: enough to fold it and to publish it without looking elsewhere.
+#[derive(Clone, PartialEq, Message)]
+pub struct Fact {
+    /// The way in.
+    #[prost(string, tag = "1")]
+    pub source: String,
+    /// The system that it speaks for.
+    #[prost(string, tag = "2")]
+    pub system: String,
+    /// The delivery's id within the source.
+    #[prost(string, tag = "3")]
+    pub delivery: String,
+    /// The hash of the delivery's payload.
+    #[prost(fixed64, tag = "4")]
+    pub payload_hash: u64,
+    /// The number of this change within its delivery, from 0.
+    #[prost(uint32, tag = "5")]
+    pub index: u32,
+    /// How many changes the delivery has.
+    #[prost(uint32, tag = "6")]
+    pub of: u32,
+    /// The entity's kind.
+    #[prost(string, tag = "7")]
+    pub kind: String,
+    /// The entity's key.
+    #[prost(string, tag = "8")]
+    pub key: String,
+    /// The source's version or sequence; 0 where it has none.
+    #[prost(uint64, tag = "9")]
+    pub sequence: u64,
+    /// The source's clock, microseconds since 1970 UTC.
+    #[prost(int64, tag = "10")]
+    pub occurred_at_us: i64,
+    /// What the source said, sorted by name.
+    #[prost(message, repeated, tag = "11")]
+    pub fields: Vec<Field>,
+    /// What became of it.
+    #[prost(enumeration = "FactOutcome", tag = "12")]
+    pub outcome: i32,
+    /// The entity's version after it.
+    #[prost(uint64, tag = "13")]
+    pub version: u64,
+    /// The entity's record before this one; 0 for its first. History follows these links.
+    #[prost(uint64, tag = "14")]
+    pub previous: Position,
+    /// The type of the published event; empty where the document did not change.
+    #[prost(string, tag = "15")]
+    pub event_type: String,
+    /// The numbers (in `fields`) of the fields whose winning value changed.
+    #[prost(uint32, repeated, tag = "16")]
+    pub changed: Vec<u32>,
+    /// The rest of the document after this change: winning values that are not this change's own.
+    #[prost(message, repeated, tag = "17")]
+    pub rest: Vec<Field>,
+    /// Who won each field, and by which rule.
+    #[prost(message, repeated, tag = "18")]
+    pub rulings: Vec<Ruling>,
+    /// The W3C `traceparent`; empty where there is none.
+    #[prost(string, tag = "19")]
+    pub trace: String,
+    /// The input as it came, where it is kept; on the delivery's first record only.
+    #[prost(message, optional, tag = "20")]
+    pub raw: Option<Raw>,
+    /// The request's `Idempotency-Key`, on the request's first record only; empty where there is none.
+    #[prost(string, tag = "21")]
+    pub request_key: String,
+    /// The hash of the whole request, with `request_key`.
+    #[prost(fixed64, tag = "22")]
+    pub request_hash: u64,
+    /// The quarantined record that this one releases; 0 where none.
+    #[prost(uint64, tag = "23")]
+    pub releases: Position,
+    /// When the hub received the delivery, microseconds since 1970 UTC.
+    #[prost(int64, tag = "24")]
+    pub received_at_us: i64,
+}
+
+/// One ruling, for the named fields of a change.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Ruling {
+    /// The numbers (in `Fact::fields`) of the fields that it is about; none means all of them.
+    #[prost(uint32, repeated, tag = "1")]
+    pub fields: Vec<u32>,
+    /// The winning system; empty where it is the change's own.
+    #[prost(string, tag = "2")]
+    pub winner: String,
+    /// The rule that decided.
+    #[prost(enumeration = "crate::merge::Rule", tag = "3")]
+    pub rule: i32,
+    /// The change's own system has said something newer: its claim was not taken.
+    #[prost(bool, tag = "4")]
+    pub stale: bool,
+}
+
+/// Authentic input that was not understood, kept whole.
+#[derive(Clone, PartialEq, Message)]
+pub struct Quarantined {
+    /// The way in.
+    #[prost(string, tag = "1")]
+    pub source: String,
+    /// The system that it speaks for.
+    #[prost(string, tag = "2")]
+    pub system: String,
+    /// The delivery's id within the source.
+    #[prost(string, tag = "3")]
+    pub delivery: String,
+    /// The hash of the delivery's payload.
+    #[prost(fixed64, tag = "4")]
+    pub payload_hash: u64,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: Option<QuarantineReason>,
+    /// The input as it came.
+    #[prost(message, optional, tag = "6")]
+    pub raw: Option<Raw>,
+    /// When the hub received it, microseconds since 1970 UTC.
+    #[prost(int64, tag = "7")]
+    pub received_at_us: i64,
+    /// The W3C `traceparent`; empty where there is none.
+    #[prost(string, tag = "8")]
+    pub trace: String,
+}
+
+/// How far a destination has come: written in batches.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Progress {
+    /// The destination.
+    #[prost(string, tag = "1")]
+    pub destination: String,
+    /// Every event up to here is settled: delivered, filtered or dead.
+    #[prost(uint64, tag = "2")]
+    pub cursor: Position,
+    /// Settled events beyond the cursor, ascending.
+    #[prost(uint64, repeated, tag = "3")]
+    pub settled: Vec<Position>,
+    /// How many were delivered since the last progress record.
+    #[prost(uint64, tag = "4")]
+    pub delivered: u64,
+    /// How many the filter kept back since the last progress record.
+    #[prost(uint64, tag = "5")]
+    pub filtered: u64,
+    /// How many events it was not to have, because they were published before it was added.
+    #[prost(uint64, tag = "6")]
+    pub skipped: u64,
+}
+
+/// One attempt to deliver.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Attempt {
+    /// Its number, from 1; it never goes back.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// When it began, microseconds since 1970 UTC.
+    #[prost(int64, tag = "2")]
+    pub at_us: i64,
+    /// How long it took.
+    #[prost(uint64, tag = "3")]
+    pub duration_us: u64,
+    /// The HTTP status; 0 where there was none.
+    #[prost(uint32, tag = "4")]
+    pub status: u32,
+    /// What happened, in one sentence.
+    #[prost(string, tag = "5")]
+    pub detail: String,
+    /// The beginning of the response's body.
+    #[prost(string, tag = "6")]
+    pub response_head: String,
+    /// Whether an operator asked for it.
+    #[prost(bool, tag = "7")]
+    pub manual: bool,
+}
+
+/// A delivery given up after its retries, kept whole.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct DeadLettered {
+    /// The destination.
+    #[prost(string, tag = "1")]
+    pub destination: String,
+    /// The event's record.
+    #[prost(uint64, tag = "2")]
+    pub event: Position,
+    /// The entity's kind.
+    #[prost(string, tag = "3")]
+    pub kind: String,
+    /// The entity's key.
+    #[prost(string, tag = "4")]
+    pub key: String,
+    /// Why: `rejected`, `exhausted`, `poison`, ...
+    #[prost(string, tag = "5")]
+    pub reason: String,
+    /// Every attempt.
+    #[prost(message, repeated, tag = "6")]
+    pub attempts: Vec<Attempt>,
+    /// The mapped request's body; empty where mapping failed.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub request: bytes::Bytes,
+    /// The event's type.
+    #[prost(string, tag = "8")]
+    pub event_type: String,
+    /// It was a dead letter already: a retry by hand failed again.
+    #[prost(bool, tag = "9")]
+    pub again: bool,
+}
+
+/// How a dead letter ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum DeadLetterEnd {
+    /// Never written; what an unknown number reads as.
+    Unspecified = 0,
+    /// A retry was delivered.
+    Delivered = 1,
+    /// An operator gave it up.
+    Discarded = 2,
+    /// Something newer of the same entity had been delivered: sending it would have gone back in time.
+    Superseded = 3,
+}
+
+/// A dead letter's end.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct DeadLetterClosed {
+    /// The destination.
+    #[prost(string, tag = "1")]
+    pub destination: String,
+    /// The event's record.
+    #[prost(uint64, tag = "2")]
+    pub event: Position,
+    /// How it ended.
+    #[prost(enumeration = "DeadLetterEnd", tag = "3")]
+    pub end: i32,
+    /// Why, in an operator's words.
+    #[prost(string, tag = "4")]
+    pub reason: String,
+    /// Who asked for it.
+    #[prost(string, tag = "5")]
+    pub by: String,
+    /// The attempts made for it by hand.
+    #[prost(message, repeated, tag = "6")]
+    pub attempts: Vec<Attempt>,
+}
+
+impl Record {
+    /// A record of `body`, decided at `recorded_at_us`.
+    pub fn new(recorded_at_us: i64, body: Body) -> Self {
+        Self { recorded_at_us, body: Some(body) }
+    }
+
+    /// Reads a record. Unknown fields are skipped, so that older hubs read newer records as far as they can.
+    pub fn read(bytes: bytes::Bytes) -> Result<Self, prost::DecodeError> {
+        Self::decode(bytes)
+    }
+}

@@ -1,0 +1,166 @@
+//! The events of a destination that are taken up and not settled: in order for each key, keys side by side.
+
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use lockstep_connect::destination::Prepared;
+use lockstep_core::record::Attempt;
+use lockstep_core::{Event, Position};
+
+/// One event on its way.
+pub(crate) struct Item {
+    pub(crate) event: Event,
+    pub(crate) bytes: usize,
+    pub(crate) prepared: Option<Arc<Prepared>>,
+    pub(crate) attempts: Vec<Attempt>,
+    /// Attempts of this round: a retry by hand begins a new one, and the numbers go on.
+    pub(crate) round: u32,
+    /// Who asked for it, where it is a dead letter's retry.
+    pub(crate) manual: Option<String>,
+}
+
+#[derive(Default)]
+struct Key {
+    waiting: VecDeque<Item>,
+    /// Its first event is under way, or waits for its retry.
+    busy: bool,
+    /// The newest event delivered since this key is in the window.
+    delivered: Position,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Window {
+    keys: HashMap<String, Key>,
+    ready: VecDeque<String>,
+    retries: BinaryHeap<Reverse<(i64, String)>>,
+    unsettled: BTreeSet<Position>,
+    settled: BTreeSet<Position>,
+    cursor: Position,
+    read_to: Position,
+    bytes: usize,
+}
+
+impl Window {
+    /// A window that begins after a journaled cursor.
+    pub(crate) fn after(cursor: Position, settled: BTreeSet<Position>) -> Self {
+        Self { cursor, read_to: cursor, settled, ..Self::default() }
+    }
+
+    pub(crate) fn events(&self) -> usize {
+        self.unsettled.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn cursor(&self) -> Position {
+        self.cursor
+    }
+
+    pub(crate) fn settled(&self) -> &BTreeSet<Position> {
+        &self.settled
+    }
+
+    /// Whether an event was settled before the window began.
+    pub(crate) fn is_settled(&self, position: Position) -> bool {
+        position <= self.cursor || self.settled.contains(&position)
+    }
+
+    /// Everything up to here has been looked at.
+    pub(crate) fn read_to(&mut self, position: Position) {
+        self.read_to = self.read_to.max(position);
+        self.advance();
+    }
+
+    /// Takes an event up.
+    pub(crate) fn add(&mut self, id: String, item: Item) {
+        self.bytes += item.bytes;
+        if item.manual.is_none() {
+            self.unsettled.insert(item.event.position);
+            self.read_to = self.read_to.max(item.event.position);
+        }
+        let key = self.keys.entry(id.clone()).or_default();
+        // A retry by hand is older than what waits: it goes first.
+        let at = key.waiting.partition_point(|other| other.event.position < item.event.position);
+        key.waiting.insert(at, item);
+        if !key.busy && key.waiting.len() == 1 {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// The next event that may be sent now, of a key that has none under way.
+    pub(crate) fn next(&mut self) -> Option<(String, Item)> {
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(key) = self.keys.get_mut(&id)
+                && !key.busy
+                && let Some(item) = key.waiting.pop_front()
+            {
+                key.busy = true;
+                return Some((id, item));
+            }
+        }
+        None
+    }
+
+    /// Whether something newer of this key was delivered while it was in the window.
+    pub(crate) fn overtaken(&self, id: &str, position: Position) -> bool {
+        self.keys.get(id).is_some_and(|key| key.delivered > position)
+    }
+
+    /// Puts an event back: its key waits with everything behind it until then.
+    pub(crate) fn retry_at(&mut self, id: String, item: Item, at_us: i64) {
+        if let Some(key) = self.keys.get_mut(&id) {
+            key.waiting.push_front(item);
+        }
+        self.retries.push(Reverse((at_us, id)));
+    }
+
+    /// When the next retry is due.
+    pub(crate) fn next_retry_us(&self) -> Option<i64> {
+        self.retries.peek().map(|Reverse((at_us, _))| *at_us)
+    }
+
+    /// Makes keys ready whose retry is due.
+    pub(crate) fn wake(&mut self, now_us: i64) {
+        while self.next_retry_us().is_some_and(|at_us| at_us <= now_us) {
+            if let Some(Reverse((_, id))) = self.retries.pop()
+                && let Some(key) = self.keys.get_mut(&id)
+            {
+                key.busy = false;
+                self.ready.push_front(id);
+            }
+        }
+    }
+
+    /// Ends an event that [`Window::next`] gave: its key goes on.
+    pub(crate) fn settle(&mut self, id: &str, item: &Item, delivered: bool) {
+        self.bytes -= item.bytes;
+        let position = item.event.position;
+        if let Some(key) = self.keys.get_mut(id) {
+            key.busy = false;
+            if delivered {
+                key.delivered = key.delivered.max(position);
+            }
+            if key.waiting.is_empty() {
+                self.keys.remove(id);
+            } else {
+                self.ready.push_back(id.to_owned());
+            }
+        }
+        if item.manual.is_none() {
+            self.unsettled.remove(&position);
+            self.settled.insert(position);
+            self.advance();
+        }
+    }
+
+    fn advance(&mut self) {
+        self.cursor = self.unsettled.first().map_or(self.read_to, |first| first - 1).max(self.cursor);
+        while self.settled.first().is_some_and(|first| *first <= self.cursor) {
+            self.settled.pop_first();
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The handle by which everything else talks to the hub. Cheap to clone; every question that must be current
+//! is asked of the loop, and its answer waits until what it was drawn from is durable.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use lockstep_core::record::{Attempt, Record};
+use lockstep_core::{Entity, Input, Outcome, Position, Refusal};
+use lockstep_journal::Reader;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::delivery::{Control, Controls};
+use crate::failure::Unavailable;
+use crate::looper::{Message, Query, Submission};
+use crate::reading::{EventFilter, EventStream, ReadError};
+use crate::state::rows::{DeadLetterRow, QuarantineRow};
+use crate::stats::Stats;
+use crate::tail::Tail;
+
+/// The answer to one input.
+pub type Answer = Result<Outcome, Refusal>;
+
+/// A part of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+/// Which quarantined deliveries to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuarantineFilter {
+    /// Only those of this source.
+    pub source: Option<String>,
+    /// Only those after this record.
+    pub after: Position,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which dead letters to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    /// Only those of this destination.
+    pub destination: Option<String>,
+    /// Only those after this (destination, event).
+    pub after: Option<(String, Position)>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct HubHandle {
+    pub(crate) inbox: Sender<Message>,
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) room_bytes: u32,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) reader: Arc<dyn Reader>,
+    pub(crate) controls: Controls,
+}
+
+impl HubHandle {
+    /// Gives inputs to the loop and waits until their decisions are durable. One answer for each, in order.
+    ///
+    /// They are decided one after the other without anything between them, and written in one batch. Where the
+    /// hub is saturated this fails at once instead of waiting: the caller's queue is the place to wait.
+    pub async fn submit(&self, inputs: Vec<Input>) -> Result<Vec<Answer>, Unavailable> {
+        if inputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes: usize = inputs.iter().map(input_bytes).sum();
+        // One submission larger than the whole room may still go in alone.
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.room_bytes);
+        let Ok(permit) = self.room.clone().try_acquire_many_owned(permits) else {
+            self.stats.saturated.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return Err(Unavailable::Saturated { retry_after_s: 1 });
+        };
+        let (reply, answer) = oneshot::channel();
+        let submission = Submission { inputs, bytes, reply, permit, arrived: std::time::Instant::now() };
+        self.send(Message::Submit(submission))?;
+        answer.await.unwrap_or(Err(Unavailable::ShuttingDown))
+    }
+
+    /// An entity as it is now; `None` where the hub does not know it.
+    pub async fn entity(&self, kind: &str, key: &str) -> Result<Option<Entity>, Unavailable> {
+        let id = lockstep_core::entity_id(kind, key);
+        self.ask(move |view| view.entity(&id)).await
+    }
+
+    /// Entities of a kind in the order of their keys, after `after`.
+    pub async fn entities(&self, kind: &str, after: &str, limit: usize) -> Result<Page<Entity>, Unavailable> {
+        let (kind, after) = (kind.to_owned(), after.to_owned());
+        self.ask(move |view| view.entities(&kind, &after, limit)).await
+    }
+
+    /// Open quarantined deliveries, oldest first.
+    pub async fn quarantine(&self, filter: QuarantineFilter) -> Result<Page<QuarantineRow>, Unavailable> {
+        self.ask(move |view| view.quarantine(&filter)).await
+    }
+
+    /// Open dead letters, by destination and event.
+    pub async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Page<DeadLetterRow>, Unavailable> {
+        self.ask(move |view| view.dead_letters(&filter)).await
+    }
+
+    /// One open dead letter.
+    pub async fn dead_letter(&self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
+        let destination = destination.to_owned();
+        self.ask(move |view| view.dead_letter(&destination, event)).await
+    }
+
+    /// Sends an open dead letter again, in its entity's order. The outcome is journaled; it can be read from
+    /// the list of dead letters. `false` where there is no such destination running.
+    pub async fn retry_dead_letter(&self, row: &DeadLetterRow, by: &str) -> bool {
+        let control = Control::Retry { event: row.event, record: row.record, by: by.to_owned() };
+        self.control(&row.destination, control).await
+    }
+
+    /// Gives an open dead letter up. `false` where there is no such open dead letter.
+    pub async fn discard_dead_letter(
+        &self,
+        destination: &str,
+        event: Position,
+        reason: &str,
+        by: &str,
+    ) -> Result<bool, Unavailable> {
+        let (destination, reason, by) = (destination.to_owned(), reason.to_owned(), by.to_owned());
+        self.ask(move |view| view.discard(&destination, event, &reason, &by)).await
+    }
+
+    /// The record at a position.
+    pub async fn record(&self, position: Position) -> Result<Option<Record>, ReadError> {
+        if let Some(record) = self.tail.get(position) {
+            return Ok(Some(record));
+        }
+        let reader = self.reader.clone();
+        crate::reading::blocking(move || crate::reading::record(&*reader, position)).await
+    }
+
+    /// The history of an entity, newest first: follows the links from `from` (its latest position) back, at
+    /// most `limit` records. The second value says where to go on; 0 at the beginning.
+    pub async fn history(&self, from: Position, limit: usize) -> Result<(Vec<(Position, Record)>, Position), ReadError> {
+        let (reader, tail) = (self.reader.clone(), self.tail.clone());
+        crate::reading::blocking(move || crate::reading::history(&*reader, &tail, from, limit)).await
+    }
+
+    /// Published events after a position, at most `limit`, with the position to go on from. Looks at a bounded
+    /// part of the journal: fewer than `limit` (even none) does not mean the end, the position does.
+    pub async fn events(&self, after: Position, filter: EventFilter, limit: usize) -> Result<crate::reading::EventPage, ReadError> {
+        let reader = self.reader.clone();
+        crate::reading::blocking(move || crate::reading::events(&*reader, after, &filter, limit)).await
+    }
+
+    /// Published events after a position, then live ones as they become durable.
+    pub fn stream(&self, after: Position) -> EventStream {
+        EventStream::new(self.tail.clone(), self.reader.clone(), after)
+    }
+
+    /// The first position kept and the next to be written.
+    pub fn bounds(&self) -> lockstep_journal::Bounds {
+        self.reader.bounds()
+    }
+
+    /// The hub's own figures.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// The running destinations.
+    pub fn destinations(&self) -> Vec<String> {
+        self.controls.names()
+    }
+
+    /// Reports of a destination's runner, to be journaled.
+    pub(crate) fn report(&self, report: crate::delivery::Report) {
+        // A closed inbox means shutdown; what is not journaled is delivered again with the same id.
+        let _ = self.inbox.send(Message::Report(report));
+    }
+
+    async fn control(&self, destination: &str, control: Control) -> bool {
+        self.controls.send(destination, control).await
+    }
+
+    /// Asks the loop; the answer waits for what it was drawn from to be durable.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut crate::looper::View<'_>) -> Result<T, Unavailable> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        let query = Query::new(move |view| {
+            let result = question(view);
+            Box::new(move |durable: Result<(), Unavailable>| {
+                // The asker may have gone.
+                let _ = reply.send(durable.and(result));
+            })
+        });
+        self.send(Message::Ask(query))?;
+        answer.await.unwrap_or(Err(Unavailable::ShuttingDown))
+    }
+
+    fn send(&self, message: Message) -> Result<(), Unavailable> {
+        self.inbox.send(message).map_err(|_| Unavailable::ShuttingDown)
+    }
+}
+
+/// What an input takes in memory, roughly: the bound is for memory, not for accounting.
+fn input_bytes(input: &Input) -> usize {
+    let body = match &input.body {
+        lockstep_core::InputBody::Changes(changes) => {
+            changes.iter().flat_map(|c| &c.fields).map(|f| f.name.len() + f.json.len() + 64).sum()
+        }
+        lockstep_core::InputBody::Quarantine(reason) => reason.detail.len(),
+    };
+    256 + body + input.raw.as_ref().map_or(0, |raw| raw.body.len())
+}
+
+/// All attempts of a dead letter's record.
+pub(crate) fn attempts(record: &Record) -> &[Attempt] {
+    match &record.body {
+        Some(lockstep_core::record::Body::DeadLettered(dead)) => &dead.attempts,
+        Some(lockstep_core::record::Body::DeadLetterClosed(closed)) => &closed.attempts,
+        _ => &[],
+    }
+}

@@ -1,0 +1,171 @@
+//! The journal's thread: appends one sealed batch after the other and announces what is durable. While it
+//! syncs a batch, the loop decides the next.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
+
+use lockstep_core::Position;
+use lockstep_core::record::Record;
+use lockstep_journal::{Batch, Epoch, Error as JournalError, Journal};
+use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::failure::Unavailable;
+use crate::handle::Answer;
+use crate::looper::Message;
+use crate::stats::Stats;
+use crate::tail::{Tail, TailBatch};
+
+/// An answer that waits for the sync.
+pub(crate) struct Reply {
+    pub(crate) to: oneshot::Sender<Result<Vec<Answer>, Unavailable>>,
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) arrived: Instant,
+    /// Gives the room back when the answer is out.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// Something else that waits for the sync.
+pub(crate) type Deferred = Box<dyn FnOnce(Result<(), Unavailable>) + Send>;
+
+/// A decided batch.
+pub(crate) struct Sealed {
+    pub(crate) first: Position,
+    pub(crate) records: Vec<Record>,
+    pub(crate) replies: Vec<Reply>,
+    pub(crate) deferred: Vec<Deferred>,
+}
+
+/// What the loop tells the journal's thread.
+pub(crate) enum ToJournal {
+    Batch(Sealed),
+    /// After a failure: everything sent before this is void.
+    Reset,
+    /// Drop whole segments below this position.
+    Trim(Position),
+}
+
+/// See the module.
+pub(crate) struct Journaler {
+    pub(crate) journal: Box<dyn Journal>,
+    pub(crate) epoch: Epoch,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) inbox: Sender<Message>,
+}
+
+impl Journaler {
+    pub(crate) fn run(mut self, work: Receiver<ToJournal>) {
+        let mut buffer = Batch::default();
+        let mut failed: Option<Unavailable> = None;
+        while let Ok(work) = work.recv() {
+            match work {
+                ToJournal::Batch(sealed) => match &failed {
+                    Some(cause) => refuse(sealed, cause),
+                    None => {
+                        if let Err((sealed, cause)) = self.append(sealed, &mut buffer) {
+                            refuse(sealed, &cause);
+                            // The loop may be gone at shutdown.
+                            let _ = self.inbox.send(Message::JournalFailed(cause.clone()));
+                            failed = Some(cause);
+                        }
+                    }
+                },
+                ToJournal::Reset => {
+                    if !matches!(failed, Some(Unavailable::Poisoned(_))) {
+                        failed = None;
+                    }
+                }
+                ToJournal::Trim(to) => {
+                    if let Err(error) = self.journal.trim(to) {
+                        tracing::warn!(error = &error as &dyn std::error::Error, to, "old segments could not be dropped");
+                    }
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, sealed: Sealed, buffer: &mut Batch) -> Result<(), (Sealed, Unavailable)> {
+        if sealed.records.is_empty() {
+            announce(sealed.replies, sealed.deferred, &self.stats);
+            return Ok(());
+        }
+        buffer.clear();
+        for record in &sealed.records {
+            buffer.push_with(|out| {
+                out.reserve(record.encoded_len());
+                record.encode_raw(out);
+            });
+        }
+        let bytes = buffer.bytes();
+        let began = Instant::now();
+        match self.journal.append(self.epoch, buffer) {
+            Ok(first) if first == sealed.first => {
+                self.stats.append.record_us(began.elapsed().as_micros() as u64);
+                self.stats.batches.fetch_add(1, Ordering::Relaxed);
+                let last = first + sealed.records.len() as Position - 1;
+                self.stats.durable.store(last, Ordering::Release);
+                // Decoded records take about three times their encoded bytes.
+                self.tail.push(TailBatch { first, records: sealed.records, bytes: bytes * 3 });
+                announce(sealed.replies, sealed.deferred, &self.stats);
+                Ok(())
+            }
+            Ok(first) => {
+                let cause = format!("the journal wrote a batch at record {first} that was decided for {}", sealed.first);
+                Err((sealed, self.poison(cause)))
+            }
+            Err(JournalError::Full { .. }) => {
+                self.stats.disk_full.store(true, Ordering::Relaxed);
+                tracing::error!("the disk of the data folder is full: writes are refused until there is space");
+                Err((sealed, Unavailable::DiskFull))
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the journal failed");
+                let cause = chain(&error);
+                Err((sealed, self.poison(cause)))
+            }
+        }
+    }
+
+    fn poison(&self, cause: String) -> Unavailable {
+        if let Ok(mut poisoned) = self.stats.poisoned.lock() {
+            *poisoned = Some(cause.clone());
+        }
+        Unavailable::Poisoned(cause)
+    }
+}
+
+/// An error with all its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn announce(replies: Vec<Reply>, deferred: Vec<Deferred>, stats: &Stats) {
+    for Reply { to, answers, arrived, permit } in replies {
+        stats.commit.record_us(arrived.elapsed().as_micros() as u64);
+        drop(permit);
+        // The caller may have gone; what it sent is recorded all the same.
+        let _ = to.send(Ok(answers));
+    }
+    for answer in deferred {
+        answer(Ok(()));
+    }
+}
+
+fn refuse(sealed: Sealed, cause: &Unavailable) {
+    for reply in sealed.replies {
+        let _ = reply.to.send(Err(cause.clone()));
+    }
+    for answer in sealed.deferred {
+        answer(Err(cause.clone()));
+    }
+}

@@ -1,0 +1,30 @@
+//! The hub: one loop, one writer.
+//!
+//! It collects what is ready, loads what the decision needs, lets the pure core decide, journals the batch
+//! and announces it; deciding a batch overlaps syncing the one before. State, cursors, queues of quarantine
+//! and dead letters are folds of the journal, kept in memory where hot and in a state file behind it.
+//!
+//! The hub knows no concrete connector, no HTTP and no configuration file.
+
+pub mod delivery;
+mod failure;
+mod flush;
+mod handle;
+mod journaler;
+mod looper;
+mod open;
+mod options;
+mod reading;
+mod state;
+mod stats;
+mod tail;
+mod tally;
+
+pub use failure::{OpenError, Unavailable};
+pub use handle::{Answer, DeadLetterFilter, HubHandle, Page, QuarantineFilter};
+pub use open::Hub;
+pub use options::HubOptions;
+pub use reading::{EventFilter, EventStream, ReadError, StreamItem};
+pub use state::rows::{DeadLetterRow, EntityRow, QuarantineRow};
+pub use stats::{Latency, Readiness, Stats, now_us};
+pub use tally::{DestinationTally, SourceTally, Tallies};

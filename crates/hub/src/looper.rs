@@ -1,0 +1,608 @@
+//! The loop: collect, load, decide, seal. The only place where state changes, on one thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::{Duration, Instant};
+
+use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
+use lockstep_core::{Entity, Facts, Input, InputBody, Position, Refusal, Seen, decide, delivery_hash};
+use lockstep_journal::Reader;
+use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::delivery::{Control, Controls, Report, ReportBody};
+use crate::failure::{OpenError, Unavailable};
+use crate::flush::Flushed;
+use crate::handle::{Answer, DeadLetterFilter, Page, QuarantineFilter};
+use crate::journaler::{Deferred, Reply, Sealed, ToJournal, chain};
+use crate::options::HubOptions;
+use crate::state::overlay::merge;
+use crate::state::rows::{DeadLetterRow, QuarantineRow};
+use crate::state::{Snapshot, State, StateError, tally};
+use crate::stats::{Stats, now_us};
+
+/// Inputs given together.
+pub(crate) struct Submission {
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) bytes: usize,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Answer>, Unavailable>>,
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) arrived: Instant,
+}
+
+/// A question to the loop.
+pub(crate) struct Query(Box<dyn FnOnce(&mut View<'_>) -> Deferred + Send>);
+
+impl Query {
+    pub(crate) fn new(ask: impl FnOnce(&mut View<'_>) -> Deferred + Send + 'static) -> Self {
+        Self(Box::new(ask))
+    }
+}
+
+/// What reaches the loop.
+pub(crate) enum Message {
+    Submit(Submission),
+    Ask(Query),
+    Report(Report),
+    JournalFailed(Unavailable),
+    JournalRecovered,
+    Shutdown,
+}
+
+/// Whether the loop takes inputs.
+enum Mode {
+    Normal,
+    /// The disk is full: a probe is tried now and then.
+    Full { next_probe: Instant, probing: bool },
+    Poisoned(Unavailable),
+}
+
+const TICK: Duration = Duration::from_millis(100);
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+const RETENTION_EVERY: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(crate) struct Looper {
+    pub(crate) options: HubOptions,
+    pub(crate) inbox: Receiver<Message>,
+    pub(crate) to_self: Sender<Message>,
+    pub(crate) journal: SyncSender<ToJournal>,
+    pub(crate) snapshots: Sender<Arc<Snapshot>>,
+    pub(crate) flushed: Receiver<Flushed>,
+    pub(crate) abandon: Arc<AtomicBool>,
+    pub(crate) state: State,
+    pub(crate) facts: Facts,
+    pub(crate) reader: Arc<dyn Reader>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) controls: Controls,
+    pub(crate) clock: Clock,
+}
+
+/// The loop's own times.
+pub(crate) struct Clock {
+    /// Reports of an older generation speak of a delivery state that a failure has voided.
+    pub(crate) generation: u64,
+    pub(crate) last_flush: Instant,
+    pub(crate) last_figures: Instant,
+    pub(crate) last_retention: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self { generation: 0, last_flush: now, last_figures: now, last_retention: now }
+    }
+}
+
+/// The batch that is being decided.
+#[derive(Default)]
+struct Open {
+    records: Vec<Record>,
+    replies: Vec<Reply>,
+    deferred: Vec<Deferred>,
+}
+
+/// What a question may look at.
+pub(crate) struct View<'l> {
+    looper: &'l mut Looper,
+    open: &'l mut Open,
+}
+
+impl Looper {
+    pub(crate) fn run(mut self) {
+        let mut mode = Mode::Normal;
+        loop {
+            let mut messages = Vec::new();
+            match self.inbox.recv_timeout(TICK) {
+                Ok(message) => self.collect(message, &mut messages),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => messages.push(Message::Shutdown),
+            }
+            let mut shutdown = false;
+            if !messages.is_empty() {
+                shutdown = self.batch(messages, &mut mode);
+            }
+            self.tick(&mut mode);
+            if shutdown {
+                return self.close(&mode);
+            }
+        }
+    }
+
+    /// Drains what is ready, under a count and a byte limit; never waits for more.
+    fn collect(&self, first: Message, messages: &mut Vec<Message>) {
+        let (mut inputs, mut bytes) = (0, 0);
+        let mut next = Some(first);
+        while let Some(message) = next {
+            if let Message::Submit(submission) = &message {
+                inputs += submission.inputs.len();
+                bytes += submission.bytes;
+            }
+            messages.push(message);
+            if inputs >= self.options.batch_inputs_max || bytes >= self.options.batch_bytes_max {
+                return;
+            }
+            next = self.inbox.try_recv().ok();
+        }
+    }
+
+    fn batch(&mut self, messages: Vec<Message>, mode: &mut Mode) -> bool {
+        let first = self.facts.next;
+        let mut open = Open::default();
+        let mut shutdown = false;
+        if let Err(error) = self.load(&messages) {
+            // Without its facts nothing may be decided.
+            let cause = Unavailable::Read(chain(&error));
+            tracing::error!(error = &error as &dyn std::error::Error, "the state can't be read");
+            for message in messages {
+                match message {
+                    Message::Submit(submission) => drop(submission.reply.send(Err(cause.clone()))),
+                    Message::Shutdown => shutdown = true,
+                    other => _ = self.to_self.send(other),
+                }
+            }
+            self.facts.entities.clear();
+            self.facts.seen.clear();
+            return shutdown;
+        }
+        let mut failed = None;
+        for message in messages {
+            match message {
+                Message::Submit(submission) => match mode {
+                    Mode::Normal => self.decide(submission, &mut open),
+                    Mode::Full { .. } => drop(submission.reply.send(Err(Unavailable::DiskFull))),
+                    Mode::Poisoned(cause) => drop(submission.reply.send(Err(cause.clone()))),
+                },
+                Message::Ask(query) => {
+                    let answer = query.0(&mut View { looper: self, open: &mut open });
+                    open.deferred.push(answer);
+                }
+                Message::Report(report) => {
+                    if matches!(mode, Mode::Normal) && report.generation == self.clock.generation {
+                        self.take_report(report.body, &mut open);
+                    }
+                }
+                Message::JournalFailed(cause) => failed = Some(cause),
+                Message::JournalRecovered => self.resume(mode),
+                Message::Shutdown => shutdown = true,
+            }
+        }
+        self.seal(first, open);
+        if let Some(cause) = failed {
+            self.recover_from(cause, mode);
+        }
+        shutdown
+    }
+
+    /// One read for everything that the batch needs.
+    fn load(&mut self, messages: &[Message]) -> Result<(), StateError> {
+        for message in messages {
+            let Message::Submit(submission) = message else { continue };
+            for input in &submission.inputs {
+                let hash = delivery_hash(&input.source, &input.delivery);
+                self.load_seen(hash, |record| same_delivery(record, &input.source, &input.delivery))?;
+                if let Some((key, _)) = &input.request_key {
+                    let hash = decide::request_key_hash(&input.source, key);
+                    self.load_seen(hash, |record| same_request(record, &input.source, key))?;
+                }
+                let InputBody::Changes(changes) = &input.body else { continue };
+                for change in changes {
+                    let id = change.id();
+                    if !self.facts.entities.contains_key(&id)
+                        && let Some(entity) = self.state.entity(&id)?
+                    {
+                        self.facts.entities.insert(id, entity);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load_seen(&mut self, hash: u64, same: impl Fn(&Record) -> Option<Seen>) -> Result<(), StateError> {
+        if !self.facts.seen.contains_key(&hash) {
+            let read = |position| crate::reading::record(&*self.reader, position).ok().flatten();
+            if let Some(seen) = self.state.seen(hash, read, same)? {
+                self.facts.seen.insert(hash, seen);
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, submission: Submission, open: &mut Open) {
+        let now = now_us();
+        let Submission { inputs, reply, permit, arrived, .. } = submission;
+        let mut answers = Vec::with_capacity(inputs.len());
+        let mut refused_whole: Option<Refusal> = None;
+        for (number, input) in inputs.into_iter().enumerate() {
+            let tally = tally(&mut self.state.tallies.sources, &input.source);
+            tally.received += 1;
+            if let Some(refusal) = &refused_whole {
+                tally.refused += 1;
+                answers.push(Err(refusal.clone()));
+                continue;
+            }
+            let source = input.source.clone();
+            let names_request = input.request_key.is_some();
+            let first = self.facts.next;
+            match decide::decide(&mut self.facts, input, now) {
+                Ok(decision) => {
+                    if decision.records.is_empty() {
+                        tally_of(&mut self.state.tallies.sources, &source).duplicate += 1;
+                    }
+                    for (at, record) in decision.records.iter().enumerate() {
+                        self.state.absorb(first + at as Position, record, false);
+                    }
+                    open.records.extend(decision.records);
+                    answers.push(Ok(decision.outcome));
+                }
+                Err(refusal) => {
+                    tally_of(&mut self.state.tallies.sources, &source).refused += 1;
+                    // A reused request key speaks for the whole request.
+                    if number == 0 && names_request && matches!(refusal, Refusal::KeyReused { .. }) {
+                        refused_whole = Some(refusal.clone());
+                    }
+                    answers.push(Err(refusal));
+                }
+            }
+        }
+        open.replies.push(Reply { to: reply, answers, arrived, permit });
+    }
+
+    fn take_report(&mut self, body: ReportBody, open: &mut Open) {
+        let body = match body {
+            ReportBody::Progress(progress) => Body::Progress(progress),
+            ReportBody::DeadLettered(dead) => Body::DeadLettered(dead),
+            ReportBody::Closed(closed) => Body::DeadLetterClosed(closed),
+        };
+        self.record(body, open);
+    }
+
+    /// Records something that needs no decision.
+    fn record(&mut self, body: Body, open: &mut Open) {
+        let record = Record::new(now_us(), body);
+        let position = self.facts.next;
+        self.facts.next += 1;
+        self.state.absorb(position, &record, false);
+        open.records.push(record);
+    }
+
+    /// Hands the batch to the journal. Waits while the journal still has one to take up: meanwhile the next
+    /// batch grows in the inbox.
+    fn seal(&mut self, first: Position, open: Open) {
+        self.facts.seen.clear();
+        for (id, entity) in self.facts.entities.drain() {
+            if entity.position >= first {
+                self.state.put(id, &entity);
+            }
+        }
+        self.stats.decided.store(self.facts.next - 1, Ordering::Relaxed);
+        let Open { records, replies, deferred } = open;
+        if records.is_empty() && replies.is_empty() && deferred.is_empty() {
+            return;
+        }
+        // The journal's thread lives until this sender is dropped.
+        let _ = self.journal.send(ToJournal::Batch(Sealed { first, records, replies, deferred }));
+    }
+
+    fn tick(&mut self, mode: &mut Mode) {
+        self.stats.loop_alive_us.store(now_us(), Ordering::Relaxed);
+        while let Ok(flushed) = self.flushed.try_recv() {
+            self.take_flushed(flushed);
+        }
+        match mode {
+            Mode::Normal => {
+                self.flush_if_due();
+                self.retain();
+            }
+            Mode::Full { next_probe, probing } if !*probing && Instant::now() >= *next_probe => {
+                *probing = true;
+                let to_self = self.to_self.clone();
+                let mut open = Open::default();
+                let first = self.facts.next;
+                self.record(Body::Probe(Probe {}), &mut open);
+                open.deferred.push(Box::new(move |durable| {
+                    if durable.is_ok() {
+                        // A closed inbox means shutdown.
+                        let _ = to_self.send(Message::JournalRecovered);
+                    }
+                }));
+                self.seal(first, open);
+            }
+            Mode::Full { .. } | Mode::Poisoned(_) => {}
+        }
+        if self.clock.last_figures.elapsed() >= TICK {
+            self.figures();
+        }
+    }
+
+    fn figures(&mut self) {
+        self.clock.last_figures = Instant::now();
+        self.stats.cache_bytes.store(self.state.cache_bytes() as u64, Ordering::Relaxed);
+        self.stats.dirty_bytes.store(self.state.dirty_bytes() as u64, Ordering::Relaxed);
+        if let Ok(mut tallies) = self.stats.tallies.lock() {
+            tallies.clone_from(&self.state.tallies);
+        }
+    }
+
+    fn flush_if_due(&mut self) {
+        let behind = self.state.position - self.state.flushed;
+        if behind == 0 || !self.state.is_settled() {
+            // Two snapshots at once would double the memory: the loop waits where one is far too slow.
+            if self.state.dirty_bytes() > 2 * self.options.flush_bytes_max
+                && let Ok(flushed) = self.flushed.recv()
+            {
+                self.take_flushed(flushed);
+            }
+            return;
+        }
+        let due = behind >= self.options.flush_records_max
+            || self.state.dirty_bytes() >= self.options.flush_bytes_max
+            || self.clock.last_flush.elapsed() >= Duration::from_millis(self.options.flush_interval_ms);
+        if due {
+            self.clock.last_flush = Instant::now();
+            // The flusher lives as long as the loop.
+            let _ = self.snapshots.send(self.state.snapshot());
+        }
+    }
+
+    fn take_flushed(&mut self, flushed: Flushed) {
+        match flushed {
+            Flushed::Done(runs) => {
+                self.state.flushed(runs);
+                self.stats.flushed.store(self.state.flushed, Ordering::Relaxed);
+            }
+            Flushed::Abandoned => self.state.flush_failed(),
+            Flushed::Failed(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the state could not be flushed; it is tried again");
+                self.state.flush_failed();
+            }
+        }
+    }
+
+    /// Drops old segments, never what is still needed: by the state, a destination, an open quarantine or a
+    /// dead letter.
+    fn retain(&mut self) {
+        let Some(days) = self.options.retention_days else { return };
+        if self.clock.last_retention.elapsed() < RETENTION_EVERY {
+            return;
+        }
+        self.clock.last_retention = Instant::now();
+        let cutoff_us = now_us() - i64::from(days) * 86_400_000_000;
+        let cursors = self.state.tallies.destinations.values().map(|t| t.cursor + 1).min();
+        let overlays = self.state.overlays();
+        let held = overlays.iter().filter_map(|o| o.quarantine_opened.keys().next().copied()).min();
+        let dead = overlays.iter().flat_map(|o| o.dead_opened.values().map(|row| row.event.min(row.record))).min();
+        let Ok(on_disk) = self.state.file.oldest_needed() else { return };
+        let needed = [cursors, held, dead, on_disk].into_iter().flatten().fold(self.state.flushed + 1, Position::min);
+        let mut to = self.reader.bounds().first;
+        let mut end = needed;
+        // Records are in the order of time: the first one that is young enough.
+        while to < end {
+            let middle = to + (end - to) / 2;
+            match crate::reading::record(&*self.reader, middle) {
+                Ok(Some(record)) if record.recorded_at_us < cutoff_us => to = middle + 1,
+                _ => end = middle,
+            }
+        }
+        let _ = self.journal.send(ToJournal::Trim(to));
+    }
+
+    /// After a failed append: what was decided and not written has not happened. The state is read again from
+    /// the file and the journal.
+    fn recover_from(&mut self, cause: Unavailable, mode: &mut Mode) {
+        if let Mode::Full { next_probe, probing } = mode
+            && cause == Unavailable::DiskFull
+        {
+            // Only a probe failed: it is the one thing to take back.
+            self.facts.next = self.stats.durable.load(Ordering::Acquire) + 1;
+            self.state.position = self.facts.next - 1;
+            (*next_probe, *probing) = (Instant::now() + PROBE_EVERY, false);
+            let _ = self.journal.send(ToJournal::Reset);
+            return;
+        }
+        self.clock.generation += 1;
+        self.controls.broadcast(&Control::Stop);
+        self.abandon.store(true, Ordering::Release);
+        if !self.state.is_settled()
+            && let Ok(flushed) = self.flushed.recv()
+        {
+            self.take_flushed(flushed);
+        }
+        self.abandon.store(false, Ordering::Release);
+        let _ = self.journal.send(ToJournal::Reset);
+        *mode = match self.reload() {
+            Ok(()) if cause == Unavailable::DiskFull => {
+                Mode::Full { next_probe: Instant::now() + PROBE_EVERY, probing: false }
+            }
+            Ok(()) => Mode::Poisoned(cause),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the state can't be read again");
+                Mode::Poisoned(Unavailable::Poisoned(chain(&error)))
+            }
+        };
+    }
+
+    fn reload(&mut self) -> Result<(), OpenError> {
+        let file = self.state.file.reader()?;
+        self.state = State::new(file, self.options.cache_bytes_max)?;
+        self.facts = crate::open::recover(&mut self.state, &*self.reader, self.options.rules.clone(), |_| {})?;
+        Ok(())
+    }
+
+    fn resume(&mut self, mode: &mut Mode) {
+        if !matches!(mode, Mode::Full { .. }) {
+            return;
+        }
+        *mode = Mode::Normal;
+        self.stats.disk_full.store(false, Ordering::Relaxed);
+        tracing::info!("the disk has space again: writes are accepted");
+        let generation = self.clock.generation;
+        for (name, tally) in &self.state.tallies.destinations {
+            self.controls.send_now(name, Control::Restart { generation, tally: tally.clone() });
+        }
+    }
+
+    /// The last flush, so that the next start has nothing to fold. Losing it would lose nothing.
+    fn close(mut self, mode: &Mode) {
+        let undone = |message: Message| {
+            if let Message::Submit(submission) = message {
+                let _ = submission.reply.send(Err(Unavailable::ShuttingDown));
+            }
+        };
+        self.inbox.try_iter().for_each(undone);
+        if !matches!(mode, Mode::Normal) {
+            return;
+        }
+        if !self.state.is_settled()
+            && let Ok(flushed) = self.flushed.recv()
+        {
+            self.take_flushed(flushed);
+        }
+        if self.state.position > self.state.flushed {
+            let _ = self.snapshots.send(self.state.snapshot());
+            if let Ok(flushed) = self.flushed.recv() {
+                self.take_flushed(flushed);
+            }
+        }
+        self.figures();
+    }
+}
+
+fn tally_of<'a>(tallies: &'a mut BTreeMap<String, crate::SourceTally>, name: &str) -> &'a mut crate::SourceTally {
+    tally(tallies, name)
+}
+
+fn same_delivery(record: &Record, source: &str, delivery: &str) -> Option<Seen> {
+    let (found_source, found_delivery, payload_hash) = match &record.body {
+        Some(Body::Fact(fact)) => (&fact.source, &fact.delivery, fact.payload_hash),
+        Some(Body::Quarantined(held)) => (&held.source, &held.delivery, held.payload_hash),
+        _ => return None,
+    };
+    (found_source == source && found_delivery == delivery).then_some(Seen { position: 0, payload_hash })
+}
+
+fn same_request(record: &Record, source: &str, key: &str) -> Option<Seen> {
+    match &record.body {
+        Some(Body::Fact(fact)) if fact.source == source && fact.request_key == key => {
+            Some(Seen { position: 0, payload_hash: fact.request_hash })
+        }
+        _ => None,
+    }
+}
+
+/// How many unflushed and closed rows may hide among those of the file.
+fn hidden(layers: [&crate::state::overlay::Overlay; 2]) -> usize {
+    layers.iter().map(|o| o.quarantine_closed.len() + o.dead_closed.len()).sum()
+}
+
+fn unreadable(error: impl std::error::Error) -> Unavailable {
+    Unavailable::Read(chain(&error))
+}
+
+impl View<'_> {
+    pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Entity>, Unavailable> {
+        if let Some(entity) = self.looper.facts.entities.get(id)
+            && entity.position != 0
+        {
+            return Ok(Some(entity.clone()));
+        }
+        self.looper.state.entity(id).map_err(unreadable)
+    }
+
+    pub(crate) fn entities(&mut self, kind: &str, after: &str, limit: usize) -> Result<Page<Entity>, Unavailable> {
+        let prefix = format!("{kind}/");
+        let after = format!("{prefix}{after}");
+        let state = &self.looper.state;
+        let mut all: BTreeMap<_, _> = state.file.entities(&prefix, &after, limit + 1).map_err(unreadable)?.into_iter().collect();
+        // Of what the file does not have, only what sorts before the file's last row belongs to this page, unless
+        // the file has no more.
+        all.extend(state.unflushed(&prefix, &after));
+        let mut decoded: BTreeMap<String, Entity> = BTreeMap::new();
+        for (id, bytes) in all.into_iter().take(limit + 1) {
+            decoded.insert(id, Entity::decode(bytes).map_err(unreadable)?);
+        }
+        let fresh = self.looper.facts.entities.iter().filter(|(id, e)| {
+            id.starts_with(&prefix) && id.as_str() > after.as_str() && e.position != 0
+        });
+        decoded.extend(fresh.map(|(id, e)| (id.clone(), e.clone())));
+        let more = decoded.len() > limit;
+        Ok(Page { items: decoded.into_values().take(limit).collect(), more })
+    }
+
+    pub(crate) fn quarantine(&mut self, filter: &QuarantineFilter) -> Result<Page<QuarantineRow>, Unavailable> {
+        let state = &self.looper.state;
+        let layers = state.overlays();
+        let rows = state.file.quarantine(filter, filter.limit + hidden(layers) + 1).map_err(unreadable)?;
+        let passes = |position: &Position, row: &QuarantineRow| {
+            *position > filter.after && filter.source.as_ref().is_none_or(|s| *s == row.source)
+        };
+        let layers = layers.map(|o| (&o.quarantine_opened, &o.quarantine_closed));
+        let (items, more) = merge(rows, layers, passes, filter.limit);
+        Ok(Page { items, more })
+    }
+
+    pub(crate) fn dead_letters(&mut self, filter: &DeadLetterFilter) -> Result<Page<DeadLetterRow>, Unavailable> {
+        let state = &self.looper.state;
+        let layers = state.overlays();
+        let rows = state.file.dead_letters(filter, filter.limit + hidden(layers) + 1).map_err(unreadable)?;
+        let passes = |key: &(String, Position), row: &DeadLetterRow| {
+            filter.after.as_ref().is_none_or(|after| key > after)
+                && filter.destination.as_ref().is_none_or(|d| *d == row.destination)
+        };
+        let layers = layers.map(|o| (&o.dead_opened, &o.dead_closed));
+        let (items, more) = merge(rows, layers, passes, filter.limit);
+        Ok(Page { items, more })
+    }
+
+    pub(crate) fn dead_letter(&mut self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
+        let key = (destination.to_owned(), event);
+        for layer in self.looper.state.overlays().into_iter().rev() {
+            if let Some(row) = layer.dead_opened.get(&key) {
+                return Ok(Some(row.clone()));
+            }
+            if layer.dead_closed.contains(&key) {
+                return Ok(None);
+            }
+        }
+        self.looper.state.file.dead_letter(destination, event).map_err(unreadable)
+    }
+
+    pub(crate) fn discard(&mut self, destination: &str, event: Position, reason: &str, by: &str) -> Result<bool, Unavailable> {
+        if self.dead_letter(destination, event)?.is_none() {
+            return Ok(false);
+        }
+        let closed = DeadLetterClosed {
+            destination: destination.to_owned(),
+            event,
+            end: DeadLetterEnd::Discarded as i32,
+            reason: reason.to_owned(),
+            by: by.to_owned(),
+            attempts: Vec::new(),
+        };
+        self.looper.record(Body::DeadLetterClosed(closed), self.open);
+        Ok(true)
+    }
+}

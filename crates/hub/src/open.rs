@@ -1,0 +1,233 @@
+//! Opening a hub: lock the folder, open the state, fold the journal's tail, start the threads.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use lockstep_connect::destination::Destination;
+use lockstep_core::record::{Body, Record};
+use lockstep_core::{Facts, Position, Rules, fold};
+use lockstep_journal::{Journal, Reader, SqliteJournal, SqliteOptions};
+use tokio::sync::Semaphore;
+
+use crate::delivery::{Controls, DeliveryOptions, spawn_runner};
+use crate::failure::OpenError;
+use crate::flush::Flusher;
+use crate::handle::HubHandle;
+use crate::journaler::Journaler;
+use crate::looper::{Clock, Looper, Message};
+use crate::options::HubOptions;
+use crate::state::State;
+use crate::state::file::StateFile;
+use crate::stats::{Stats, now_us};
+use crate::tail::Tail;
+
+/// How much of the journal recovery decodes at a time.
+const RECOVER_BYTES: usize = 8 * 1024 * 1024;
+
+/// A running hub. Dropping it without [`Hub::shutdown`] is like a crash: nothing acknowledged is lost.
+pub struct Hub {
+    handle: HubHandle,
+    threads: Vec<JoinHandle<()>>,
+    _lock: File,
+}
+
+impl Hub {
+    /// Opens the hub in its data folder, with its journal there.
+    pub fn open(options: HubOptions) -> Result<Self, OpenError> {
+        let lock = lock(&options.data_dir)?;
+        let segments = SqliteOptions { segment_bytes_max: options.segment_bytes_max, ..SqliteOptions::default() };
+        let journal = SqliteJournal::open(&options.data_dir.join("journal"), segments)?;
+        Self::start(options, Box::new(journal), lock)
+    }
+
+    /// Opens the hub with another journal; the state file stays in the data folder.
+    pub fn open_with(options: HubOptions, journal: Box<dyn Journal>) -> Result<Self, OpenError> {
+        let lock = lock(&options.data_dir)?;
+        Self::start(options, journal, lock)
+    }
+
+    fn start(options: HubOptions, mut journal: Box<dyn Journal>, lock: File) -> Result<Self, OpenError> {
+        let began = std::time::Instant::now();
+        // Whoever wrote before can't any more.
+        let epoch = journal.epoch() + 1;
+        journal.fence(epoch)?;
+        let writing = StateFile::open(&options.data_dir.join("state.sqlite"))?;
+        let retired = crate::state::seen::retired(&writing.connection)?;
+        let reader = journal.reader();
+        let mut state = State::new(writing.reader()?, options.cache_bytes_max)?;
+        let folded_from = state.position;
+        let facts = recover(&mut state, &*reader, options.rules.clone(), |_| {})?;
+
+        let stats = Arc::new(Stats::default());
+        stats.decided.store(state.position, Ordering::Relaxed);
+        stats.durable.store(state.position, Ordering::Relaxed);
+        stats.flushed.store(state.flushed, Ordering::Relaxed);
+        stats.loop_alive_us.store(now_us(), Ordering::Relaxed);
+        if let Ok(mut tallies) = stats.tallies.lock() {
+            tallies.clone_from(&state.tallies);
+        }
+        tracing::info!(
+            records = state.position,
+            folded = state.position - folded_from,
+            took_ms = began.elapsed().as_millis() as u64,
+            "the hub is open"
+        );
+        let tail = Arc::new(Tail::new(facts.next, options.tail_bytes_max));
+        let abandon = Arc::new(AtomicBool::new(false));
+        let controls = Controls::default();
+        let (to_loop, inbox) = unbounded();
+        let (to_journal, journal_work) = mpsc::sync_channel(1);
+        let (snapshots, flush_work) = unbounded();
+        let (flush_done, flushed) = unbounded();
+
+        let journaler =
+            Journaler { journal, epoch, stats: stats.clone(), tail: tail.clone(), inbox: to_loop.clone() };
+        let flusher = Flusher {
+            runs: writing.seen_runs()?,
+            file: writing,
+            stats: stats.clone(),
+            abandon: abandon.clone(),
+            seen_us: i64::from(options.seen_days) * 86_400_000_000,
+            retired,
+        };
+        let room_bytes = u32::try_from(options.queue_bytes_max).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
+        let handle = HubHandle {
+            inbox: to_loop.clone(),
+            room: Arc::new(Semaphore::new(room_bytes as usize)),
+            room_bytes,
+            stats: stats.clone(),
+            tail: tail.clone(),
+            reader: reader.clone(),
+            controls: controls.clone(),
+        };
+        let looper = Looper {
+            options,
+            inbox,
+            to_self: to_loop,
+            journal: to_journal,
+            snapshots,
+            flushed,
+            abandon,
+            state,
+            facts,
+            reader,
+            stats,
+            controls,
+            clock: Clock::new(),
+        };
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
+        };
+        let threads = vec![
+            spawn("hub-loop", Box::new(move || looper.run()))?,
+            spawn("hub-journal", Box::new(move || journaler.run(journal_work)))?,
+            spawn("hub-flush", Box::new(move || flusher.run(flush_work, flush_done)))?,
+        ];
+        Ok(Self { handle, threads, _lock: lock })
+    }
+
+    /// The handle by which everything else talks to the hub.
+    pub fn handle(&self) -> HubHandle {
+        self.handle.clone()
+    }
+
+    /// Starts delivering to a destination, from where it last was. Needs a tokio runtime.
+    pub fn add_destination(&self, name: &str, destination: Arc<dyn Destination>, options: DeliveryOptions) {
+        let tally = self.handle.stats.tallies().destinations.get(name).cloned();
+        spawn_runner(self.handle.clone(), name.to_owned(), destination, options, tally);
+    }
+
+    /// Ends in order: what was accepted is decided, synced and answered, the state is flushed.
+    pub async fn shutdown(self) {
+        self.handle.controls.stop().await;
+        // The loop may have ended already.
+        let _ = self.handle.inbox.send(Message::Shutdown);
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                let name = thread.thread().name().unwrap_or("a thread").to_owned();
+                if thread.join().is_err() {
+                    tracing::error!(name, "a thread of the hub ended in a panic");
+                }
+            }
+        });
+        // Only a panic of the closure itself could fail this.
+        let _ = joined.await;
+    }
+}
+
+/// Channels between the hub's own threads. What may pile up in them is bounded elsewhere: inputs by the room in
+/// bytes, reports by the runners' windows, snapshots to one at a time.
+#[expect(clippy::disallowed_methods, reason = "bounded by the room, the runners' windows and one snapshot at a time")]
+fn unbounded<T>() -> (mpsc::Sender<T>, mpsc::Receiver<T>) {
+    mpsc::channel()
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let folder = |source| OpenError::Folder { path: dir.to_owned(), source };
+    std::fs::create_dir_all(dir.join("journal")).map_err(folder)?;
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(folder)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(folder(source)),
+    }
+}
+
+/// Folds the journal's tail into the state as it was last flushed.
+pub(crate) fn recover(
+    state: &mut State,
+    reader: &dyn Reader,
+    rules: Rules,
+    mut progress: impl FnMut(Position),
+) -> Result<Facts, OpenError> {
+    let bounds = reader.bounds();
+    let at = state.position;
+    if at + 1 > bounds.next {
+        return Err(OpenError::JournalBehind { journal_end: bounds.next - 1, state: at });
+    }
+    if at + 1 < bounds.first {
+        return Err(OpenError::JournalAhead { journal_first: bounds.first, state: at });
+    }
+    let mut facts = Facts::new(rules);
+    facts.next = bounds.next;
+    loop {
+        let entries = reader.read(state.position + 1, RECOVER_BYTES)?;
+        if entries.is_empty() {
+            break;
+        }
+        for entry in entries {
+            let position = entry.position;
+            let record = Record::read(entry.record).map_err(|source| OpenError::Record { position, source })?;
+            if let Some(Body::Fact(fact)) = &record.body {
+                let id = lockstep_core::entity_id(&fact.kind, &fact.key);
+                let entity = match facts.entities.entry(id) {
+                    std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+                    std::collections::hash_map::Entry::Vacant(new) => {
+                        let known = state.entity(new.key()).map_err(state_error)?;
+                        new.insert(known.unwrap_or_default())
+                    }
+                };
+                fold::fold(entity, position, record.recorded_at_us, fact);
+            }
+            state.absorb(position, &record, true);
+        }
+        // Decoded entities are far larger than encoded ones: they are put away part by part.
+        for (id, entity) in facts.entities.drain() {
+            state.put(id, &entity);
+        }
+        progress(state.position);
+    }
+    Ok(facts)
+}
+
+fn state_error(error: crate::state::StateError) -> OpenError {
+    match error {
+        crate::state::StateError::File(error) => OpenError::State(error),
+        crate::state::StateError::Entity { source, .. } => OpenError::Record { position: 0, source },
+    }
+}

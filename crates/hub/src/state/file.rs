@@ -1,0 +1,190 @@
+//! The state file: one SQLite database, written by the flusher, read by the loop. WAL with
+//! `synchronous=NORMAL`: after a power cut it is a whole older state, and the journal's tail brings it forward.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lockstep_core::Position;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+
+use crate::failure::OpenError;
+use crate::handle::{DeadLetterFilter, QuarantineFilter};
+use crate::state::rows::{DeadLetterRow, QuarantineRow};
+use crate::state::seen::{self, Run};
+use crate::tally::Tallies;
+
+/// The format that this version writes.
+const FORMAT: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entity(id TEXT PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS quarantine(
+  position INTEGER PRIMARY KEY, source TEXT NOT NULL, delivery TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL,
+  at TEXT NOT NULL, received_at_us INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS dead_letter(
+  destination TEXT NOT NULL, event INTEGER NOT NULL, record INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
+  event_type TEXT NOT NULL, reason TEXT NOT NULL, attempts INTEGER NOT NULL, dead_at_us INTEGER NOT NULL,
+  PRIMARY KEY(destination, event)) WITHOUT ROWID;
+";
+
+/// What the file says of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Meta {
+    pub(crate) position: Position,
+    pub(crate) recorded_at_us: i64,
+    pub(crate) tallies: Tallies,
+}
+
+/// One connection to the file.
+pub(crate) struct StateFile {
+    pub(crate) connection: Connection,
+    path: PathBuf,
+}
+
+impl StateFile {
+    /// Opens the file, makes it where it is not there, and refuses one of another format.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        let connection = Connection::open(path)?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if found != 0 && found != FORMAT {
+            return Err(OpenError::StateFormat { path: path.to_owned(), found, known: FORMAT });
+        }
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // A checkpoint every 64 MB instead of every 4: flushes come in large transactions.
+        connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
+        connection.pragma_update(None, "cache_size", -16_000)?;
+        connection.execute_batch(SCHEMA)?;
+        connection.execute_batch(seen::SCHEMA)?;
+        connection.pragma_update(None, "user_version", FORMAT)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
+    /// Another connection, for reading.
+    pub(crate) fn reader(&self) -> Result<Self, OpenError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.pragma_update(None, "cache_size", -16_000)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(Self { connection, path: self.path.clone() })
+    }
+
+    pub(crate) fn meta(&self) -> Result<Meta, rusqlite::Error> {
+        let get = |key: &str| -> Result<Option<Vec<u8>>, rusqlite::Error> {
+            let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
+            statement.query_row([key], |row| row.get(0)).optional()
+        };
+        let number = |bytes: Option<Vec<u8>>| bytes.and_then(|b| b.try_into().ok()).map_or(0, i64::from_le_bytes);
+        let unreadable = |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error));
+        let tallies = match get("tallies")? {
+            Some(json) => serde_json::from_slice(&json).map_err(unreadable)?,
+            None => Tallies::default(),
+        };
+        Ok(Meta {
+            position: number(get("position")?) as Position,
+            recorded_at_us: number(get("recorded_at_us")?),
+            tallies,
+        })
+    }
+
+    pub(crate) fn write_meta(&self, meta: &Meta) -> Result<(), rusqlite::Error> {
+        let tallies = serde_json::to_vec(&meta.tallies).unwrap_or_default();
+        let mut put = self.connection.prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES (?1, ?2)")?;
+        put.execute(params!["position", (meta.position as i64).to_le_bytes()])?;
+        put.execute(params!["recorded_at_us", meta.recorded_at_us.to_le_bytes()])?;
+        put.execute(params!["tallies", tallies])?;
+        Ok(())
+    }
+
+    pub(crate) fn entity(&self, id: &str) -> Result<Option<Bytes>, rusqlite::Error> {
+        let mut statement = self.connection.prepare_cached("SELECT state FROM entity WHERE id = ?1")?;
+        statement.query_row([id], |row| Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?))).optional()
+    }
+
+    /// Entities whose ids begin with `prefix`, after `after`, in order.
+    pub(crate) fn entities(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<(String, Bytes)>, rusqlite::Error> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT id, state FROM entity WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
+        // The next prefix in order: '/' is followed by '0'.
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let row = |row: &Row<'_>| Ok((row.get(0)?, Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)));
+        statement.query_map(params![after.max(prefix), end, limit as i64], row)?.collect()
+    }
+
+    pub(crate) fn seen_runs(&self) -> Result<Vec<Arc<Run>>, rusqlite::Error> {
+        Ok(seen::load(&self.connection)?.into_iter().map(Arc::new).collect())
+    }
+
+    pub(crate) fn seen_lookup(&self, run: i64, hash: u64) -> Result<Option<Position>, rusqlite::Error> {
+        seen::lookup(&self.connection, run, hash)
+    }
+
+    pub(crate) fn quarantine(&self, filter: &QuarantineFilter, limit: usize) -> Result<Vec<(Position, QuarantineRow)>, rusqlite::Error> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT position, source, delivery, code, detail, at, received_at_us FROM quarantine
+             WHERE position > ?1 AND (?2 IS NULL OR source = ?2) ORDER BY position LIMIT ?3",
+        )?;
+        let row = |row: &Row<'_>| {
+            let position = row.get::<_, i64>(0)? as Position;
+            let held = QuarantineRow {
+                position,
+                source: row.get(1)?,
+                delivery: row.get(2)?,
+                code: row.get(3)?,
+                detail: row.get(4)?,
+                at: row.get(5)?,
+                received_at_us: row.get(6)?,
+            };
+            Ok((position, held))
+        };
+        statement.query_map(params![filter.after as i64, filter.source, limit as i64], row)?.collect()
+    }
+
+    pub(crate) fn dead_letters(
+        &self,
+        filter: &DeadLetterFilter,
+        limit: usize,
+    ) -> Result<Vec<((String, Position), DeadLetterRow)>, rusqlite::Error> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT destination, event, record, kind, key, event_type, reason, attempts, dead_at_us FROM dead_letter
+             WHERE (destination, event) > (?1, ?2) AND (?3 IS NULL OR destination = ?3)
+             ORDER BY destination, event LIMIT ?4",
+        )?;
+        let (destination, event) = filter.after.clone().unwrap_or_default();
+        let rows = statement.query_map(params![destination, event as i64, filter.destination, limit as i64], dead_letter)?;
+        rows.map(|row| row.map(|r| ((r.destination.clone(), r.event), r))).collect()
+    }
+
+    pub(crate) fn dead_letter(&self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, rusqlite::Error> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT destination, event, record, kind, key, event_type, reason, attempts, dead_at_us FROM dead_letter
+             WHERE destination = ?1 AND event = ?2",
+        )?;
+        statement.query_row(params![destination, event as i64], dead_letter).optional()
+    }
+
+    /// The oldest record that an open quarantined delivery or dead letter still needs.
+    pub(crate) fn oldest_needed(&self) -> Result<Option<Position>, rusqlite::Error> {
+        let sql = "SELECT min(p) FROM (SELECT min(position) AS p FROM quarantine
+                   UNION ALL SELECT min(event) FROM dead_letter UNION ALL SELECT min(record) FROM dead_letter)";
+        let oldest: Option<i64> = self.connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(oldest.map(|p| p as Position))
+    }
+}
+
+fn dead_letter(row: &Row<'_>) -> Result<DeadLetterRow, rusqlite::Error> {
+    Ok(DeadLetterRow {
+        destination: row.get(0)?,
+        event: row.get::<_, i64>(1)? as Position,
+        record: row.get::<_, i64>(2)? as Position,
+        kind: row.get(3)?,
+        key: row.get(4)?,
+        event_type: row.get(5)?,
+        reason: row.get(6)?,
+        attempts: row.get(7)?,
+        dead_at_us: row.get(8)?,
+    })
+}

@@ -1,0 +1,53 @@
+//! Rows of lists: what an operator sees before looking at one.
+
+use lockstep_core::Position;
+use serde::Serialize;
+
+/// An entity in a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntityRow {
+    /// The entity's whole state.
+    pub entity: lockstep_core::Entity,
+}
+
+/// A quarantined delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QuarantineRow {
+    /// Its record; `HubHandle::record` gives everything.
+    pub position: Position,
+    /// The way in.
+    pub source: String,
+    /// The delivery's id.
+    pub delivery: String,
+    /// Why: a stable code.
+    pub code: String,
+    /// Why, in one sentence.
+    pub detail: String,
+    /// The exact field or mapping line.
+    pub at: String,
+    /// When it was received, microseconds since 1970 UTC.
+    pub received_at_us: i64,
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadLetterRow {
+    /// The destination.
+    pub destination: String,
+    /// The event's record.
+    pub event: Position,
+    /// The record of the dead letter, which has every attempt.
+    pub record: Position,
+    /// The entity's kind.
+    pub kind: String,
+    /// The entity's key.
+    pub key: String,
+    /// The event's type.
+    pub event_type: String,
+    /// Why: `exhausted`, `rejected`, `poison`.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was given up, microseconds since 1970 UTC.
+    pub dead_at_us: i64,
+}

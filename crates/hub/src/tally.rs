@@ -1,0 +1,97 @@
+//! Conservation: what came in and what became of it, for every source and destination. Nothing may be
+//! missing: the sums are checked while running and are the oracle of the crash tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_core::Position;
+use serde::{Deserialize, Serialize};
+
+/// What became of a source's deliveries. `received` is counted when a delivery reaches the loop, the outcomes
+/// when they are decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTally {
+    /// Deliveries that reached the loop.
+    pub received: u64,
+    /// Seen before.
+    pub duplicate: u64,
+    /// At least one field won.
+    pub applied: u64,
+    /// Nothing of it won.
+    pub superseded: u64,
+    /// Kept for a person.
+    pub quarantined: u64,
+    /// Refused with an error to its sender (a reused key, another version): nothing recorded.
+    pub refused: u64,
+}
+
+impl SourceTally {
+    /// Received minus all outcomes; 0 whenever the loop is between two inputs.
+    pub fn imbalance(&self) -> i64 {
+        let out = self.duplicate + self.applied + self.superseded + self.quarantined + self.refused;
+        self.received as i64 - out as i64
+    }
+}
+
+/// Where a destination stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationTally {
+    /// Every event up to here is settled.
+    pub cursor: Position,
+    /// Settled events beyond the cursor.
+    pub settled: BTreeSet<Position>,
+    /// Events published before it was added, which it was not to have.
+    pub skipped: u64,
+    /// Delivered events, retried dead letters among them.
+    pub delivered: u64,
+    /// Events that its filter kept back.
+    pub filtered: u64,
+    /// Open dead letters.
+    pub dead: u64,
+    /// Dead letters given up by an operator.
+    pub discarded: u64,
+    /// Dead letters overtaken by something newer of the same entity.
+    pub superseded: u64,
+}
+
+impl DestinationTally {
+    /// All events that are accounted for.
+    pub fn accounted(&self) -> u64 {
+        self.skipped + self.delivered + self.filtered + self.dead + self.discarded + self.superseded
+    }
+
+    /// Events that are still to be settled: `published` is the hub's count of all events.
+    pub fn pending(&self, published: u64) -> i64 {
+        published as i64 - self.accounted() as i64
+    }
+}
+
+/// All sums of a hub, a fold of its journal (repetitions and refusals, of which nothing is journaled, are
+/// kept with the state and may lose the last seconds in a crash, on both sides of the sum).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tallies {
+    /// Published events.
+    pub published: u64,
+    /// The position of the last published event.
+    pub last_event: Position,
+    /// By source.
+    pub sources: BTreeMap<String, SourceTally>,
+    /// By destination.
+    pub destinations: BTreeMap<String, DestinationTally>,
+}
+
+impl Tallies {
+    /// The sums that do not add up, in words; empty when all is well.
+    pub fn violations(&self) -> Vec<String> {
+        let sources = self.sources.iter().filter(|(_, t)| t.imbalance() != 0).map(|(name, t)| {
+            format!("source {name}: received {} but accounted for {}", t.received, t.received as i64 - t.imbalance())
+        });
+        let destinations = self.destinations.iter().filter_map(|(name, t)| {
+            let pending = t.pending(self.published);
+            let drained = t.cursor >= self.last_event;
+            (pending < 0 || (drained && pending != 0)).then(|| {
+                format!("destination {name}: {} events published, {} accounted for, cursor {}", self.published, t.accounted(), t.cursor)
+            })
+        });
+        sources.chain(destinations).collect()
+    }
+}

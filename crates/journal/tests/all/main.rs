@@ -1,0 +1,12 @@
+//! The tests of the whole crate, as one program.
+
+mod child;
+mod conformance;
+mod faults;
+mod fixtures;
+mod full_disk;
+mod kill;
+mod retention;
+mod round_trip;
+mod support;
+mod sync_fault;

@@ -1,0 +1,110 @@
+//! The command line: one list of commands, each in its own file of `commands/`.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{check, config, dlq, entity, events, key, quarantine, webhook};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::serve;
+
+/// Keeps orders, stock, prices, products and customers in step in every system, live.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lockstep",
+    version,
+    max_term_width = 110,
+    after_help = "Example:\n  lockstep config example > lockstep.toml\n  lockstep check\n  lockstep serve\n\nExit codes: 0 done, 1 the answer is no, 2 usage, configuration or start, 3 hub unreachable, 4 refused."
+)]
+pub struct Cli {
+    /// Print JSON: one document, or one a line for lists.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the hub.
+    #[command(after_help = "Example:\n  lockstep serve --config lockstep.toml\n\nThe first line of output names the address. SIGTERM or SIGINT ends it in order: what was accepted is\nsynced and answered. A second signal ends it at once; nothing acknowledged is lost by that either.")]
+    Serve(serve::ServeArgs),
+    /// Check the configuration, its mappings and its packs; report every problem with file and line.
+    #[command(after_help = "Example:\n  lockstep check --config lockstep.toml")]
+    Check(check::CheckArgs),
+    /// Print the configuration's JSON Schema, or an example of a configuration.
+    #[command(after_help = "Example:\n  lockstep config example > lockstep.toml")]
+    Config(config::ConfigCommandArgs),
+    /// Read events: what the hub has published.
+    #[command(after_help = "Example:\n  lockstep events tail --kind order")]
+    Events(events::EventsArgs),
+    /// Read an entity: its document, its history, and why each field is what it is.
+    #[command(after_help = "Example:\n  lockstep entity explain order/web:1001")]
+    Entity(entity::EntityArgs),
+    /// Look at deliveries that were authentic but not understood, and release them.
+    #[command(after_help = "Example:\n  lockstep quarantine list")]
+    Quarantine(quarantine::QuarantineArgs),
+    /// Look at deliveries that were given up (dead letters), retry or discard them.
+    #[command(after_help = "Example:\n  lockstep dlq list --destination erp")]
+    Dlq(dlq::DlqArgs),
+    /// Make and check the signatures of webhooks, without a hub.
+    #[command(after_help = "Example:\n  lockstep webhook sign --scheme shopify --secret env:SHOP_SECRET order.json")]
+    Webhook(webhook::WebhookArgs),
+    /// Make, list and revoke API keys.
+    #[command(after_help = "Example:\n  lockstep key create --name erp --scopes read,write --system erp")]
+    Key(key::KeyArgs),
+}
+
+/// Runs a command.
+pub fn run(cli: Cli) -> Result<Exit, Failure> {
+    let output = Output::new(cli.json);
+    match cli.command {
+        Command::Serve(args) => serve::run(&args, &output),
+        Command::Check(args) => check::run(&args, &output),
+        Command::Config(args) => config::run(&args, &output),
+        Command::Webhook(args) => webhook::run(&args, &output),
+        Command::Key(args) => key::run(&args, &output),
+        Command::Events(args) => wait(events::run(&args, &output)),
+        Command::Entity(args) => wait(entity::run(&args, &output)),
+        Command::Quarantine(args) => wait(quarantine::run(&args, &output)),
+        Command::Dlq(args) => wait(dlq::run(&args, &output)),
+    }
+}
+
+/// Runs what speaks to a hub: on one thread, as it waits most of the time.
+fn wait(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::usage("runtime", format!("the runtime can't be started: {error}")))?;
+    runtime.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_takes_json() {
+        fn walk(command: &clap::Command, path: &str) {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example"), "`{path}` has no example:\n{help}");
+            assert!(help.contains("--json"), "`{path}` takes no --json");
+            assert!(command.get_about().is_some(), "`{path}` does not say what it does");
+            for inner in command.get_subcommands().filter(|c| c.get_name() != "help") {
+                walk(inner, &format!("{path} {}", inner.get_name()));
+            }
+        }
+        let mut command = Cli::command();
+        command.build();
+        walk(&command, "lockstep");
+    }
+}

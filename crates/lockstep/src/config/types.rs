@@ -1,0 +1,228 @@
+//! The configuration as types: what is here is its schema, its validation and its documentation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use lockstep_connect::signature::Scheme;
+use lockstep_core::Rules;
+use lockstep_hub::HubOptions;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::destination::DestinationConfig;
+use super::secret::SecretRef;
+
+/// The configuration of a hub: the file `lockstep.toml`, with mappings and packs beside it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The hub itself: its name, its data, its limits.
+    pub hub: HubConfig,
+    /// Where and how it listens.
+    pub http: HttpConfig,
+    /// Who decides which field, by kind of entity (`order`, `price`, ...). An undeclared kind is decided by
+    /// `latest`, an order's `lifecycle` by its rank.
+    pub domains: BTreeMap<String, DomainConfig>,
+    /// The outside parties that need more than their name.
+    pub systems: BTreeMap<String, SystemConfig>,
+    /// The ways in, each at `POST /v1/webhooks/<name>`.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// The ways out.
+    pub destinations: BTreeMap<String, DestinationConfig>,
+}
+
+/// The hub itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HubConfig {
+    /// The hub's name. Its events carry `/hubs/<name>` as their source.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// The data folder, relative to the configuration: journal, state, keys.
+    pub data_dir: PathBuf,
+    /// The bytes of entities kept in memory.
+    #[schemars(range(min = 1_048_576))]
+    pub cache_bytes_max: usize,
+    /// The bytes of input that may wait for the hub. What is beyond is answered 429.
+    #[schemars(range(min = 1_048_576))]
+    pub queue_bytes_max: usize,
+    /// The most inputs that are written in one batch.
+    #[schemars(range(min = 1))]
+    pub batch_inputs_max: usize,
+    /// The most bytes of input that are written in one batch.
+    #[schemars(range(min = 65_536))]
+    pub batch_bytes_max: usize,
+    /// The state is flushed to its file when this many records were written since the last flush.
+    #[schemars(range(min = 1))]
+    pub flush_records_max: u64,
+    /// The state is flushed to its file when this many bytes of it have changed.
+    #[schemars(range(min = 1_048_576))]
+    pub flush_bytes_max: usize,
+    /// The state is flushed to its file at least this often, in milliseconds.
+    #[schemars(range(min = 10))]
+    pub flush_interval_ms: u64,
+    /// The size in bytes at which a file of the journal is closed and the next one begun.
+    #[schemars(range(min = 1_048_576))]
+    pub segment_bytes_max: u64,
+    /// For how many days delivery ids are remembered, so that a repetition is known as one.
+    #[schemars(range(min = 1))]
+    pub seen_days: u32,
+    /// The bytes of recent records kept in memory for live readers and deliveries.
+    #[schemars(range(min = 65_536))]
+    pub tail_bytes_max: usize,
+    /// Files of the journal whose records are all older than this many days may be dropped. Without it
+    /// everything is kept.
+    #[schemars(range(min = 1))]
+    pub retention_days: Option<u32>,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        let options = HubOptions::new("lockstep-data", Rules::default());
+        Self {
+            name: "main".to_owned(),
+            data_dir: options.data_dir,
+            cache_bytes_max: options.cache_bytes_max,
+            queue_bytes_max: options.queue_bytes_max,
+            batch_inputs_max: options.batch_inputs_max,
+            batch_bytes_max: options.batch_bytes_max,
+            flush_records_max: options.flush_records_max,
+            flush_bytes_max: options.flush_bytes_max,
+            flush_interval_ms: options.flush_interval_ms,
+            segment_bytes_max: options.segment_bytes_max,
+            seen_days: options.seen_days,
+            tail_bytes_max: options.tail_bytes_max,
+            retention_days: options.retention_days,
+        }
+    }
+}
+
+impl HubConfig {
+    /// The hub's options, with these rules and this data folder.
+    pub fn options(&self, data_dir: PathBuf, rules: Rules) -> HubOptions {
+        HubOptions {
+            data_dir,
+            rules,
+            cache_bytes_max: self.cache_bytes_max,
+            queue_bytes_max: self.queue_bytes_max,
+            batch_inputs_max: self.batch_inputs_max,
+            batch_bytes_max: self.batch_bytes_max,
+            flush_records_max: self.flush_records_max,
+            flush_bytes_max: self.flush_bytes_max,
+            flush_interval_ms: self.flush_interval_ms,
+            segment_bytes_max: self.segment_bytes_max,
+            seen_days: self.seen_days,
+            tail_bytes_max: self.tail_bytes_max,
+            retention_days: self.retention_days,
+        }
+    }
+}
+
+/// Where and how it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// The address and port. Port 0 takes a free one, which the first line of output names.
+    pub listen: String,
+    /// The most bytes of a webhook's body.
+    #[schemars(range(min = 1_024))]
+    pub webhook_bytes_max: usize,
+    /// The most bytes of a request with events.
+    #[schemars(range(min = 1_024))]
+    pub events_bytes_max: usize,
+    /// How long a client may take to send its headers, in milliseconds.
+    #[schemars(range(min = 1))]
+    pub header_read_timeout_ms: u64,
+    /// How long a client may take to send its body, in milliseconds.
+    #[schemars(range(min = 1))]
+    pub body_read_timeout_ms: u64,
+    /// A reader of the live stream that is further behind than this many records is cut off.
+    #[schemars(range(min = 1))]
+    pub stream_behind_records_max: u64,
+    /// Whether `/metrics` is given without a key.
+    pub open_metrics: bool,
+}
+
+/// A kind of entity: which policy decides its fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DomainConfig {
+    /// The policy of every field that has none of its own.
+    pub policy: PolicyName,
+    /// For `owner`: the systems that decide, the system of record first. The next one speaks where those
+    /// before it have no value.
+    pub owner: Vec<String>,
+    /// For `business-state`: the states, the lowest first. The one that is further along wins.
+    pub states: Vec<String>,
+    /// Policies of single fields.
+    pub fields: BTreeMap<String, FieldConfig>,
+    /// A JSON Schema for the fields of this kind, a file relative to the configuration. Kinds that Lockstep
+    /// does not know need one.
+    pub schema: Option<PathBuf>,
+}
+
+/// The policy of a single field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldConfig {
+    /// The policy.
+    pub policy: PolicyName,
+    /// For `owner`: the systems that decide, the system of record first.
+    #[serde(default)]
+    pub owner: Vec<String>,
+    /// For `business-state`: the states, the lowest first.
+    #[serde(default)]
+    pub states: Vec<String>,
+}
+
+/// Who wins a field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyName {
+    /// The first of an ordered list of systems that has a value.
+    Owner,
+    /// The latest write.
+    #[default]
+    Latest,
+    /// The state that is further along in a declared list.
+    BusinessState,
+}
+
+/// An outside party.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SystemConfig {
+    /// Who wins among writes of the same instant: the higher number.
+    pub priority: u32,
+}
+
+/// A way in: webhooks of one system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// The system that it speaks for.
+    #[schemars(length(min = 1))]
+    pub system: String,
+    /// The pack that understands this kind of system: a built-in one, or a folder of `packs/` beside the
+    /// configuration. Without one, `mapping` and `signature` are needed.
+    pub pack: Option<String>,
+    /// Without a pack: the VRL mapping of every delivery, a file relative to the configuration.
+    pub mapping: Option<PathBuf>,
+    /// Without a pack: the header that names the topic. The mapping finds it in its metadata.
+    pub topic_header: Option<String>,
+    /// Without a pack: the header with the delivery's id. Without it a delivery is known by its body.
+    pub delivery_id_header: Option<String>,
+    /// The signing secrets. Each one is valid, so that two overlap while one is being replaced.
+    #[schemars(length(min = 1))]
+    pub secrets: Vec<SecretRef>,
+    /// The signature scheme, where it is not the pack's own.
+    #[serde(default, skip_serializing)]
+    pub signature: Option<Scheme>,
+    /// The sales channel, the first part of an order's key. Without it the source's name.
+    pub channel: Option<String>,
+    /// The currency of prices that come without one, such as `EUR`.
+    pub currency: Option<String>,
+    /// Whether the bytes of every delivery are kept with its record. Those of quarantined ones always are.
+    #[serde(default)]
+    pub keep_raw: Option<bool>,
+}

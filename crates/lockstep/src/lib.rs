@@ -1,0 +1,38 @@
+//! Lockstep: the configuration, the commands, and how everything is wired together.
+//!
+//! This crate decides nothing about data: it reads the configuration, opens the hub, puts sources, destinations
+//! and the API around it, and ends them in order. The commands that speak to a running hub use nothing but its
+//! HTTP API.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod exit;
+pub mod logging;
+pub mod output;
+pub mod remote;
+pub mod serve;
+pub mod time;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The whole program: reads the command line, runs the command, and says by its exit code how it went.
+pub fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let json = cli.json;
+    match cli::run(cli) {
+        Ok(exit) => exit.into(),
+        // Whoever reads the output has enough of it: no fault, and nothing to say.
+        Err(failure) if failure.exit == exit::Exit::Done => ExitCode::SUCCESS,
+        Err(failure) => {
+            if json {
+                eprintln!("{}", failure.json());
+            } else {
+                eprintln!("lockstep: {failure}");
+            }
+            failure.exit.into()
+        }
+    }
+}

@@ -30,7 +30,7 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize, opti
 }
 
 async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    let expected = http_body::Body::size_hint(&body).lower();
+    let expected = axum::body::HttpBody::size_hint(&body).lower();
     if expected > bytes_max as u64 {
         return Err(too_large(body, bytes_max).await);
     }

@@ -8,6 +8,7 @@
 
 mod auth;
 mod body;
+mod current;
 mod dead_letters;
 mod destinations;
 mod entities;
@@ -82,7 +83,8 @@ pub struct ApiParts {
 #[derive(Clone)]
 pub struct Api(Arc<Inner>);
 
-pub(crate) struct Inner {
+/// What the clones of an [`Api`] share.
+pub struct Inner {
     pub(crate) hub: HubHandle,
     pub(crate) sources: HashMap<String, WebhookSource>,
     pub(crate) schemas: Arc<Schemas>,

@@ -124,7 +124,10 @@ codes! {
 
 /// A no, with its particulars.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct Problem(Box<Particulars>);
+
+#[derive(Clone, Debug)]
+struct Particulars {
     code: Code,
     detail: String,
     more: Map<String, Value>,
@@ -176,7 +179,7 @@ pub struct ProblemBody {
 impl Problem {
     /// A problem with one clear sentence.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), more: Map::new(), headers: HeaderMap::new() }
+        Self(Box::new(Particulars { code, detail: detail.into(), more: Map::new(), headers: HeaderMap::new() }))
     }
 
     /// A parameter that is not what it must be.
@@ -192,51 +195,51 @@ impl Problem {
     /// The same with one more member.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(member.to_owned(), value.into());
+        self.0.more.insert(member.to_owned(), value.into());
         self
     }
 
     /// The same with a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
     /// Its code.
     pub fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// Its sentence.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// The body, with what names this very occurrence.
     pub fn to_json(&self, instance: Option<&str>) -> Value {
         let mut body = Map::new();
-        body.insert("type".into(), format!("urn:problem-type:lockstep:{}", self.code.name()).into());
-        body.insert("title".into(), self.code.title().into());
-        body.insert("status".into(), self.code.status().as_u16().into());
-        if !self.detail.is_empty() {
-            body.insert("detail".into(), self.detail.as_str().into());
+        body.insert("type".into(), format!("urn:problem-type:lockstep:{}", self.0.code.name()).into());
+        body.insert("title".into(), self.0.code.title().into());
+        body.insert("status".into(), self.0.code.status().as_u16().into());
+        if !self.0.detail.is_empty() {
+            body.insert("detail".into(), self.0.detail.as_str().into());
         }
-        body.insert("code".into(), self.code.name().into());
+        body.insert("code".into(), self.0.code.name().into());
         if let Some(instance) = instance {
             body.insert("instance".into(), instance.into());
         }
-        body.extend(self.more.clone());
+        body.extend(self.0.more.clone());
         Value::Object(body)
     }
 
     /// The whole answer.
     pub(crate) fn render(&self, instance: Option<&str>) -> Response {
         let body = self.to_json(instance).to_string();
-        let mut response = (self.code.status(), body).into_response();
+        let mut response = (self.0.code.status(), body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.extend(self.headers.clone());
+        headers.extend(self.0.headers.clone());
         response
     }
 }
@@ -245,7 +248,7 @@ impl IntoResponse for Problem {
     /// The status with the problem beside it: the outermost layer writes the body, since only it knows the
     /// request's trace.
     fn into_response(self) -> Response {
-        let mut response = self.code.status().into_response();
+        let mut response = self.0.code.status().into_response();
         response.extensions_mut().insert(self);
         response
     }

@@ -94,8 +94,7 @@ async fn connection(
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        // The sender lives as long as the service; an error can't happen before the connection has ended.
-        _ = closing.wait_for(|closing| *closing) => {
+        () = told(&mut closing) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -103,4 +102,9 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(error = crate::problem::chain(&error), "a connection ended early");
     }
+}
+
+async fn told(closing: &mut watch::Receiver<bool>) {
+    // An error means that the whole interface is gone, which ends the connection as well.
+    let _ = closing.wait_for(|closing| *closing).await;
 }

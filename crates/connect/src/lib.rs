@@ -4,5 +4,9 @@
 
 pub mod cloudevents;
 pub mod destination;
+pub mod pack;
+pub mod schema;
 pub mod signature;
+pub mod source;
 pub mod time;
+pub mod translate;

@@ -1,1 +1,81 @@
-//! lockstep-connectors
+//! The connectors that come with Lockstep: a folder for each kind of system, and the list of them.
+//!
+//! A connector is a folder of its own with the same files in each: `config`, `destination` and, where the system also
+//! sends, `source`. Beside its folder it is named here and nowhere else. This crate knows no hub and no journal.
+
+pub mod webhook;
+
+use lockstep_connect::destination::{Destination, Filter, Outlet};
+use lockstep_connect::signature::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use webhook::{HttpClient, HttpError, HttpOptions};
+
+/// Every kind of destination with its configuration. The list: a new kind is a line here, and the compiler asks for
+/// the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DestinationConfig {
+    /// Signed HTTP requests.
+    Webhook(webhook::WebhookConfig),
+}
+
+/// Why a destination cannot be made of its configuration.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A webhook's.
+    #[error(transparent)]
+    Webhook(#[from] webhook::WebhookError),
+}
+
+impl DestinationConfig {
+    /// The kind's name, as in the configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+        }
+    }
+
+    /// Which events go there.
+    pub fn filter(&self) -> &Filter {
+        match self {
+            Self::Webhook(config) => &config.filter,
+        }
+    }
+
+    /// The file with the mapping, where there is one.
+    pub fn mapping(&self) -> Option<&str> {
+        match self {
+            Self::Webhook(config) => config.mapping.as_deref(),
+        }
+    }
+
+    /// How many requests may be under way at once.
+    pub fn concurrency_max(&self) -> u32 {
+        match self {
+            Self::Webhook(config) => config.concurrency_max,
+        }
+    }
+
+    /// What is wrong with it, if anything can be said without a connection.
+    pub fn check(&self) -> Result<(), BuildError> {
+        match self {
+            Self::Webhook(config) => Ok(config.check()?),
+        }
+    }
+
+    /// Makes the destination. The outlet has the filter and the programs that the configuration names.
+    pub fn build(
+        &self,
+        secrets: &[Secret],
+        outlet: Outlet,
+    ) -> Result<Box<dyn Destination>, BuildError> {
+        match self {
+            Self::Webhook(config) => Ok(Box::new(webhook::WebhookDestination::new(
+                config, secrets, outlet,
+            )?)),
+        }
+    }
+}

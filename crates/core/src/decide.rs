@@ -11,10 +11,10 @@ use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::change::{Change, Field, Input, InputBody, Outcome};
-use crate::entity::{Claim, Entity};
+use crate::entity::Entity;
 use crate::event::event_type;
 use crate::fold::fold;
-use crate::merge::Rule;
+use crate::merge::{Rule, Standing};
 use crate::order::LIFECYCLE_FIELD;
 use crate::record::{Body, Fact, FactOutcome, Quarantined, Record, Ruling};
 use crate::rules::Rules;
@@ -159,7 +159,7 @@ fn decide_changes(
         let position = facts.next;
         facts.next += 1;
         let entity = facts.entities.entry(change.id()).or_default();
-        let mut fact = decide_change(&facts.rules, entity, input, change, position);
+        let mut fact = decide_change(&facts.rules, entity, input, change);
         fact.index = index as u32;
         fact.of = count;
         if index == 0 {
@@ -191,7 +191,7 @@ struct Verdict<'a> {
     stale: bool,
 }
 
-fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change, position: Position) -> Fact {
+fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change) -> Fact {
     let tie = delivery_hash(&input.source, &input.delivery);
     let own = entity.system_number(&input.system);
     let domain = rules.domain(&change.kind);
@@ -206,18 +206,19 @@ fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change, 
         }
         let state = known.next_if(|state| state.name == field.name);
         let policy = domain.map_or_else(|| rules.policy(&change.kind, &field.name), |d| d.policy(&field.name));
-        let claim = Claim {
-            system: own.unwrap_or(u32::MAX),
+        let priority = |system: &str| rules.priority(system);
+        let claim = Standing {
+            system: &input.system,
+            priority: priority(&input.system),
             sequence: change.sequence,
             occurred_at_us: change.occurred_at_us,
             tie,
-            position,
-            json: field.json.clone(),
+            json: &field.json,
         };
         let before = state.and_then(|s| s.winning());
         let old = state.and_then(|s| s.claims.iter().find(|c| Some(c.system) == own));
         if let (Some(old), Some(before)) = (old, before)
-            && !policy.ranking().replaces(&claim, old)
+            && !policy.ranking().replaces(&claim, &Standing::of(&input.system, claim.priority, old))
         {
             let winner = entity.systems.get(before.system as usize).map_or("", String::as_str);
             let rule = state.and_then(|s| Rule::try_from(s.rule).ok()).unwrap_or(Rule::Unspecified);
@@ -225,18 +226,32 @@ fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change, 
             verdicts.push(Verdict { winner, rule, stale: true });
             continue;
         }
-        let others = state.into_iter().flat_map(|s| &s.claims).filter(|c| Some(c.system) != own);
-        let mut claims: Vec<(&str, &Claim)> = vec![(input.system.as_str(), &claim)];
-        claims.extend(others.filter_map(|c| Some((entity.systems.get(c.system as usize)?.as_str(), c))));
-        let (winner, rule) = policy.decide(rules, &claims);
-        let value = &claims[winner].1.json;
+        let others = || state.into_iter().flat_map(|s| &s.claims).filter(|c| Some(c.system) != own);
+        if others().next().is_none() {
+            // The usual case: no other system speaks of this field.
+            if before.is_none_or(|b| b.json != field.json) {
+                changed.push(at as u32);
+            }
+            verdicts.push(Verdict { winner: "", rule: policy.alone(&input.system), stale: false });
+            continue;
+        }
+        let mut claims = vec![claim];
+        let mut jsons = vec![&field.json];
+        for other in others() {
+            if let Some(system) = entity.systems.get(other.system as usize) {
+                claims.push(Standing::of(system, priority(system), other));
+                jsons.push(&other.json);
+            }
+        }
+        let (winner, rule) = policy.decide(&claims);
+        let value = jsons[winner];
         if before.is_none_or(|b| b.json != *value) {
             changed.push(at as u32);
         }
         if winner != 0 {
             rest.push(Field::new(field.name.clone(), value.clone()));
         }
-        let winner = if winner == 0 { "" } else { claims[winner].0 };
+        let winner = if winner == 0 { "" } else { claims[winner].system };
         // The name borrowed from `claims` lives as long as the entity or is empty.
         let winner = entity.systems.iter().find(|s| *s == winner).map_or("", String::as_str);
         verdicts.push(Verdict { winner, rule, stale: false });

@@ -307,6 +307,11 @@ impl Record {
         Self { recorded_at_us, body: Some(body) }
     }
 
+    /// How many bytes it takes encoded.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoded_len()
+    }
+
     /// Reads a record. Unknown fields are skipped, so that older hubs read newer records as far as they can.
     pub fn read(bytes: bytes::Bytes) -> Result<Self, prost::DecodeError> {
         Self::decode(bytes)

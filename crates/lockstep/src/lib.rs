@@ -12,6 +12,7 @@ pub mod logging;
 pub mod output;
 pub mod remote;
 pub mod serve;
+mod show;
 pub mod time;
 
 use std::process::ExitCode;

@@ -102,6 +102,8 @@ pub struct Table {
 struct Row {
     style: Option<Style>,
     cells: Vec<String>,
+    /// A line of its own, which is part of no column.
+    note: bool,
 }
 
 /// The widest that a cell is made; what is longer is cut, the JSON output has it whole.
@@ -122,7 +124,12 @@ impl Table {
 
     /// Adds a row in a style.
     pub fn styled_row(&mut self, style: Option<Style>, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(Row { style, cells: cells.into_iter().map(|cell| cut(&cell)).collect() });
+        self.rows.push(Row { style, cells: cells.into_iter().map(|cell| cut(&cell)).collect(), note: false });
+    }
+
+    /// Adds a line below the last row that belongs to it.
+    pub fn note(&mut self, style: Style, text: &str) {
+        self.rows.push(Row { style: Some(style), cells: vec![format!("    {}", crate::show::clean(text))], note: true });
     }
 
     /// Whether there is nothing but headings.
@@ -132,15 +139,16 @@ impl Table {
 
     /// The table as text.
     pub fn render(&self, output: &Output) -> String {
-        let columns = self.rows.iter().map(|row| row.cells.len()).max().unwrap_or(0);
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.cells.get(column)).map(|c| c.chars().count()).max();
+        let rows = || self.rows.iter().filter(|row| !row.note);
+        let columns = rows().map(|row| row.cells.len()).max().unwrap_or(0);
+        let width = |column: usize| rows().filter_map(|row| row.cells.get(column)).map(|cell| cell.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.cells.iter().zip(&widths) {
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+                line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + 2));
             }
             let line = line.trim_end();
             text.push_str(&row.style.map_or_else(|| line.to_owned(), |style| output.styled(style, line)));
@@ -150,9 +158,9 @@ impl Table {
     }
 }
 
-/// A cell on one line and not too wide; control characters would let data move a person's cursor.
+/// A cell on one line and not too wide.
 fn cut(cell: &str) -> String {
-    let mut clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut clean = crate::show::clean(cell);
     if clean.chars().count() > CELL_CHARS_MAX {
         clean = clean.chars().take(CELL_CHARS_MAX - 1).collect();
         clean.push('…');
@@ -169,7 +177,10 @@ mod tests {
         let mut table = Table::new(&["field", "value"]);
         table.row(["total".to_owned(), "10.99 EUR".to_owned()]);
         let output = Output { json: false, colour: false };
-        assert_eq!(table.render(&output), "field  value\ntotal  10.99 EUR\n");
+        table.note(Style::Dim, "a note may be longer than any column");
+        table.row(["tax".to_owned(), "1".to_owned()]);
+        let expected = "field  value\ntotal  10.99 EUR\n    a note may be longer than any column\ntax    1\n";
+        assert_eq!(table.render(&output), expected);
     }
 
     #[test]

@@ -56,7 +56,11 @@ impl Place {
 
 /// A name as a step of a JSON pointer.
 pub(super) fn escape(name: &str) -> Cow<'_, str> {
-    if name.contains(['~', '/']) { name.replace('~', "~0").replace('/', "~1").into() } else { name.into() }
+    if name.contains(['~', '/']) {
+        name.replace('~', "~0").replace('/', "~1").into()
+    } else {
+        name.into()
+    }
 }
 
 /// The value of an attribute.
@@ -138,10 +142,16 @@ impl<'a> Envelope<'a> {
                 return;
             }
             Some(_) => "it is given twice",
-            None if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) => {
+            None if name.is_empty()
+                || !name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) =>
+            {
                 "the name of an attribute has only a-z and 0-9"
             }
-            None if value == Attribute::Other => "an attribute is a string, a boolean or a whole number",
+            None if value == Attribute::Other => {
+                "an attribute is a string, a boolean or a whole number"
+            }
             None => return,
         };
         self.refuse(name, problem);
@@ -156,13 +166,18 @@ impl<'a> Envelope<'a> {
     }
 
     fn refuse(&mut self, name: &str, problem: &'static str) {
-        self.refused.get_or_insert_with(|| (name.to_owned(), problem));
+        self.refused
+            .get_or_insert_with(|| (name.to_owned(), problem));
     }
 
     /// Checks everything that CloudEvents asks of an event.
     pub(super) fn check(mut self, place: Place) -> Result<Event<'a>, CloudEventsError> {
         let invalid = |name: &str, detail: &str| {
-            Err(CloudEventsError::new("attribute-invalid", place.attribute(name), detail))
+            Err(CloudEventsError::new(
+                "attribute-invalid",
+                place.attribute(name),
+                detail,
+            ))
         };
         if let Some((name, problem)) = &self.refused {
             return invalid(name, problem);
@@ -174,7 +189,10 @@ impl<'a> Envelope<'a> {
         let source = self.required(Name::Source, place)?;
         for (name, text) in [("id", &id), ("source", &source)] {
             if text.len() > IDENTITY_BYTES_MAX || text.chars().any(char::is_control) {
-                return invalid(name, "it must be at most 1024 bytes without control characters");
+                return invalid(
+                    name,
+                    "it must be at most 1024 bytes without control characters",
+                );
             }
         }
         let event_type = self.required(Name::Type, place)?;
@@ -182,37 +200,70 @@ impl<'a> Envelope<'a> {
         let time_us = match self.text(Name::Time, place)? {
             None => None,
             Some(text) => match time::parse_rfc3339(&text) {
-                None => return invalid("time", "it must be an RFC 3339 time such as 2026-02-03T04:05:06Z"),
+                None => {
+                    return invalid(
+                        "time",
+                        "it must be an RFC 3339 time such as 2026-02-03T04:05:06Z",
+                    );
+                }
                 time_us => time_us,
             },
         };
         let content = self.text(Name::DataContentType, place)?;
-        if content.as_ref().is_some_and(|content| !is_media_type(content)) {
-            return invalid("datacontenttype", "it must be a media type such as application/json");
+        if content
+            .as_ref()
+            .is_some_and(|content| !is_media_type(content))
+        {
+            return invalid(
+                "datacontenttype",
+                "it must be a media type such as application/json",
+            );
         }
         self.text(Name::DataSchema, place)?;
         let sequence = self.number(Name::Sequence, place)?;
         let expected_version = self.number(Name::ExpectedVersion, place)?;
         // A trace that is not well-formed is left out, as W3C Trace Context asks: it never costs the event.
-        let traceparent = self.text(Name::TraceParent, place).unwrap_or_default().filter(|t| is_traceparent(t));
+        let traceparent = self
+            .text(Name::TraceParent, place)
+            .unwrap_or_default()
+            .filter(|t| is_traceparent(t));
 
         if let Some(encoded) = self.text(Name::DataBase64, place)? {
             if self.data.is_some() {
-                return invalid("data_base64", "data comes either in `data` or in `data_base64`, not in both");
+                return invalid(
+                    "data_base64",
+                    "data comes either in `data` or in `data_base64`, not in both",
+                );
             }
             let decoded = STANDARD.decode(encoded.as_bytes()).ok();
-            let Some(decoded) = decoded else { return invalid("data_base64", "it must be base64 with padding") };
+            let Some(decoded) = decoded else {
+                return invalid("data_base64", "it must be base64 with padding");
+            };
             if is_json(content.as_deref()) {
                 let Ok(data) = serde_json::from_slice(&decoded) else {
-                    return invalid("data_base64", "it must be the base64 of JSON, as its content type says");
+                    return invalid(
+                        "data_base64",
+                        "it must be the base64 of JSON, as its content type says",
+                    );
                 };
                 self.data = Some(data);
             }
         }
-        let other_content = content.filter(|content| !is_json(Some(content))).map(Cow::into_owned);
+        let other_content = content
+            .filter(|content| !is_json(Some(content)))
+            .map(Cow::into_owned);
         let data = self.data.filter(|data| !data.is_null());
         Ok(Event {
-            id, source, event_type, subject, time_us, sequence, expected_version, traceparent, other_content, data,
+            id,
+            source,
+            event_type,
+            subject,
+            time_us,
+            sequence,
+            expected_version,
+            traceparent,
+            other_content,
+            data,
         })
     }
 
@@ -223,7 +274,11 @@ impl<'a> Envelope<'a> {
             Some(Attribute::Text(text)) if !text.is_empty() => Ok(Some(text)),
             Some(_) => {
                 let at = place.attribute(NAMES[name as usize]);
-                Err(CloudEventsError::new("attribute-invalid", at, "it must be a string that is not empty"))
+                Err(CloudEventsError::new(
+                    "attribute-invalid",
+                    at,
+                    "it must be a string that is not empty",
+                ))
             }
         }
     }
@@ -240,12 +295,18 @@ impl<'a> Envelope<'a> {
             None | Some(Attribute::Null) => return Ok(None),
             Some(Attribute::Whole(number)) => number,
             // `parse` alone would also take `+5`.
-            Some(Attribute::Text(text)) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+            Some(Attribute::Text(text)) if text.bytes().all(|b| b.is_ascii_digit()) => {
+                text.parse().ok()
+            }
             Some(_) => None,
         };
         let wrong = || {
             let at = place.attribute(NAMES[name as usize]);
-            CloudEventsError::new("attribute-invalid", at, "it must be a whole number from 0, or its decimal digits")
+            CloudEventsError::new(
+                "attribute-invalid",
+                at,
+                "it must be a whole number from 0, or its decimal digits",
+            )
         };
         number.map(Some).ok_or_else(wrong)
     }
@@ -254,14 +315,28 @@ impl<'a> Envelope<'a> {
 /// Whether this names a media type at all.
 fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or_default().trim();
-    let token = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b));
-    essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype))
+    let token = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b))
+    };
+    essence
+        .split_once('/')
+        .is_some_and(|(kind, subtype)| token(kind) && token(subtype))
 }
 
 /// Whether data of this content type is JSON; where none is given, it is.
 fn is_json(content_type: Option<&str>) -> bool {
-    let Some(content_type) = content_type else { return true };
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(content_type) = content_type else {
+        return true;
+    };
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
@@ -270,7 +345,8 @@ fn is_json(content_type: Option<&str>) -> bool {
 pub(super) fn is_traceparent(text: &str) -> bool {
     let bytes = text.as_bytes();
     // Version 00 has exactly this length; later ones may append.
-    let shape = bytes.len() >= 55 && (bytes.len() == 55 || (bytes[55] == b'-' && !text.starts_with("00")));
+    let shape =
+        bytes.len() >= 55 && (bytes.len() == 55 || (bytes[55] == b'-' && !text.starts_with("00")));
     shape
         && bytes[..55].iter().enumerate().all(|(at, byte)| match at {
             2 | 35 | 52 => *byte == b'-',

@@ -76,10 +76,22 @@ pub fn parse<V>(
 where
     V: Fn(&str, &Value) -> Result<(), (String, String)>,
 {
-    let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let content = headers
+        .get(CONTENT_TYPE)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
     let mode = mode(headers, content)?;
-    let traceparent = headers.get("traceparent").and_then(|t| t.to_str().ok()).filter(|t| is_traceparent(t));
-    let mut intake = Intake { received_at_us, traceparent, validate, scratch: Vec::with_capacity(1_024), events: vec![] };
+    let traceparent = headers
+        .get("traceparent")
+        .and_then(|t| t.to_str().ok())
+        .filter(|t| is_traceparent(t));
+    let mut intake = Intake {
+        received_at_us,
+        traceparent,
+        validate,
+        scratch: Vec::with_capacity(1_024),
+        events: vec![],
+    };
 
     match mode {
         Mode::Structured => {
@@ -89,7 +101,11 @@ where
         Mode::Batched => {
             let mut failed = None;
             let mut json = serde_json::Deserializer::from_slice(body);
-            let sink = Sink { intake: &mut intake, events_max: limits.events_max, failed: &mut failed };
+            let sink = Sink {
+                intake: &mut intake,
+                events_max: limits.events_max,
+                failed: &mut failed,
+            };
             let read = sink.deserialize(&mut json).and_then(|()| json.end());
             if let Some(failed) = failed {
                 return Err(failed);
@@ -101,17 +117,26 @@ where
             intake.take(Item(Some(envelope)), Place::Headers)?;
         }
     }
-    Ok(Parsed { mode, events: intake.events })
+    Ok(Parsed {
+        mode,
+        events: intake.events,
+    })
 }
 
 fn mode(headers: &HeaderMap, content_type: &[u8]) -> Result<Mode, CloudEventsError> {
-    let essence = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    let essence = content_type
+        .split(|b| *b == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     if essence.eq_ignore_ascii_case(b"application/cloudevents+json") {
         Ok(Mode::Structured)
     } else if essence.eq_ignore_ascii_case(b"application/cloudevents-batch+json") {
         Ok(Mode::Batched)
-    } else if essence.len() >= 23 && essence[..23].eq_ignore_ascii_case(b"application/cloudevents") {
-        let detail = "the only event format here is JSON: application/cloudevents+json or -batch+json";
+    } else if essence.len() >= 23 && essence[..23].eq_ignore_ascii_case(b"application/cloudevents")
+    {
+        let detail =
+            "the only event format here is JSON: application/cloudevents+json or -batch+json";
         Err(CloudEventsError::new("media-type", "content-type", detail))
     } else if headers.contains_key("ce-specversion") {
         Ok(Mode::Binary)
@@ -140,7 +165,11 @@ struct Intake<'h, V> {
 impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
     fn take(&mut self, item: Item<'_>, place: Place) -> Result<(), CloudEventsError> {
         let Item(Some(envelope)) = item else {
-            return Err(CloudEventsError::new("not-an-event", place.event(), "an event is a JSON object"));
+            return Err(CloudEventsError::new(
+                "not-an-event",
+                place.event(),
+                "an event is a JSON object",
+            ));
         };
         let event = envelope.check(place)?;
         let incoming = self.read(event, place)?;
@@ -149,11 +178,21 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
     }
 
     fn read(&mut self, event: Event<'_>, place: Place) -> Result<IncomingEvent, CloudEventsError> {
-        let attribute = |code, name: &str, detail: String| CloudEventsError::new(code, place.attribute(name), detail);
-        let invalid = |name: &str, detail: &str| Err(attribute("attribute-invalid", name, detail.to_owned()));
+        let attribute = |code, name: &str, detail: String| {
+            CloudEventsError::new(code, place.attribute(name), detail)
+        };
+        let invalid =
+            |name: &str, detail: &str| Err(attribute("attribute-invalid", name, detail.to_owned()));
 
-        let Some((kind, _verb)) = event.event_type.split_once('.').filter(|(_, verb)| !verb.is_empty()) else {
-            return invalid("type", "it must be <kind>.<verb>, for example price.changed");
+        let Some((kind, _verb)) = event
+            .event_type
+            .split_once('.')
+            .filter(|(_, verb)| !verb.is_empty())
+        else {
+            return invalid(
+                "type",
+                "it must be <kind>.<verb>, for example price.changed",
+            );
         };
         let Some(subject) = event.subject.as_deref() else {
             let detail = "it must be there and name the entity: <kind>/<key>".to_owned();
@@ -163,7 +202,10 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
             return invalid("subject", "it must name the entity: <kind>/<key>");
         };
         if subject_kind != kind {
-            return invalid("subject", &format!("it must begin with the kind that `type` has: {kind}/"));
+            return invalid(
+                "subject",
+                &format!("it must begin with the kind that `type` has: {kind}/"),
+            );
         }
         if let Some(content_type) = event.other_content {
             let detail = format!("data must be JSON, not {content_type}");
@@ -173,9 +215,15 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
             let detail = "data must be a JSON object: the fields that the event speaks of";
             CloudEventsError::new("data-invalid", place.data(""), detail)
         };
-        let data = event.data.filter(Value::is_object).ok_or_else(not_an_object)?;
-        (self.validate)(kind, &data).map_err(|(at, detail)| CloudEventsError::new("schema", place.data(&at), detail))?;
-        let Value::Object(data) = data else { return Err(not_an_object()) };
+        let data = event
+            .data
+            .filter(Value::is_object)
+            .ok_or_else(not_an_object)?;
+        (self.validate)(kind, &data)
+            .map_err(|(at, detail)| CloudEventsError::new("schema", place.data(&at), detail))?;
+        let Value::Object(data) = data else {
+            return Err(not_an_object());
+        };
 
         self.scratch.clear();
         for text in [&event.event_type, subject] {
@@ -183,9 +231,14 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
             self.scratch.push(0);
         }
         // A time that the sender left out is no part of what it says: a repetition has none either.
-        for number in [event.time_us.map(|us| us as u64), event.sequence, event.expected_version] {
+        for number in [
+            event.time_us.map(|us| us as u64),
+            event.sequence,
+            event.expected_version,
+        ] {
             self.scratch.push(u8::from(number.is_some()));
-            self.scratch.extend_from_slice(&number.unwrap_or_default().to_le_bytes());
+            self.scratch
+                .extend_from_slice(&number.unwrap_or_default().to_le_bytes());
         }
         let mut fields = Vec::with_capacity(data.len());
         for (name, value) in data {
@@ -194,19 +247,32 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
             let start = self.scratch.len();
             serde_json::to_writer(&mut self.scratch, &value).map_err(not_json)?;
             // Copied, not sliced out of one buffer: a field may outlive its neighbours in the entity for years.
-            fields.push(Field { name, json: Bytes::copy_from_slice(&self.scratch[start..]) });
+            fields.push(Field {
+                name,
+                json: Bytes::copy_from_slice(&self.scratch[start..]),
+            });
         }
         let payload_hash = lockstep_core::payload_hash(&self.scratch);
 
         let occurred_at_us = event.time_us.unwrap_or(self.received_at_us);
-        let mut change = Change::new(kind, key, event.sequence.unwrap_or_default(), occurred_at_us, fields)
-            .map_err(|error| change_invalid(&error, place))?;
+        let mut change = Change::new(
+            kind,
+            key,
+            event.sequence.unwrap_or_default(),
+            occurred_at_us,
+            fields,
+        )
+        .map_err(|error| change_invalid(&error, place))?;
         change.expected_version = event.expected_version;
         Ok(IncomingEvent {
             id: event.id.into_owned(),
             source: event.source.into_owned(),
             change,
-            traceparent: event.traceparent.as_deref().or(self.traceparent).map(str::to_owned),
+            traceparent: event
+                .traceparent
+                .as_deref()
+                .or(self.traceparent)
+                .map(str::to_owned),
             payload_hash,
         })
     }
@@ -229,7 +295,9 @@ struct Sink<'s, 'h, V> {
     failed: &'s mut Option<CloudEventsError>,
 }
 
-impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> DeserializeSeed<'de> for Sink<'_, '_, V> {
+impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> DeserializeSeed<'de>
+    for Sink<'_, '_, V>
+{
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -250,7 +318,10 @@ impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> Visitor<'de> for 
             let taken = if at < self.events_max {
                 self.intake.take(item, Place::Element(at))
             } else {
-                let detail = format!("a batch has at most {} events: send the rest in another one", self.events_max);
+                let detail = format!(
+                    "a batch has at most {} events: send the rest in another one",
+                    self.events_max
+                );
                 Err(CloudEventsError::new("too-many-events", "", detail))
             };
             if let Err(error) = taken {
@@ -267,15 +338,26 @@ impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> Visitor<'de> for 
 fn from_headers<'a>(headers: &'a HeaderMap, body: &[u8]) -> Result<Envelope<'a>, CloudEventsError> {
     let mut envelope = Envelope::default();
     for (name, value) in headers {
-        let Some(name) = name.as_str().strip_prefix("ce-") else { continue };
+        let Some(name) = name.as_str().strip_prefix("ce-") else {
+            continue;
+        };
         let Some(text) = decode(value) else {
             let detail = "it must be visible ASCII, everything else as percent-encoded UTF-8";
-            return Err(CloudEventsError::new("attribute-invalid", Place::Headers.attribute(name), detail));
+            return Err(CloudEventsError::new(
+                "attribute-invalid",
+                Place::Headers.attribute(name),
+                detail,
+            ));
         };
         // In binary mode these two come as the body and its content type.
         if matches!(name, "data" | "datacontenttype" | "data_base64") {
-            let detail = "in binary mode the data is the body, and its content type is `content-type`";
-            return Err(CloudEventsError::new("attribute-invalid", format!("ce-{name}"), detail));
+            let detail =
+                "in binary mode the data is the body, and its content type is `content-type`";
+            return Err(CloudEventsError::new(
+                "attribute-invalid",
+                format!("ce-{name}"),
+                detail,
+            ));
         }
         envelope.set(name, Attribute::Text(text));
     }
@@ -283,7 +365,10 @@ fn from_headers<'a>(headers: &'a HeaderMap, body: &[u8]) -> Result<Envelope<'a>,
         let text = content_type.to_str().unwrap_or("?");
         envelope.set("datacontenttype", Attribute::Text(Cow::Borrowed(text)));
         // Data of another type is refused by its type; whether it is JSON does not matter then.
-        let json = text.split(';').next().is_some_and(|essence| essence.trim_end().ends_with("json"));
+        let json = text
+            .split(';')
+            .next()
+            .is_some_and(|essence| essence.trim_end().ends_with("json"));
         if !json {
             return Ok(envelope);
         }
@@ -297,7 +382,9 @@ fn from_headers<'a>(headers: &'a HeaderMap, body: &[u8]) -> Result<Envelope<'a>,
 /// A header's text: a quoted string is unquoted, then percent-encoded UTF-8 is decoded. `None` where that is not text.
 fn decode(value: &HeaderValue) -> Option<Cow<'_, str>> {
     let text = value.to_str().ok()?;
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
     let text = match inner {
         Some(inner) if inner.contains('\\') => {
             let mut plain = String::with_capacity(inner.len());

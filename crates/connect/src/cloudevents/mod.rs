@@ -40,11 +40,19 @@ pub struct CloudEventsError {
 }
 
 fn at(pointer: &str) -> String {
-    if pointer.is_empty() { String::new() } else { format!("`{pointer}`: ") }
+    if pointer.is_empty() {
+        String::new()
+    } else {
+        format!("`{pointer}`: ")
+    }
 }
 
 impl CloudEventsError {
     fn new(code: &'static str, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { code, pointer: pointer.into(), detail: detail.into() }
+        Self {
+            code,
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }
     }
 }

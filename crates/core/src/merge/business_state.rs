@@ -4,7 +4,6 @@
 use std::cmp::Ordering;
 
 use super::{Ranking, Rule, Standing, across_order, own_order};
-use crate::entity::Claim;
 
 /// The policy: states and their ranks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,15 +22,15 @@ impl BusinessState {
 }
 
 impl Ranking for BusinessState {
-    fn replaces(&self, new: &Claim, old: &Claim) -> bool {
-        let ranks = self.rank(&new.json).cmp(&self.rank(&old.json));
+    fn replaces(&self, new: &Standing<'_>, old: &Standing<'_>) -> bool {
+        let ranks = self.rank(new.json).cmp(&self.rank(old.json));
         ranks.then_with(|| own_order(new, old)) == Ordering::Greater
     }
 
     fn winner(&self, claims: &[Standing<'_>]) -> (usize, Rule) {
         let order = |a: &Standing<'_>, b: &Standing<'_>| {
-            let ranks = self.rank(&a.claim.json).cmp(&self.rank(&b.claim.json));
-            ranks.then_with(|| a.claim.sequence.cmp(&b.claim.sequence)).then_with(|| across_order(a, b))
+            let ranks = self.rank(a.json).cmp(&self.rank(b.json));
+            ranks.then_with(|| a.sequence.cmp(&b.sequence)).then_with(|| across_order(a, b))
         };
         let best = (1..claims.len()).fold(0, |best, at| {
             if order(&claims[at], &claims[best]) == Ordering::Greater { at } else { best }

@@ -21,7 +21,6 @@ pub use latest::Latest;
 pub use owner::Owner;
 
 use crate::entity::Claim;
-use crate::rules::Rules;
 
 /// The rule by which a field was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
@@ -75,21 +74,41 @@ impl Rule {
     }
 }
 
-/// A system's claim with what ranks it.
+/// A system's claim, as far as ranking looks at it.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
     /// The system.
     pub system: &'a str,
     /// Its priority among equals.
     pub priority: u32,
-    /// What it says.
-    pub claim: &'a Claim,
+    /// Its version or sequence; 0 where it has none.
+    pub sequence: u64,
+    /// Its clock, microseconds since 1970 UTC.
+    pub occurred_at_us: i64,
+    /// The hash of the delivery, the last tie-breaker.
+    pub tie: u64,
+    /// The value as compact JSON.
+    pub json: &'a [u8],
+}
+
+impl<'a> Standing<'a> {
+    /// A claim as it stands.
+    pub fn of(system: &'a str, priority: u32, claim: &'a Claim) -> Self {
+        Self {
+            system,
+            priority,
+            sequence: claim.sequence,
+            occurred_at_us: claim.occurred_at_us,
+            tie: claim.tie,
+            json: &claim.json,
+        }
+    }
 }
 
 /// What a policy must answer; see the module for the laws.
 pub trait Ranking {
     /// Whether `new` takes the place of `old`, a claim of the same system.
-    fn replaces(&self, new: &Claim, old: &Claim) -> bool {
+    fn replaces(&self, new: &Standing<'_>, old: &Standing<'_>) -> bool {
         own_order(new, old) == Ordering::Greater
     }
 
@@ -128,18 +147,15 @@ impl Policy {
     }
 
     /// Decides among all systems' claims to one field.
-    pub fn decide(&self, rules: &Rules, claims: &[(&str, &Claim)]) -> (usize, Rule) {
-        if claims.len() == 1 {
-            return (0, self.alone(claims[0].0));
+    pub fn decide(&self, claims: &[Standing<'_>]) -> (usize, Rule) {
+        match claims {
+            [one] => (0, self.alone(one.system)),
+            _ => self.ranking().winner(claims),
         }
-        let standings: Vec<_> = claims
-            .iter()
-            .map(|&(system, claim)| Standing { system, priority: rules.priority(system), claim })
-            .collect();
-        self.ranking().winner(&standings)
     }
 
-    fn alone(&self, system: &str) -> Rule {
+    /// The rule by which the only system that has spoken of a field has it.
+    pub fn alone(&self, system: &str) -> Rule {
         match self {
             Self::Owner(owner) if owner.owns(system) => Rule::Owner,
             Self::Owner(_) => Rule::OwnerAbsent,
@@ -150,16 +166,16 @@ impl Policy {
 
 /// The order of one system's own claims: its version where it has one, else its clock, then the delivery.
 /// Equal values at equal stamps need no winner, but the value stands last so that the order is total.
-pub(crate) fn own_order(a: &Claim, b: &Claim) -> Ordering {
-    let key = |c: &Claim| (c.sequence, c.occurred_at_us, c.tie);
-    key(a).cmp(&key(b)).then_with(|| a.json.cmp(&b.json))
+pub(crate) fn own_order(a: &Standing<'_>, b: &Standing<'_>) -> Ordering {
+    let key = |s: &Standing<'_>| (s.sequence, s.occurred_at_us, s.tie);
+    key(a).cmp(&key(b)).then_with(|| a.json.cmp(b.json))
 }
 
 /// The order of different systems' claims: the clock, the priority, the delivery. Versions of different
 /// systems say nothing about each other. The name stands last so that the order is total.
 pub(crate) fn across_order(a: &Standing<'_>, b: &Standing<'_>) -> Ordering {
-    let key = |s: &Standing<'_>| (s.claim.occurred_at_us, s.priority, s.claim.tie);
-    key(a).cmp(&key(b)).then_with(|| a.claim.json.cmp(&b.claim.json)).then_with(|| a.system.cmp(b.system))
+    let key = |s: &Standing<'_>| (s.occurred_at_us, s.priority, s.tie);
+    key(a).cmp(&key(b)).then_with(|| a.json.cmp(b.json)).then_with(|| a.system.cmp(b.system))
 }
 
 /// The latest of several claims, and which part of the order decided.
@@ -173,7 +189,7 @@ pub(crate) fn latest_of(claims: &[Standing<'_>]) -> (usize, Rule) {
     let winner = &claims[best];
     let mut rule = if claims.len() == 1 { Rule::Only } else { Rule::Latest };
     for (at, other) in claims.iter().enumerate() {
-        if at != best && other.claim.occurred_at_us == winner.claim.occurred_at_us {
+        if at != best && other.occurred_at_us == winner.occurred_at_us {
             rule = if other.priority == winner.priority { Rule::Tie } else { rule.max(Rule::Priority) };
         }
     }

@@ -19,14 +19,18 @@ impl Owner {
 
 impl Ranking for Owner {
     fn winner(&self, claims: &[Standing<'_>]) -> (usize, Rule) {
+        // An explicit null is "no value": the next system of the list speaks.
+        let has_value = |s: &Standing<'_>| s.json != b"null";
         for owner in &self.systems {
-            // An explicit null is "no value": the next system of the list speaks.
-            let has_value = |s: &Standing<'_>| s.system == owner && s.claim.json.as_ref() != b"null";
-            if let Some(at) = claims.iter().position(has_value) {
+            if let Some(at) = claims.iter().position(|s| s.system == owner && has_value(s)) {
                 return (at, Rule::Owner);
             }
         }
-        let (at, _) = latest_of(claims);
-        (at, Rule::OwnerAbsent)
+        let with_value: Vec<usize> = (0..claims.len()).filter(|at| has_value(&claims[*at])).collect();
+        if with_value.is_empty() {
+            return (latest_of(claims).0, Rule::OwnerAbsent);
+        }
+        let standing: Vec<_> = with_value.iter().map(|at| claims[*at]).collect();
+        (with_value[latest_of(&standing).0], Rule::OwnerAbsent)
     }
 }

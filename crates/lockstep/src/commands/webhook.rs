@@ -59,7 +59,7 @@ struct SignatureArgs {
     #[arg(long, value_enum)]
     scheme: SchemeName,
     /// A secret: `env:NAME` or `file:PATH`; several while one is being replaced.
-    #[arg(long = "secret", value_name = "REFERENCE", required = true)]
+    #[arg(long = "secret", value_name = "REFERENCE", required = true, value_parser = parse_secret)]
     secrets: Vec<SecretRef>,
     /// The time to sign or verify for, in seconds since 1970; now, where it is not given.
     #[arg(long, value_name = "SECONDS")]
@@ -177,6 +177,12 @@ impl SignatureArgs {
     fn now_s(&self) -> i64 {
         self.at.unwrap_or_else(crate::time::now_s)
     }
+}
+
+/// Takes everything: an error of the command line would print a secret that was typed in place of a reference.
+#[expect(clippy::unnecessary_wraps, reason = "what a parser of arguments gives")]
+fn parse_secret(text: &str) -> Result<SecretRef, std::convert::Infallible> {
+    Ok(SecretRef::new(text))
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

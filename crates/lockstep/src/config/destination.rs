@@ -1,18 +1,179 @@
-//! A way out, as it is configured.
+//! A way out, as it is configured: what is the hub's business, around what is the connector's.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::borrow::Cow;
 
+use lockstep_connect::destination::Filter;
+use lockstep_connectors::DestinationConfig as Connector;
 use lockstep_core::delivery::RetryPolicy;
-use schemars::JsonSchema;
+use lockstep_hub::delivery::DeliveryOptions;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::secret::SecretRef;
 
-/// A way out.
+/// A way out. In the file both parts stand in one table.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Table")]
+pub struct DestinationConfig {
+    /// What is the hub's business.
+    pub delivery: Delivery,
+    /// What is the connector's: the kind, the address, the filter, the mapping.
+    pub connector: Connector,
+}
+
+/// What is common to all kinds of destinations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum DestinationConfig {
-    /// Signed webhooks (Standard Webhooks).
-    Webhook(WebhookDestination),
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    /// The system that it leads to.
+    #[schemars(length(min = 1))]
+    pub system: String,
+    /// The secrets with which deliveries are signed. With several each delivery carries a signature of each, so
+    /// that the receiver can change over.
+    #[schemars(length(min = 1))]
+    pub secrets: Vec<SecretRef>,
+    /// When a delivery is tried again, and how often, before it becomes a dead letter.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Where the destination begins when it is new.
+    #[serde(default)]
+    pub start: Start,
+}
+
+/// When a delivery is tried again, and how often, before it becomes a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// How many retries follow the first attempt.
+    #[schemars(range(max = 1_000))]
+    pub retries_max: u32,
+    /// The first wait in milliseconds, doubled with each retry. The real wait is chosen at random below it.
+    #[schemars(range(min = 1))]
+    pub backoff_first_ms: u64,
+    /// The longest wait in milliseconds.
+    #[schemars(range(min = 1))]
+    pub backoff_max_ms: u64,
+}
+
+/// Where a destination begins that the hub has not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// With the first event that the journal has.
+    #[default]
+    Beginning,
+    /// With the next event.
+    Now,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let policy = RetryPolicy::default();
+        Self {
+            retries_max: policy.retries_max,
+            backoff_first_ms: policy.backoff_first_ms,
+            backoff_max_ms: policy.backoff_max_ms,
+        }
+    }
+}
+
+impl DestinationConfig {
+    /// Which events go there.
+    pub fn filter(&self) -> &Filter {
+        self.connector.filter()
+    }
+
+    /// How the hub delivers to it.
+    pub fn options(&self) -> DeliveryOptions {
+        let Delivery { retry, start, .. } = &self.delivery;
+        DeliveryOptions {
+            retry: RetryPolicy {
+                retries_max: retry.retries_max,
+                backoff_first_ms: retry.backoff_first_ms,
+                backoff_max_ms: retry.backoff_max_ms,
+            },
+            concurrency_max: self.connector.concurrency_max() as usize,
+            start: match start {
+                Start::Beginning => lockstep_hub::delivery::Start::Beginning,
+                Start::Now => lockstep_hub::delivery::Start::Now,
+            },
+            ..DeliveryOptions::default()
+        }
+    }
+}
+
+/// The fields of [`Delivery`], as its schema has them.
+fn delivery_schema() -> Map<String, Value> {
+    inline::<Delivery>()
+}
+
+/// The schema of a type with everything that it refers to within it.
+fn inline<T: JsonSchema>() -> Map<String, Value> {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    match settings.into_generator().into_root_schema_for::<T>().to_value() {
+        Value::Object(schema) => schema,
+        _ => Map::new(),
+    }
+}
+
+impl TryFrom<toml::Table> for DestinationConfig {
+    type Error = toml::de::Error;
+
+    /// Each part refuses fields that it does not know, so the table is taken apart before they see it.
+    fn try_from(table: toml::Table) -> Result<Self, Self::Error> {
+        let own = delivery_schema();
+        let is_own = |name: &str| own.get("properties").is_some_and(|properties| properties.get(name).is_some());
+        let (delivery, connector): (toml::Table, toml::Table) = table.into_iter().partition(|(name, _)| is_own(name));
+        Ok(Self { delivery: delivery.try_into()?, connector: connector.try_into()? })
+    }
+}
+
+impl Serialize for DestinationConfig {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let part = |part: Result<Value, serde_json::Error>| part.map_err(serde::ser::Error::custom);
+        let mut whole = part(serde_json::to_value(&self.connector))?;
+        if let (Some(whole), Value::Object(delivery)) = (whole.as_object_mut(), part(serde_json::to_value(&self.delivery))?) {
+            whole.extend(delivery);
+        }
+        whole.serialize(serializer)
+    }
+}
+
+impl JsonSchema for DestinationConfig {
+    fn schema_name() -> Cow<'static, str> {
+        "DestinationConfig".into()
+    }
+
+    /// One alternative for each kind of connector, each with the common fields.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let own = delivery_schema();
+        let connectors = inline::<Connector>();
+        let alternatives = connectors.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default();
+        let whole = |alternative: Value| {
+            let mut alternative = match alternative {
+                Value::Object(alternative) => alternative,
+                _ => Map::new(),
+            };
+            for word in ["properties", "required"] {
+                let entry = alternative.entry(word).or_insert_with(|| own[word].clone());
+                match (entry, &own[word]) {
+                    (Value::Object(entry), Value::Object(own)) => entry.extend(own.clone()),
+                    (Value::Array(entry), Value::Array(own)) => {
+                        entry.extend(own.iter().filter(|name| !entry.contains(name)).cloned().collect::<Vec<_>>());
+                    }
+                    _ => {}
+                }
+            }
+            alternative.remove("unevaluatedProperties");
+            alternative.insert("additionalProperties".into(), Value::Bool(false));
+            Value::Object(alternative)
+        };
+        let mut schema = Map::new();
+        schema.insert("description".into(), "A way out: which events go where, how, and how long it is tried.".into());
+        schema.insert("type".into(), "object".into());
+        schema.insert("oneOf".into(), alternatives.into_iter().map(whole).collect());
+        schema.into()
+    }
 }

@@ -4,37 +4,35 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::problem::{Problem, line_column};
 
-/// A parsed file that still knows where everything stands.
+/// The text of a file, in which everything can be found again.
 #[derive(Debug)]
 pub struct Document {
     file: PathBuf,
     text: String,
-    root: DeTable<'static>,
 }
 
 impl Document {
-    /// Parses a text; what is not TOML is reported, and the rest is kept to look for further problems.
+    /// Takes a text; what is not TOML is reported, and the rest can still be looked at for further problems.
     pub fn parse(file: &Path, text: String) -> (Self, Vec<Problem>) {
-        let (root, errors) = DeTable::parse_recoverable(&text);
-        let mut root = root.into_inner();
-        root.make_owned();
+        let document = Self { file: file.to_owned(), text };
+        let (_, errors) = DeTable::parse_recoverable(&document.text);
         let problems = errors
             .iter()
             .map(|error| {
-                let (line, column) = line_column(&text, error.span().map_or(0, |span| span.start));
-                Problem::new(file, line, column, error.message().trim().replace('\n', "; "))
+                let message = error.message().trim().replace('\n', "; ");
+                document.problem_at(error.span().unwrap_or(0..0), message)
             })
             .collect();
-        (Self { file: file.to_owned(), text, root }, problems)
+        (document, problems)
     }
 
-    /// The top table.
-    pub fn root(&self) -> &DeTable<'static> {
-        &self.root
+    /// The top table. It is parsed anew: it borrows from the text, which is small.
+    pub fn root(&self) -> DeTable<'_> {
+        DeTable::parse_recoverable(&self.text).0.into_inner()
     }
 
     /// The text.
@@ -60,16 +58,17 @@ impl Document {
     }
 
     fn span(&self, path: &[&str]) -> Range<usize> {
+        let root = self.root();
         let mut found = 0..0;
-        let mut table = Some(&self.root);
+        let mut table = Some(&root);
         let mut list = None;
         for step in path {
-            let next: Option<(Range<usize>, &Spanned<DeValue<'static>>)> = match (table, list) {
+            let next: Option<(Range<usize>, &Spanned<DeValue<'_>>)> = match (table, list) {
                 (Some(entries), _) => {
                     entries.iter().find(|(key, _)| key.get_ref() == step).map(|(key, value)| (key.span(), value))
                 }
                 (None, Some(entries)) => step.parse().ok().and_then(|at: usize| {
-                    let entries: &toml::de::DeArray<'static> = entries;
+                    let entries: &DeArray<'_> = entries;
                     entries.get(at).map(|value| (value.span(), value))
                 }),
                 (None, None) => None,

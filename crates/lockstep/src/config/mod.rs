@@ -19,11 +19,11 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use destination::{DestinationConfig, Filter, Retry, Start};
+pub use destination::{Delivery, DestinationConfig, Retry, Start};
 pub use document::Document;
 pub use packs::check_packs;
 pub use problem::{Level, Problem, line_column, nearest, suggestion};
-pub use resolve::{Resolved, ResolvedDestination, ResolvedSource, Secrets, resolve};
+pub use resolve::{Resolved, ResolvedDestination, Secrets, resolve};
 pub use secret::{SecretError, SecretRef};
 pub use types::{Config, DomainConfig, FieldConfig, HttpConfig, HubConfig, PolicyName, SourceConfig, SystemConfig};
 
@@ -56,6 +56,7 @@ impl Loaded {
         let whole = problems.is_empty();
         let shape = shape::check(&document, &SCHEMA);
         problems.extend(shape.into_iter().filter(|problem| whole || !problem.message.contains("needs the field")));
+        problems.sort_by_key(|problem| (problem.line, problem.column));
         let mut config = None;
         if problems.is_empty() {
             match toml::Deserializer::parse(document.text()).and_then(Config::deserialize) {

@@ -84,14 +84,6 @@ impl fmt::Debug for SecretRef {
     }
 }
 
-impl std::str::FromStr for SecretRef {
-    type Err = SecretError;
-
-    fn from_str(text: &str) -> Result<Self, SecretError> {
-        Self::check(text).map(|()| Self(text.to_owned()))
-    }
-}
-
 impl JsonSchema for SecretRef {
     fn schema_name() -> Cow<'static, str> {
         "SecretRef".into()

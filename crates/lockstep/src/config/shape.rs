@@ -13,9 +13,9 @@ use super::problem::{Problem, suggestion};
 use super::secret;
 
 /// All problems of a document's shape.
-pub fn check(document: &Document, schema: &Value) -> Vec<Problem> {
+pub(super) fn check(document: &Document, schema: &Value) -> Vec<Problem> {
     let mut shape = Shape { document, root: schema, problems: Vec::new() };
-    shape.table(schema, document.root(), 0..0, "");
+    shape.table(schema, &document.root(), 0..0, "");
     shape.problems
 }
 
@@ -73,7 +73,7 @@ impl<'a> Shape<'a> {
     }
 
     /// `at` is the table's name for a person: `sources.shop`; empty for the file itself.
-    fn table(&mut self, schema: &'a Value, table: &DeTable<'static>, span: std::ops::Range<usize>, at: &str) {
+    fn table(&mut self, schema: &'a Value, table: &DeTable<'_>, span: std::ops::Range<usize>, at: &str) {
         let mut wanted = Wanted::default();
         self.wanted(schema, &mut wanted);
         if let Some(variants) = self.variants(schema) {
@@ -107,7 +107,7 @@ impl<'a> Shape<'a> {
     fn variant(
         &mut self,
         variants: &'a [Value],
-        table: &DeTable<'static>,
+        table: &DeTable<'_>,
         span: std::ops::Range<usize>,
         at: &str,
     ) -> Option<&'a Value> {
@@ -141,7 +141,7 @@ impl<'a> Shape<'a> {
         wanted.properties.iter().find_map(constant).map(|(name, value)| (name, value, variant))
     }
 
-    fn value(&mut self, schema: &'a Value, value: &Spanned<DeValue<'static>>, key: std::ops::Range<usize>, at: &str) {
+    fn value(&mut self, schema: &'a Value, value: &Spanned<DeValue<'_>>, key: std::ops::Range<usize>, at: &str) {
         let target = self.target(schema);
         let name = at.rsplit('.').next().unwrap_or(at);
         if let DeValue::Table(table) = value.get_ref()

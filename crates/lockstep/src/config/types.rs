@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use lockstep_api::ApiOptions;
 use lockstep_connect::signature::Scheme;
 use lockstep_core::Rules;
 use lockstep_hub::HubOptions;
@@ -124,23 +125,81 @@ impl HubConfig {
 pub struct HttpConfig {
     /// The address and port. Port 0 takes a free one, which the first line of output names.
     pub listen: String,
+    /// Whether `/metrics` is given without a key.
+    pub open_metrics: bool,
     /// The most bytes of a webhook's body.
     #[schemars(range(min = 1_024))]
     pub webhook_bytes_max: usize,
     /// The most bytes of a request with events.
     #[schemars(range(min = 1_024))]
     pub events_bytes_max: usize,
-    /// How long a client may take to send its headers, in milliseconds.
+    /// The most events of one request.
+    #[schemars(range(min = 1))]
+    pub events_max: usize,
+    /// The most headers of a request.
+    #[schemars(range(min = 16, max = 1_000))]
+    pub headers_max: usize,
+    /// The most bytes of a request's line and headers together.
+    #[schemars(range(min = 8_192))]
+    pub header_bytes_max: usize,
+    /// How long a client may take to send its headers, and how long an idle connection is kept, in milliseconds.
     #[schemars(range(min = 1))]
     pub header_read_timeout_ms: u64,
     /// How long a client may take to send its body, in milliseconds.
     #[schemars(range(min = 1))]
     pub body_read_timeout_ms: u64,
+    /// How long a client may take no byte of an answer before it is cut off, in milliseconds.
+    #[schemars(range(min = 1))]
+    pub write_timeout_ms: u64,
+    /// The most connections at once. More wait to be accepted.
+    #[schemars(range(min = 1))]
+    pub connections_max: usize,
     /// A reader of the live stream that is further behind than this many records is cut off.
     #[schemars(range(min = 1))]
-    pub stream_behind_records_max: u64,
-    /// Whether `/metrics` is given without a key.
-    pub open_metrics: bool,
+    pub stream_behind_max: u64,
+    /// How long running requests may take to end when the hub stops, in milliseconds.
+    pub shutdown_timeout_ms: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        let options = ApiOptions::default();
+        Self {
+            listen: "127.0.0.1:7070".to_owned(),
+            open_metrics: false,
+            webhook_bytes_max: options.webhook_bytes_max,
+            events_bytes_max: options.events_bytes_max,
+            events_max: options.events_max,
+            headers_max: options.headers_max,
+            header_bytes_max: options.header_bytes_max,
+            header_read_timeout_ms: options.header_read_timeout_ms,
+            body_read_timeout_ms: options.body_read_timeout_ms,
+            write_timeout_ms: options.write_timeout_ms,
+            connections_max: options.connections_max,
+            stream_behind_max: options.stream_behind_max,
+            shutdown_timeout_ms: options.shutdown_timeout_ms,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// The limits of the HTTP interface.
+    pub fn options(&self) -> ApiOptions {
+        ApiOptions {
+            webhook_bytes_max: self.webhook_bytes_max,
+            events_bytes_max: self.events_bytes_max,
+            events_max: self.events_max,
+            headers_max: self.headers_max,
+            header_bytes_max: self.header_bytes_max,
+            header_read_timeout_ms: self.header_read_timeout_ms,
+            body_read_timeout_ms: self.body_read_timeout_ms,
+            write_timeout_ms: self.write_timeout_ms,
+            connections_max: self.connections_max,
+            stream_behind_max: self.stream_behind_max,
+            shutdown_timeout_ms: self.shutdown_timeout_ms,
+            ..ApiOptions::default()
+        }
+    }
 }
 
 /// A kind of entity: which policy decides its fields.

@@ -1,0 +1,58 @@
+//! Liveness, and readiness, which is progress: it says what is stuck.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{Api, view};
+
+/// The process answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Live {
+    /// Always true.
+    live: bool,
+}
+
+/// Whether the hub makes progress.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Ready {
+    /// Whether writes are accepted and get through.
+    ready: bool,
+    /// What is stuck, one sentence each. A destination that is stuck does not make the hub unready.
+    stuck: Vec<String>,
+}
+
+/// Whether the process answers.
+#[utoipa::path(
+    get,
+    path = "/healthz/live",
+    tag = "operating",
+    responses((status = 200, description = "It does", body = Live)),
+)]
+pub(crate) async fn live() -> Response {
+    view::json(&Live { live: true })
+}
+
+/// Whether the hub makes progress, and what is stuck.
+#[utoipa::path(
+    get,
+    path = "/healthz/ready",
+    tag = "operating",
+    responses(
+        (status = 200, description = "Writes are accepted and get through", body = Ready),
+        (status = 503, description = "They do not", body = Ready),
+    ),
+)]
+pub(crate) async fn ready(State(api): State<Api>) -> Response {
+    let readiness = api.hub.stats().readiness();
+    let mut stuck = readiness.stuck;
+    let closing = *api.closing.borrow();
+    if closing {
+        stuck.push("the hub is shutting down".to_owned());
+    }
+    let ready = readiness.ready && !closing;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, view::json(&Ready { ready, stuck })).into_response()
+}

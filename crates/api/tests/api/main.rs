@@ -1,0 +1,17 @@
+//! The HTTP interface of a real hub, over loopback. A file a resource.
+
+mod auth;
+mod dead_letters;
+mod destinations;
+mod entities;
+mod events;
+mod faults;
+mod harness;
+mod limits;
+mod openapi;
+mod operating;
+mod problems;
+mod quarantine;
+mod schemas;
+mod stream;
+mod webhooks;

@@ -1,0 +1,178 @@
+//! The document of the interface: committed, and true.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Server, price};
+
+fn document() -> Value {
+    serde_json::from_str(&lockstep_api::openapi()).unwrap()
+}
+
+#[test]
+fn the_committed_document_is_the_generated_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../openapi.json");
+    let generated = lockstep_api::openapi();
+    if std::env::var("LOCKSTEP_WRITE_GOLDEN").is_ok_and(|v| v == "1") {
+        std::fs::write(&path, &generated).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == generated,
+        "openapi.json is not what the code says; look at the change and write it with LOCKSTEP_WRITE_GOLDEN=1"
+    );
+}
+
+#[tokio::test]
+async fn the_served_document_is_the_generated_one() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/openapi.json").await.ok(), document());
+    server.stop().await;
+}
+
+/// Every operation: its method, its path and what is said of it.
+fn operations(document: &Value) -> Vec<(Method, String, Value)> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if let Ok(method) = method.to_uppercase().parse() {
+                found.push((method, path.clone(), operation.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// Checks an answer by what is documented for it.
+#[track_caller]
+fn check(document: &Value, method: &Method, template: &str, answer: &Answer) {
+    let operation = &document["paths"][template][method.as_str().to_lowercase()];
+    assert!(operation.is_object(), "{method} {template} is not documented");
+    let response = &operation["responses"][answer.status.to_string()];
+    assert!(response.is_object(), "{method} {template} answers {} without a word about it: {}", answer.status, answer.text());
+    let Some(content) = response["content"].as_object() else {
+        assert!(answer.body.is_empty(), "{method} {template}: {}", answer.text());
+        return;
+    };
+    let media_type = answer.header("content-type").split(';').next().unwrap();
+    let schema = &content.get(media_type).unwrap_or_else(|| panic!("{method} {template} has {media_type}"))["schema"];
+    if !media_type.ends_with("json") {
+        return;
+    }
+    let whole = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "allOf": [schema], "components": document["components"]});
+    let validator = jsonschema::validator_for(&whole).unwrap();
+    let value = answer.json();
+    let errors: Vec<_> = validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{method} {template}: {errors:?}\n{value}");
+    // What is not documented must not be there either.
+    if let Some(name) = schema["$ref"].as_str().and_then(|r| r.rsplit('/').next()) {
+        let known = properties(document, &document["components"]["schemas"][name]);
+        let unknown: Vec<_> = value.as_object().unwrap().keys().filter(|k| !known.contains(*k)).collect();
+        assert!(unknown.is_empty(), "{method} {template} has {unknown:?} besides {known:?}");
+    }
+}
+
+fn properties(document: &Value, schema: &Value) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        match part["$ref"].as_str().and_then(|r| r.rsplit('/').next()) {
+            Some(name) => names.extend(properties(document, &document["components"]["schemas"][name])),
+            None => names.extend(properties(document, part)),
+        }
+    }
+    names
+}
+
+#[tokio::test]
+async fn every_documented_path_answers_with_a_documented_answer() {
+    let server = Server::start().await;
+    let document = document();
+    for (method, template, operation) in operations(&document) {
+        if template == "/v1/stream" {
+            // Its answer has no end; it has tests of its own.
+            continue;
+        }
+        let path = template
+            .replace("{position}", "1")
+            .replace("{event}", "1")
+            .replace("{kind}", "order")
+            .replace("{key}", "web:1")
+            .replace("{source}", "shop")
+            .replace("{destination}", "erp")
+            .replace("{name}", "erp");
+        assert!(!path.contains('{'), "{path}");
+        let answer = server.call(method.clone(), &path, &[], "").await;
+        check(&document, &method, &template, &answer);
+        if answer.status >= 400 && answer.status != 503 {
+            let code = answer.json()["code"].clone();
+            assert!(code != "unknown-route" && code != "method-not-allowed", "{method} {path}: {code}");
+        }
+        // What asks for a key in the document asks for one in fact, and the other way round.
+        let keyless = server.send(method.clone(), &path, &[], "").await;
+        let secured = operation["security"].as_array().is_some_and(|s| !s.is_empty());
+        assert_eq!(keyless.status == 401, secured, "{method} {template}: {}", keyless.text());
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_answered_is_as_documented() {
+    let server = Server::start().await;
+    let document = document();
+    server.with_dead_letters(1).await;
+    let dead = server.get("/v1/dead-letters").await.json()["items"][0]["event"].to_string();
+    let mut later = price("2", "A", 2);
+    later["expectedversion"] = "9".into();
+    let json_type = ("content-type", "application/json");
+    let cloud = ("content-type", "application/cloudevents+json");
+    let batch = ("content-type", "application/cloudevents-batch+json");
+    let one = price("1", "A", 1).to_string();
+    let mixed = json!([price("1", "A", 1), price("3", "B", 1), later]).to_string();
+    let refused = json!([price("1", "A", 7)]).to_string();
+    let retry_dead = format!("/v1/dead-letters/erp/{dead}/retry");
+    let discard_dead = format!("/v1/dead-letters/erp/{dead}/discard");
+    let show_dead = format!("/v1/dead-letters/erp/{dead}");
+    let get = Method::GET;
+    let post = Method::POST;
+    type Row<'a> = (&'a Method, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
+    let patch = Method::PATCH;
+    let price_template = "/v1/entities/{kind}/{key}";
+    let rows: &[Row<'_>] = &[
+        (&post, "/v1/events", "/v1/events", &[cloud], &one, 200),
+        (&post, "/v1/events", "/v1/events", &[batch], &mixed, 200),
+        (&post, "/v1/events", "/v1/events", &[batch], &refused, 422),
+        (&post, "/v1/events", "/v1/events", &[cloud], "{}", 422),
+        (&get, "/v1/events", "/v1/events", &[], "", 200),
+        (&get, "/v1/events", "/v1/events", &[("accept", "application/cloudevents-batch+json")], "", 200),
+        (&get, "/v1/events", "/v1/events?limit=0", &[], "", 400),
+        (&get, "/v1/events/{position}", "/v1/events/1", &[], "", 200),
+        (&get, "/v1/entities/{kind}", "/v1/entities/price", &[], "", 200),
+        (&get, "/v1/entities/{kind}", "/v1/entities/price?limit=1", &[], "", 200),
+        (&get, price_template, "/v1/entities/price/A:retail:EUR", &[], "", 200),
+        (&get, price_template, "/v1/entities/price/A:retail:EUR", &[("if-none-match", "\"1\"")], "", 304),
+        (&patch, price_template, "/v1/entities/product/A", &[json_type, ("idempotency-key", "k")], r#"{"title":"x"}"#, 200),
+        (&patch, price_template, "/v1/entities/product/A", &[json_type, ("idempotency-key", "l"), ("if-match", "\"9\"")], r#"{"title":"y"}"#, 412),
+        (&get, "/v1/entities/{kind}/{key}/history", "/v1/entities/price/A:retail:EUR/history", &[], "", 200),
+        (&get, "/v1/entities/{kind}/{key}/explain", "/v1/entities/price/A:retail:EUR/explain", &[], "", 200),
+        (&get, "/v1/destinations", "/v1/destinations", &[], "", 200),
+        (&get, "/v1/destinations/{name}", "/v1/destinations/erp", &[], "", 200),
+        (&get, "/v1/dead-letters", "/v1/dead-letters", &[], "", 200),
+        (&get, "/v1/dead-letters/{destination}/{event}", &show_dead, &[], "", 200),
+        (&post, "/v1/dead-letters/{destination}/{event}/retry", &retry_dead, &[], "", 202),
+        (&post, "/v1/dead-letters/{destination}/retry", "/v1/dead-letters/erp/retry?limit=1", &[], "", 202),
+        (&post, "/v1/dead-letters/{destination}/{event}/discard", &discard_dead, &[json_type], r#"{"reason":"x"}"#, 204),
+        (&get, "/v1/quarantine", "/v1/quarantine", &[], "", 200),
+        (&get, "/v1/schemas", "/v1/schemas", &[], "", 200),
+        (&get, "/v1/schemas/{kind}", "/v1/schemas/order", &[], "", 200),
+        (&get, "/healthz/ready", "/healthz/ready", &[], "", 200),
+    ];
+    for (method, template, path, headers, body, status) in rows {
+        let answer = server.call((*method).clone(), path, headers, body.to_string()).await;
+        assert_eq!(answer.status, *status, "{method} {path}: {}", answer.text());
+        check(&document, method, template, &answer);
+    }
+    server.stop().await;
+}

@@ -1,0 +1,123 @@
+//! The canonical JSON Schemas: what each field of a kind must look like.
+//!
+//! What is validated is a document's `fields` object. A part of a document is fine: a schema says what a field
+//! is, never that it must be there.
+
+mod instance;
+mod violation;
+
+use std::collections::BTreeMap;
+
+use jsonschema::Validator;
+use lockstep_mapping::Value;
+use thiserror::Error;
+
+use instance::Mapped;
+pub use violation::Violation;
+
+/// The kinds that every hub knows, with their schemas. They are published as they stand here.
+const BUILTIN: &[(&str, &str)] = &[
+    ("customer", include_str!("../../../../schemas/customer.json")),
+    ("location", include_str!("../../../../schemas/location.json")),
+    ("order", include_str!("../../../../schemas/order.json")),
+    ("payment", include_str!("../../../../schemas/payment.json")),
+    ("price", include_str!("../../../../schemas/price.json")),
+    ("product", include_str!("../../../../schemas/product.json")),
+    ("stock", include_str!("../../../../schemas/stock.json")),
+];
+
+/// The schemas of all kinds that a hub accepts.
+#[derive(Debug)]
+pub struct Schemas {
+    kinds: BTreeMap<String, Kind>,
+}
+
+/// One schema, ready for both forms that a document comes in: as JSON over the API, as a value from a mapping.
+#[derive(Debug)]
+struct Kind {
+    document: serde_json::Value,
+    json: Validator,
+    mapped: Validator<Mapped>,
+}
+
+/// Why a schema can't be used.
+#[derive(Debug, Error)]
+pub enum SchemaError {
+    /// The kind could not name an entity.
+    #[error("the schema's kind can't name an entity")]
+    Kind(#[source] lockstep_core::ChangeError),
+    /// It is no valid JSON Schema, or refers to something that is not in it.
+    #[error("the schema of kind `{kind}` is no valid JSON Schema{}: {reason}", at(pointer))]
+    Invalid {
+        /// The kind.
+        kind: String,
+        /// Where in the schema.
+        pointer: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn at(pointer: &str) -> String {
+    if pointer.is_empty() { String::new() } else { format!(" at {pointer}") }
+}
+
+impl Schemas {
+    /// The schemas that every hub has.
+    #[expect(clippy::expect_used, reason = "the embedded schemas depend on no input, and a test compiles each of them")]
+    pub fn builtin() -> Self {
+        let mut schemas = Self { kinds: BTreeMap::new() };
+        for (kind, text) in BUILTIN {
+            let document = serde_json::from_str(text).expect("an embedded schema is JSON");
+            schemas.declare(kind, document).expect("an embedded schema is valid");
+        }
+        schemas
+    }
+
+    /// Adds a kind with its schema, or gives a kind another schema than it had.
+    ///
+    /// A schema stands alone: `$ref` reaches what is in it, never a file or the network.
+    pub fn declare(&mut self, kind: &str, schema: serde_json::Value) -> Result<(), SchemaError> {
+        lockstep_core::change::check_kind(kind).map_err(SchemaError::Kind)?;
+        let invalid = |error: jsonschema::ValidationError<'_>| SchemaError::Invalid {
+            kind: kind.to_owned(),
+            pointer: error.instance_path().to_string(),
+            reason: error.to_string(),
+        };
+        let json = jsonschema::options().should_validate_formats(true).build(&schema).map_err(invalid)?;
+        let mapped =
+            jsonschema::options_for::<Mapped>().should_validate_formats(true).build(&schema).map_err(invalid)?;
+        self.kinds.insert(kind.to_owned(), Kind { document: schema, json, mapped });
+        Ok(())
+    }
+
+    /// Checks the fields of a document of that kind.
+    pub fn validate(&self, kind: &str, fields: &serde_json::Value) -> Result<(), Violation> {
+        self.kind(kind)?.json.validate(fields).map_err(|error| Violation::of(&error))
+    }
+
+    /// Checks fields that a mapping made, without turning them into JSON first.
+    pub fn validate_mapped(&self, kind: &str, fields: &Value) -> Result<(), Violation> {
+        self.kind(kind)?.mapped.validate(fields).map_err(|error| Violation::of(&error))
+    }
+
+    fn kind(&self, kind: &str) -> Result<&Kind, Violation> {
+        self.kinds.get(kind).ok_or_else(|| {
+            let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
+            Violation::unknown_kind(kind, &known)
+        })
+    }
+
+    /// The schema of a kind.
+    pub fn get(&self, kind: &str) -> Option<&serde_json::Value> {
+        self.kinds.get(kind).map(|kind| &kind.document)
+    }
+
+    /// All kinds with their schemas, sorted by kind.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
+        self.kinds.iter().map(|(name, kind)| (name.as_str(), &kind.document))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! A webhook source as it runs: what names, dedupes and translates its deliveries.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::translate::Translator;
+
+/// A way in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Source {
+    name: String,
+    system: String,
+    translator: Arc<Translator>,
+}
+
+impl Source {
+    /// A source of that name, which speaks for that system.
+    pub fn new(name: impl Into<String>, system: impl Into<String>, translator: Arc<Translator>) -> Self {
+        Self { name: name.into(), system: system.into(), translator }
+    }
+
+    /// The name, as the configuration gives it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The outside party that it speaks for.
+    pub fn system(&self) -> &str {
+        &self.system
+    }
+
+    /// What understands its deliveries.
+    pub fn translator(&self) -> &Translator {
+        &self.translator
+    }
+
+    /// The topic of a delivery.
+    pub fn topic(&self, headers: &HeaderMap) -> Option<String> {
+        self.translator.pack().topic(headers)
+    }
+
+    /// What makes a delivery the same as a repetition of it: the sender's id of it, or else its topic with the
+    /// hash of its body.
+    pub fn delivery_id(&self, headers: &HeaderMap, body: &[u8]) -> String {
+        self.translator.pack().delivery_id(headers, body)
+    }
+}

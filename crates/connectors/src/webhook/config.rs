@@ -1,0 +1,162 @@
+//! The configuration of a webhook destination.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use lockstep_connect::destination::Filter;
+use lockstep_connect::signature::SchemeError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::address::PrivateAddress;
+use super::client::{self, HttpError};
+
+/// The longest time limit: a request that takes longer holds a place that others wait for.
+const TIMEOUT_MS_MAX: u64 = 300_000;
+
+/// Headers that belong to the protocol or the signature, so that a configuration cannot set them.
+const RESERVED: [&str; 11] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "idempotency-key",
+    "te",
+    "traceparent",
+    "transfer-encoding",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+];
+
+/// A destination that gets each event as a signed HTTP request (Standard Webhooks).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where the events go, for example `https://erp.example/hooks/lockstep`.
+    pub url: String,
+    /// Which events go there; all of them without it.
+    #[serde(default)]
+    pub filter: Filter,
+    /// A file with a VRL mapping, which makes the body out of the CloudEvent that would be sent without it. What it
+    /// comes to is sent as JSON; `null` keeps the event back.
+    #[serde(default)]
+    pub mapping: Option<String>,
+    /// How long a request may take, from connecting to the end of the answer.
+    #[serde(default = "timeout_ms")]
+    #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
+    pub timeout_ms: u64,
+    /// More headers for every request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Whether the URL may lead to an address that is not of the public internet, such as one of your own network.
+    #[serde(default)]
+    pub allow_private_addresses: bool,
+    /// How many requests may be under way at once. Events of one entity always go one after another.
+    #[serde(default = "concurrency_max")]
+    #[schemars(range(min = 1))]
+    pub concurrency_max: u32,
+}
+
+fn timeout_ms() -> u64 {
+    5_000
+}
+
+fn concurrency_max() -> u32 {
+    64
+}
+
+/// Header values may be credentials, so only their names are shown.
+impl fmt::Debug for WebhookConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookConfig")
+            .field("url", &self.url)
+            .field("filter", &self.filter)
+            .field("mapping", &self.mapping)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("headers", &self.headers.keys())
+            .field("allow_private_addresses", &self.allow_private_addresses)
+            .field("concurrency_max", &self.concurrency_max)
+            .finish()
+    }
+}
+
+/// Why a webhook destination cannot be made.
+#[derive(Debug, Error)]
+pub enum WebhookError {
+    /// The URL cannot be used.
+    #[error("`url` cannot be called")]
+    Url(#[source] HttpError),
+    /// The URL has a literal address that is not a public one.
+    #[error("`url` is refused")]
+    PrivateAddress(#[source] PrivateAddress),
+    /// TLS cannot be set up.
+    #[error("the HTTP client cannot be made")]
+    Client(#[source] HttpError),
+    /// A number is out of its range.
+    #[error("`{field}` must be from 1 to {max}, not {value}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// What it says.
+        value: u64,
+        /// The most that is allowed.
+        max: u64,
+    },
+    /// A header cannot be sent.
+    #[error("`headers.{name}` {problem}")]
+    Header {
+        /// The header.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The secrets cannot be used.
+    #[error("`secrets` cannot be used")]
+    Secrets(#[source] SchemeError),
+}
+
+impl WebhookConfig {
+    /// Everything that can be said without a connection: what is wrong with it, if anything.
+    pub fn check(&self) -> Result<(), WebhookError> {
+        let uri = client::parse_url(&self.url).map_err(WebhookError::Url)?;
+        if !self.allow_private_addresses {
+            client::check_literal(&uri).map_err(WebhookError::PrivateAddress)?;
+        }
+        let concurrency_max = u64::from(self.concurrency_max);
+        for (field, value, max) in [
+            ("timeout_ms", self.timeout_ms, TIMEOUT_MS_MAX),
+            ("concurrency_max", concurrency_max, 10_000),
+        ] {
+            if value == 0 || value > max {
+                return Err(WebhookError::Range { field, value, max });
+            }
+        }
+        self.header_map().map(|_| ())
+    }
+
+    /// The configured headers.
+    pub(super) fn header_map(&self) -> Result<HeaderMap, WebhookError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let wrong = |problem| WebhookError::Header {
+                name: name.clone(),
+                problem,
+            };
+            let header: HeaderName = name
+                .parse()
+                .map_err(|_| wrong("must have the name of an HTTP header"))?;
+            if RESERVED.contains(&header.as_str()) {
+                return Err(wrong("is set by the hub itself: leave it out"));
+            }
+            let mut value: HeaderValue = value
+                .parse()
+                .map_err(|_| wrong("must have a value of visible ASCII characters"))?;
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
+        Ok(headers)
+    }
+}

@@ -1,0 +1,273 @@
+//! Events as signed HTTP requests.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
+use lockstep_connect::destination::{
+    Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent,
+};
+use lockstep_connect::signature::{Secret, Signer};
+use lockstep_connect::time::parse_http_date;
+use lockstep_core::Event;
+use lockstep_core::delivery::AttemptResult;
+
+use super::client::{self, End, HttpClient, HttpError, HttpOptions};
+use super::config::{WebhookConfig, WebhookError};
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// How much of an answer is read, so that its connection can be used again; an answer beyond it costs the connection.
+const RESPONSE_READ_BYTES_MAX: usize = 64 * 1_024;
+
+/// A webhook destination.
+pub struct WebhookDestination {
+    outlet: Outlet,
+    client: HttpClient,
+    signer: Signer,
+    uri: Uri,
+    /// What every request has: the configured headers and the user agent.
+    headers: HeaderMap,
+    timeout: Duration,
+}
+
+impl WebhookDestination {
+    /// A destination with its own connections. The outlet says what is sent.
+    pub fn new(
+        config: &WebhookConfig,
+        secrets: &[Secret],
+        outlet: Outlet,
+    ) -> Result<Self, WebhookError> {
+        config.check()?;
+        let client = HttpClient::new(HttpOptions {
+            allow_private_addresses: config.allow_private_addresses,
+            connect_timeout_ms: config.timeout_ms,
+            idle_connections_max: config.concurrency_max as usize,
+            ..HttpOptions::default()
+        })
+        .map_err(WebhookError::Client)?;
+        Self::with_client(config, secrets, outlet, client)
+    }
+
+    /// A destination over a given client, which then decides what addresses it may have.
+    pub fn with_client(
+        config: &WebhookConfig,
+        secrets: &[Secret],
+        outlet: Outlet,
+        client: HttpClient,
+    ) -> Result<Self, WebhookError> {
+        config.check()?;
+        let mut headers = config.header_map()?;
+        let agent = HeaderValue::from_static(concat!("lockstep/", env!("CARGO_PKG_VERSION")));
+        headers.entry(USER_AGENT).or_insert(agent);
+        Ok(Self {
+            outlet,
+            client,
+            signer: Signer::new(secrets).map_err(WebhookError::Secrets)?,
+            uri: client::parse_url(&config.url).map_err(WebhookError::Url)?,
+            headers,
+            timeout: Duration::from_millis(config.timeout_ms),
+        })
+    }
+
+    fn request(&self, prepared: &Prepared) -> Request<Full<bytes::Bytes>> {
+        let now_s = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs() as i64);
+        let signature = self.signer.sign(&prepared.id, now_s, &prepared.body);
+        let mut request = Request::new(Full::new(prepared.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(prepared.content_type),
+        );
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now_s));
+        // Neither an id nor a signature has anything that a header cannot carry; a foreign trace could.
+        for (name, text) in [
+            (WEBHOOK_ID, Some(&prepared.id)),
+            (IDEMPOTENCY_KEY, Some(&prepared.id)),
+            (WEBHOOK_SIGNATURE, Some(&signature)),
+            (TRACEPARENT, prepared.trace.as_ref()),
+        ] {
+            if let Some(Ok(value)) = text.map(|text| HeaderValue::from_str(text)) {
+                headers.insert(name, value);
+            }
+        }
+        request
+    }
+}
+
+#[async_trait]
+impl Destination for WebhookDestination {
+    fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError> {
+        self.outlet.prepare(event)
+    }
+
+    async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
+        let started = Instant::now();
+        let request = self.request(prepared);
+        let answer = self
+            .client
+            .exchange(
+                request,
+                RESPONSE_HEAD_BYTES_MAX,
+                RESPONSE_READ_BYTES_MAX,
+                self.timeout,
+            )
+            .await;
+        let duration_us = started.elapsed().as_micros() as u64;
+        match answer {
+            Ok(head) => Sent {
+                result: class(head.status, &head.headers),
+                status: head.status.as_u16(),
+                detail: answered(head.status, &head.headers, &head.end),
+                response_head: text_head(&head.body),
+                duration_us,
+            },
+            Err(error) => Sent {
+                // A private address stays one until a person changes the configuration.
+                result: match error {
+                    HttpError::PrivateAddress(_) => AttemptResult::Rejected,
+                    _ => AttemptResult::Transient,
+                },
+                status: 0,
+                detail: client::chain(&error),
+                response_head: String::new(),
+                duration_us,
+            },
+        }
+    }
+}
+
+/// The class of an answer. Its head decides: what becomes of the body behind it changes nothing.
+fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
+    match status.as_u16() {
+        200..=299 => AttemptResult::Delivered,
+        429 => AttemptResult::Throttled {
+            retry_after_ms: retry_after_ms(headers),
+        },
+        503 if headers.contains_key(RETRY_AFTER) => AttemptResult::Throttled {
+            retry_after_ms: retry_after_ms(headers),
+        },
+        408 | 500.. => AttemptResult::Transient,
+        _ => AttemptResult::Rejected,
+    }
+}
+
+/// `Retry-After` in either of its forms: seconds, or a date.
+fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(seconds.saturating_mul(1_000));
+    }
+    let at_us = parse_http_date(text)?;
+    let now_us = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()?
+        .as_micros() as i64;
+    Some(at_us.saturating_sub(now_us).max(0) as u64 / 1_000)
+}
+
+fn answered(status: StatusCode, headers: &HeaderMap, end: &End) -> String {
+    let mut detail = format!("answered {status}");
+    if status.is_redirection() {
+        let to = headers
+            .get(LOCATION)
+            .and_then(|to| to.to_str().ok())
+            .unwrap_or("elsewhere");
+        let to: String = to.chars().take(200).collect();
+        detail.push_str(&format!(
+            " to {to}: redirects are not followed, so set `url` to where it should go"
+        ));
+    }
+    match end {
+        End::Whole => {}
+        End::TooLong => detail.push_str("; the rest of its long body was not read"),
+        End::TimedOut => detail.push_str("; its body did not come in time"),
+        End::Broken(error) => {
+            detail.push_str("; its body broke off: ");
+            detail.push_str(&client::chain(error));
+        }
+    }
+    detail
+}
+
+/// The body as text, with whatever is no text replaced, within the limit.
+fn text_head(body: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    if text.len() > RESPONSE_HEAD_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(RESPONSE_HEAD_BYTES_MAX));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(retry_after: Option<&str>) -> HeaderMap {
+        retry_after
+            .iter()
+            .map(|text| (RETRY_AFTER, HeaderValue::from_str(text).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn every_status_has_its_class() {
+        let check = |status: u16, retry_after: Option<&str>, expected: AttemptResult| {
+            assert_eq!(
+                class(StatusCode::from_u16(status).unwrap(), &headers(retry_after)),
+                expected,
+                "{status}"
+            );
+        };
+        let throttled = |retry_after_ms| AttemptResult::Throttled { retry_after_ms };
+        for status in [200, 201, 202, 204, 299] {
+            check(status, None, AttemptResult::Delivered);
+        }
+        for status in [
+            300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 413, 422, 499,
+        ] {
+            check(status, None, AttemptResult::Rejected);
+        }
+        for status in [408, 500, 501, 502, 503, 504, 599, 999] {
+            check(status, None, AttemptResult::Transient);
+        }
+        check(429, None, throttled(None));
+        check(429, Some("7"), throttled(Some(7_000)));
+        check(503, Some("0"), throttled(Some(0)));
+        check(503, Some("soon"), throttled(None));
+        check(500, Some("7"), AttemptResult::Transient);
+        check(429, Some("18446744073709551615"), throttled(Some(u64::MAX)));
+        check(
+            429,
+            Some("Sun, 06 Nov 1994 08:49:37 GMT"),
+            throttled(Some(0)),
+        );
+        let far = class(
+            StatusCode::TOO_MANY_REQUESTS,
+            &headers(Some("Wed, 01 Jan 9000 00:00:00 GMT")),
+        );
+        assert!(
+            matches!(far, AttemptResult::Throttled { retry_after_ms: Some(ms) } if ms > 1_000_000_000),
+            "{far:?}"
+        );
+    }
+
+    #[test]
+    fn the_head_of_a_body_is_text_within_its_limit() {
+        assert_eq!(text_head(b"fine"), "fine");
+        assert_eq!(text_head(b"\xff"), "\u{fffd}");
+        let text = text_head(&[0xff; RESPONSE_HEAD_BYTES_MAX]);
+        assert!(text.len() <= RESPONSE_HEAD_BYTES_MAX && text.len() > RESPONSE_HEAD_BYTES_MAX - 3);
+    }
+}

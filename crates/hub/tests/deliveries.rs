@@ -1,0 +1,156 @@
+//! Delivery: order for each key, retries, dead letters, conservation, restarts.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Scripted, input, open, until, until_tallies};
+use lockstep_core::delivery::{AttemptResult, RetryPolicy};
+use lockstep_hub::delivery::DeliveryOptions;
+use lockstep_hub::{DeadLetterFilter, HubHandle};
+
+fn quick() -> DeliveryOptions {
+    DeliveryOptions {
+        retry: RetryPolicy { retries_max: 3, backoff_first_ms: 1, backoff_max_ms: 4 },
+        report_interval_ms: 5,
+        ..DeliveryOptions::default()
+    }
+}
+
+async fn fill(handle: &HubHandle, keys: u64, changes: u64) {
+    for n in 0..changes {
+        handle.submit(vec![input("wms", &format!("d{n}"), &format!("k{}", n % keys), n as i64, n)]).await.unwrap();
+    }
+}
+
+fn assert_in_order(taken: &[(String, u64)]) {
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    for (key, position) in taken {
+        let before = last.insert(key, *position).unwrap_or(0);
+        assert!(before < *position, "{key}: {position} after {before}");
+    }
+}
+
+async fn dead(handle: &HubHandle) -> Vec<lockstep_hub::DeadLetterRow> {
+    handle.dead_letters(DeadLetterFilter { limit: 100, ..DeadLetterFilter::default() }).await.unwrap().items
+}
+
+#[tokio::test]
+async fn order_is_kept_for_each_key_through_retries() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    // Every third event fails twice.
+    let destination = Scripted::new(|prepared, attempt| {
+        let third = prepared.id.parse::<u64>().unwrap().is_multiple_of(3);
+        if third && attempt <= 2 { AttemptResult::Transient } else { AttemptResult::Delivered }
+    });
+    hub.add_destination("erp", destination.clone(), quick());
+    let handle = hub.handle();
+    fill(&handle, 7, 300).await;
+    let tallies = until_tallies(&handle, "all delivered", |t| t.destinations.get("erp").is_some_and(|d| d.delivered == 300)).await;
+    assert_in_order(&destination.taken());
+    assert_eq!(destination.taken().len(), 300);
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_fails_for_good_is_a_dead_letter_and_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let destination = Scripted::new(|prepared, _| match prepared.body.as_ref() {
+        b"k1" => AttemptResult::Transient,
+        b"k2" => AttemptResult::Rejected,
+        _ => AttemptResult::Delivered,
+    });
+    hub.add_destination("erp", destination.clone(), quick());
+    let handle = hub.handle();
+    fill(&handle, 5, 50).await;
+    for key in ["hidden", "poison"] {
+        handle.submit(vec![input("wms", key, key, 1, 1)]).await.unwrap();
+    }
+    let tallies = until_tallies(&handle, "all settled", |t| {
+        t.published == 52 && t.destinations.get("erp").is_some_and(|d| d.pending(t.published) == 0)
+    })
+    .await;
+    let erp = &tallies.destinations["erp"];
+    assert_eq!((erp.delivered, erp.filtered, erp.dead), (30, 1, 21));
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    let rows = dead(&handle).await;
+    let reasons = |reason: &str| rows.iter().filter(|r| r.reason == reason).count();
+    assert_eq!((reasons("exhausted"), reasons("rejected"), reasons("poison")), (10, 10, 1));
+    let exhausted = rows.iter().find(|r| r.reason == "exhausted").unwrap();
+    assert_eq!(exhausted.attempts, 4, "the first attempt and three retries");
+    hub.shutdown().await;
+
+    // A restart delivers nothing again and knows the same dead letters.
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    let again = Scripted::new(|_, _| AttemptResult::Delivered);
+    hub.add_destination("erp", again.clone(), quick());
+    assert_eq!(dead(&handle).await, rows);
+    fill_more(&handle).await;
+    until("the new one", || !again.taken().is_empty()).await;
+    assert_eq!(again.taken().iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["new"]);
+    hub.shutdown().await;
+}
+
+async fn fill_more(handle: &HubHandle) {
+    handle.submit(vec![input("wms", "new", "new", 1, 1)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_letter_can_be_retried_discarded_or_found_overtaken() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let healthy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let switch = healthy.clone();
+    let destination = Scripted::new(move |_, _| {
+        if switch.load(std::sync::atomic::Ordering::Relaxed) { AttemptResult::Delivered } else { AttemptResult::Rejected }
+    });
+    hub.add_destination("erp", destination.clone(), quick());
+    let handle = hub.handle();
+    for key in ["a", "b", "c"] {
+        handle.submit(vec![input("wms", key, key, 1, 1)]).await.unwrap();
+    }
+    until_tallies(&handle, "three dead letters", |t| t.destinations.get("erp").is_some_and(|d| d.dead == 3)).await;
+    healthy.store(true, std::sync::atomic::Ordering::Relaxed);
+    handle.submit(vec![input("wms", "b2", "b", 2, 2)]).await.unwrap();
+    until_tallies(&handle, "the newer one delivered", |t| t.destinations["erp"].delivered == 1).await;
+
+    let rows = dead(&handle).await;
+    assert!(handle.retry_dead_letter(&rows[0], "test").await);
+    assert!(handle.retry_dead_letter(&rows[1], "test").await);
+    assert!(handle.discard_dead_letter("erp", rows[2].event, "not wanted", "test").await.unwrap());
+    assert!(!handle.discard_dead_letter("erp", rows[2].event, "again", "test").await.unwrap());
+    let tallies = until_tallies(&handle, "all closed", |t| {
+        let erp = &t.destinations["erp"];
+        erp.dead == 0 && erp.pending(t.published) == 0
+    })
+    .await;
+    let erp = &tallies.destinations["erp"];
+    assert_eq!((erp.delivered, erp.superseded, erp.discarded), (2, 1, 1));
+    let keys: Vec<_> = destination.taken().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["b", "a"], "the overtaken one was not sent");
+    assert!(dead(&handle).await.is_empty());
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_dead_destination_slows_no_other_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let stuck = Scripted::new(|_, _| AttemptResult::Throttled { retry_after_ms: Some(60_000) });
+    let healthy = Scripted::new(|_, _| AttemptResult::Delivered);
+    let few = DeliveryOptions { window_events_max: 10, ..quick() };
+    hub.add_destination("stuck", stuck.clone(), few);
+    hub.add_destination("healthy", healthy.clone(), quick());
+    let handle = hub.handle();
+    fill(&handle, 50, 500).await;
+    let tallies = until_tallies(&handle, "the healthy one has all", |t| t.destinations.get("healthy").is_some_and(|d| d.delivered == 500)).await;
+    assert_eq!(tallies.destinations.get("stuck").map_or(0, |d| d.delivered), 0);
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    assert!(stuck.attempts() <= 10, "a window of ten, each waiting for its retry");
+    hub.shutdown().await;
+}

@@ -1,0 +1,151 @@
+//! `lockstep bench`: what this machine does with it, beside what its disk does alone.
+//!
+//! Figures are taken in one run and belong together as ratios: machines differ and are noisy. Everything that
+//! goes over HTTP is measured against the real binary in a process of its own, with the generator on the same
+//! cores.
+
+mod child;
+mod client;
+mod disk;
+mod end_to_end;
+mod hub;
+mod ingest;
+mod load;
+mod memory;
+mod orders;
+mod receiver;
+mod restart;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure, chain};
+use crate::output::Output;
+
+/// Measure what this machine does with it.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    bench: Bench,
+    /// The folder to work in; a temporary one without it. Its disk is what is measured.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Changes decided and durable, without a network.
+    #[command(after_help = "Example:\n  lockstep bench hub --changes 2000000")]
+    Hub {
+        /// How many changes.
+        #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+        changes: u64,
+        /// Over how many entities.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+        entities: u64,
+    },
+    /// Events in batches and signed single requests, over loopback.
+    #[command(after_help = "Example:\n  lockstep bench ingest --seconds 10")]
+    Ingest {
+        /// How many connections.
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        connections: u64,
+        /// How long each of the two parts runs.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
+    /// From a signed webhook to the acknowledged delivery, at a given rate.
+    #[command(after_help = "Example:\n  lockstep bench end-to-end --rate 2000 --seconds 20")]
+    EndToEnd(end_to_end::EndToEndArgs),
+    /// Ready again after kill -9, with a long journal.
+    #[command(after_help = "Example:\n  lockstep bench restart --changes 5000000")]
+    Restart {
+        /// How many changes the journal has at least.
+        #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+        changes: u64,
+        /// Over how many entities.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+        entities: u64,
+    },
+    /// Fill a data folder until killed: a part of `restart`.
+    #[command(hide = true, after_help = "Example:\n  lockstep bench fill --dir FOLDER")]
+    Fill {
+        #[arg(long, default_value_t = 100_000)]
+        entities: u64,
+    },
+}
+
+/// Runs a benchmark.
+pub async fn run(args: &BenchArgs, output: &Output) -> Result<Exit, Failure> {
+    let failed = |error: anyhow::Error| Failure::usage("bench", chain(error.as_ref()));
+    // Kept until the end: dropping it removes the folder.
+    let temporary = match &args.dir {
+        Some(dir) => {
+            std::fs::create_dir_all(dir).with_context(|| format!("can't make {}", dir.display())).map_err(failed)?;
+            None
+        }
+        None => Some(tempfile::tempdir().context("can't make a temporary folder").map_err(failed)?),
+    };
+    let dir = args.dir.clone().unwrap_or_else(|| temporary.as_ref().map_or_else(PathBuf::new, |t| t.path().to_owned()));
+    match &args.bench {
+        Bench::Hub { changes, entities } => {
+            let bar = output.progress(*changes, "changes");
+            let figures = hub::run(&dir, *entities, *changes, |done| bar.set_position(done)).await.map_err(failed)?;
+            bar.finish_and_clear();
+            print(output, &figures, &figures.lines())
+        }
+        Bench::Ingest { connections, seconds } => {
+            let figures = ingest::run(&dir, *connections, *seconds).await.map_err(failed)?;
+            print(output, &figures, &figures.lines())
+        }
+        Bench::EndToEnd(args) => {
+            let figures = end_to_end::run(&dir, args).await.map_err(failed)?;
+            print(output, &figures, &figures.lines())
+        }
+        Bench::Restart { changes, entities } => {
+            let bar = output.progress(*changes, "changes");
+            let figures = restart::run(&dir, *changes, *entities, |done| bar.set_position(done)).await.map_err(failed)?;
+            bar.finish_and_clear();
+            print(output, &figures, &figures.lines())
+        }
+        Bench::Fill { entities } => restart::fill(&dir, *entities, output).await.map(|()| Exit::Done).map_err(failed),
+    }
+}
+
+fn print(output: &Output, figures: &impl Serialize, lines: &[(String, String)]) -> Result<Exit, Failure> {
+    if output.is_json() {
+        output.json(figures)?;
+    } else {
+        let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        for (name, value) in lines {
+            output.line(&format!("{name:width$}  {value}"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// A row of the printed figures.
+fn row(name: &str, value: impl std::fmt::Display) -> (String, String) {
+    (name.to_owned(), value.to_string())
+}
+
+/// A count with thousands set apart.
+fn count(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) && digit.is_ascii_digit() {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes as MiB.
+fn mib(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / (1024.0 * 1024.0))
+}

@@ -1,0 +1,93 @@
+//! Ways out: filters and mappings compiled, addresses checked, connectors made.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lockstep_connect::destination::Outlet;
+use lockstep_connect::schema::Schemas;
+
+use super::{ResolvedDestination, Resolver};
+use crate::config::destination::DestinationConfig;
+use crate::config::problem::suggestion;
+use crate::exit::chain;
+
+impl Resolver<'_> {
+    /// `None` where one of them can't be made.
+    pub(super) fn destinations(&mut self, schemas: &Schemas) -> Option<Vec<ResolvedDestination>> {
+        let config = self.config;
+        let mut made = Vec::with_capacity(config.destinations.len());
+        for (name, destination) in &config.destinations {
+            made.extend(self.destination(name, destination, schemas));
+        }
+        (made.len() == config.destinations.len()).then_some(made)
+    }
+
+    fn destination(&mut self, name: &str, config: &DestinationConfig, schemas: &Schemas) -> Option<ResolvedDestination> {
+        let at = ["destinations", name];
+        self.filter(name, config, schemas);
+        let outlet = self.outlet(name, config);
+        let secrets = self.secret_list(&[at[0], at[1], "secrets"], &config.delivery.secrets);
+        if let Err(error) = config.connector.check() {
+            let message = chain(&error);
+            self.report(&[at[0], at[1], field_of(&message)], message.as_str());
+            return None;
+        }
+        match config.connector.build(&secrets?, outlet?) {
+            Ok(made) => Some(ResolvedDestination { name: name.to_owned(), destination: Arc::from(made), options: config.options() }),
+            Err(error) => {
+                let message = chain(&error);
+                self.report(&[at[0], at[1], field_of(&message)], message.as_str());
+                None
+            }
+        }
+    }
+
+    fn filter(&mut self, name: &str, config: &DestinationConfig, schemas: &Schemas) {
+        let filter = config.filter();
+        let at = |list: &'static str| ["destinations", name, "filter", list];
+        for (list, entries) in [("kinds", &filter.kinds), ("types", &filter.types), ("systems_except", &filter.systems_except)] {
+            self.no_twins(&at(list), entries);
+        }
+        let known: Vec<String> = schemas.iter().map(|(kind, _)| kind.to_owned()).collect();
+        let kinds = filter.kinds.iter().enumerate().map(|(number, kind)| ("kinds", number, kind.as_str()));
+        // Of a type such as `order.placed` the first part is the kind; a pattern may leave it open.
+        let types = filter.types.iter().enumerate().filter_map(|(number, name)| Some(("types", number, name.split_once('.')?.0)));
+        for (list, number, kind) in kinds.chain(types) {
+            if !kind.contains('*') && !known.iter().any(|known| known == kind) {
+                let near = suggestion(kind, known.iter().map(String::as_str));
+                let [a, b, c, d] = at(list);
+                self.report(&[a, b, c, d, &number.to_string()], format!("`{kind}` is not a kind that this hub knows{near}"));
+            }
+        }
+        for (number, system) in filter.systems_except.iter().enumerate() {
+            let [a, b, c, d] = at("systems_except");
+            self.system(&[a, b, c, d, &number.to_string()], system);
+        }
+    }
+
+    /// What filters and maps; `None` where a program does not compile.
+    fn outlet(&mut self, name: &str, config: &DestinationConfig) -> Option<Outlet> {
+        let hub_source = format!("/hubs/{}", self.config.hub.name);
+        let condition = match &config.filter().when {
+            None => None,
+            Some(file) => Some(self.program(&["destinations", name, "filter", "when"], Path::new(file))?),
+        };
+        let mapping = match config.connector.mapping() {
+            None => None,
+            Some(file) => Some(self.program(&["destinations", name, "mapping"], Path::new(file))?),
+        };
+        let mut outlet = Outlet::new(hub_source, config.filter().clone());
+        if let Some(condition) = condition {
+            outlet = outlet.with_condition(condition);
+        }
+        if let Some(mapping) = mapping {
+            outlet = outlet.with_mapping(mapping);
+        }
+        Some(outlet)
+    }
+}
+
+/// The field that an error of a connector names at its beginning: `` `url`: ... ``.
+fn field_of(message: &str) -> &str {
+    message.strip_prefix('`').and_then(|rest| rest.split(['`', '.']).next()).unwrap_or_default()
+}

@@ -1,0 +1,203 @@
+//! From what is configured to what runs: names looked up, mappings and schemas compiled, secrets read. Every
+//! problem is reported with its place; what comes out is whole or not at all.
+
+mod destinations;
+mod domains;
+mod sources;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use lockstep_api::WebhookSource;
+use lockstep_connect::destination::Destination;
+use lockstep_connect::schema::Schemas;
+use lockstep_connect::signature::Secret;
+use lockstep_core::Rules;
+use lockstep_hub::delivery::DeliveryOptions;
+use lockstep_mapping::Program;
+
+use super::problem::{Problem, suggestion};
+use super::secret::{SecretError, SecretRef};
+use super::types::Config;
+use super::{Loaded, packs};
+
+/// What to make of a secret that is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// The hub is about to start: it is an error.
+    Needed,
+    /// The configuration is only checked, perhaps on another machine: it is a warning.
+    MayBeMissing,
+}
+
+/// What the hub runs with.
+pub struct Resolved {
+    /// Who decides which field.
+    pub rules: Rules,
+    /// The schemas of all kinds.
+    pub schemas: Arc<Schemas>,
+    /// The ways in.
+    pub sources: Vec<WebhookSource>,
+    /// The ways out.
+    pub destinations: Vec<ResolvedDestination>,
+}
+
+/// A way out, ready to run.
+pub struct ResolvedDestination {
+    /// Its name.
+    pub name: String,
+    /// What filters, maps and sends.
+    pub destination: Arc<dyn Destination>,
+    /// How the hub delivers to it.
+    pub options: DeliveryOptions,
+}
+
+/// Looks everything up. The first value is there when no problem is an error and every secret is there.
+pub fn resolve(loaded: &Loaded, config: &Config, secrets: Secrets) -> (Option<Resolved>, Vec<Problem>) {
+    let mut resolver = Resolver::new(loaded, config, secrets);
+    resolver.names();
+    resolver.listen();
+    let (rules, schemas) = resolver.domains();
+    let schemas = Arc::new(schemas);
+    let sources = resolver.sources(&schemas);
+    let destinations = resolver.destinations(&schemas);
+    let whole = resolver.problems.iter().all(|problem| !problem.is_error());
+    let resolved = match (sources, destinations) {
+        (Some(sources), Some(destinations)) if whole => Some(Resolved { rules, schemas, sources, destinations }),
+        _ => None,
+    };
+    (resolved, resolver.problems)
+}
+
+struct Resolver<'a> {
+    loaded: &'a Loaded,
+    config: &'a Config,
+    secrets: Secrets,
+    /// All systems that are declared or that a source or destination speaks for.
+    systems: BTreeSet<&'a str>,
+    packs: packs::Packs,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Resolver<'a> {
+    fn new(loaded: &'a Loaded, config: &'a Config, secrets: Secrets) -> Self {
+        let declared = config.systems.keys();
+        let spoken = config.sources.values().map(|source| &source.system);
+        let led_to = config.destinations.values().map(|destination| &destination.delivery.system);
+        let systems = declared.chain(spoken).chain(led_to).map(String::as_str).collect();
+        Self { loaded, config, secrets, systems, packs: packs::Packs::of(loaded), problems: Vec::new() }
+    }
+
+    fn report(&mut self, path: &[&str], message: impl Into<String>) {
+        self.problems.push(self.loaded.document.problem(path, message));
+    }
+
+    fn warn(&mut self, path: &[&str], message: impl Into<String>) {
+        self.problems.push(self.loaded.document.problem(path, message).warning());
+    }
+
+    /// Names stand in addresses, metrics and logs.
+    fn names(&mut self) {
+        let config = self.config;
+        let tables = [
+            ("sources", config.sources.keys().collect::<Vec<_>>()),
+            ("destinations", config.destinations.keys().collect()),
+            ("systems", config.systems.keys().collect()),
+        ];
+        for (table, names) in tables {
+            for name in names {
+                if !is_name(name) {
+                    self.report(&[table, name], name_rule(name));
+                }
+            }
+        }
+        if !is_name(&config.hub.name) {
+            self.report(&["hub", "name"], name_rule(&config.hub.name));
+        }
+    }
+
+    fn listen(&mut self) {
+        let listen = &self.config.http.listen;
+        let port = listen.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
+        if port.is_none() {
+            let message = format!("`listen` must be an address and a port such as 127.0.0.1:7070, not \"{listen}\"");
+            self.report(&["http", "listen"], message);
+        }
+    }
+
+    fn system(&mut self, path: &[&str], system: &str) {
+        if !self.systems.contains(system) {
+            let near = suggestion(system, self.systems.iter().copied());
+            let message = format!("no source, destination or [systems] entry names the system `{system}`{near}; a system that writes with an API key is declared as [systems.{system}]");
+            self.report(path, message);
+        }
+    }
+
+    fn no_twins(&mut self, path: &[&str], list: &[String]) {
+        for (at, entry) in list.iter().enumerate() {
+            if list[..at].contains(entry) {
+                let number = at.to_string();
+                let path: Vec<&str> = path.iter().copied().chain([number.as_str()]).collect();
+                self.report(&path, format!("`{entry}` is in this list twice"));
+            }
+        }
+    }
+
+    /// The secrets; `None` where one of them is not here.
+    fn secret_list(&mut self, path: &[&str], references: &[SecretRef]) -> Option<Vec<Secret>> {
+        let mut secrets = Vec::with_capacity(references.len());
+        for (at, reference) in references.iter().enumerate() {
+            let number = at.to_string();
+            let path: Vec<&str> = path.iter().copied().chain([number.as_str()]).collect();
+            secrets.extend(self.secret(&path, reference));
+        }
+        (secrets.len() == references.len()).then_some(secrets)
+    }
+
+    fn secret(&mut self, path: &[&str], reference: &SecretRef) -> Option<Secret> {
+        match reference.resolve(&self.loaded.folder) {
+            Ok(secret) => Some(secret),
+            Err(SecretError::Literal) => {
+                self.report(path, SecretError::Literal.to_string());
+                None
+            }
+            Err(error) if self.secrets == Secrets::Needed => {
+                self.report(path, error.to_string());
+                None
+            }
+            Err(error) => {
+                self.warn(path, format!("{error} here; the hub does not start without it"));
+                None
+            }
+        }
+    }
+
+    /// Compiles a mapping that the configuration names.
+    fn program(&mut self, path: &[&str], file: &Path) -> Option<Program> {
+        let whole = self.loaded.path(file);
+        let source = match std::fs::read_to_string(&whole) {
+            Ok(source) => source,
+            Err(error) => {
+                self.report(path, format!("the mapping {} can't be read: {error}", whole.display()));
+                return None;
+            }
+        };
+        match Program::compile(&file.display().to_string(), &source) {
+            Ok(program) => Some(program),
+            Err(error) => {
+                self.problems.push(Problem::new(whole, error.line, error.column, error.message));
+                None
+            }
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    (1..=64).contains(&name.len()) && !name.starts_with(['-', '_']) && name.bytes().all(inner)
+}
+
+fn name_rule(name: &str) -> String {
+    format!("`{name}` must be 1 to 64 characters of a-z, 0-9, - and _, beginning with a letter or digit")
+}

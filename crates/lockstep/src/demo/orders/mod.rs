@@ -1,0 +1,7 @@
+//! Orders of a file instead of made ones.
+
+pub(crate) mod audit;
+pub(crate) mod exact;
+pub(crate) mod file;
+pub(crate) mod shop;
+pub(crate) mod totals;

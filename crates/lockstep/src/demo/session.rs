@@ -1,0 +1,332 @@
+//! One run: say it all, wait until all is acknowledged and delivered, show it on the way.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::measure::{Counter, Counters};
+use super::operator::Operator;
+use super::orders::file::{Invoices, OrdersError, Survey};
+use super::orders::shop::FileShop;
+use super::party::Party;
+use super::screen::{Due, Screen};
+use super::settle::{self, Progress};
+use super::systems::sender::Lane;
+use super::orders::totals::Totals;
+use super::text::{grouped, signed};
+use super::traffic::{self, Assortment, Erp, Marketplace, Pace, Shop, Wms};
+use super::view::{self, Doings, Headline, Moment, Rates};
+use super::world::World;
+use super::DemoArgs;
+
+/// How often it is looked how things stand.
+const LOOK: Duration = Duration::from_millis(50);
+/// Over how long rates are shown.
+const RATE_OVER: Duration = Duration::from_secs(1);
+/// How often the operator looks at the dead letters.
+const OPERATOR_EVERY: Duration = Duration::from_secs(2);
+/// The longest wait for the end, whatever moves.
+const END_MAX: Duration = Duration::from_secs(600);
+
+/// A run under way.
+pub(crate) struct Session {
+    pub(crate) world: World,
+    pub(crate) screen: Screen,
+    pub(crate) run: String,
+    pub(crate) began: Instant,
+    /// How long was sent.
+    pub(crate) sending: Duration,
+    pub(crate) retried: Arc<Counter>,
+    history: VecDeque<Moment>,
+    /// Set when nothing new is to be said any more.
+    stop: Arc<AtomicBool>,
+    /// The warehouse ships every order that it hears of, and is done only then.
+    ships_all: bool,
+}
+
+/// What was waited for did not come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stuck(pub(crate) Vec<String>);
+
+impl Session {
+    pub(crate) fn new(world: World, screen: Screen, run: String) -> Self {
+        Self {
+            world,
+            screen,
+            run,
+            began: Instant::now(),
+            sending: Duration::ZERO,
+            retried: Arc::default(),
+            history: VecDeque::new(),
+            stop: Arc::default(),
+            ships_all: false,
+        }
+    }
+
+    pub(crate) fn systems(&self) -> impl Iterator<Item = (Party, &Counters)> + Clone {
+        self.world.systems.iter().map(|system| (system.party, &*system.counters))
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        let hub = self.world.hub();
+        Moment::of(self.systems(), hub.stats().tallies(), &hub.stats().commit)
+    }
+
+    pub(crate) fn doings(&self) -> Doings {
+        Doings { retried: self.retried.get() }
+    }
+
+    /// Says everything, made up or from the file, and waits until it has arrived everywhere.
+    pub(crate) async fn run(&mut self, args: &DemoArgs, survey: Option<Survey>) -> anyhow::Result<Result<(), Stuck>> {
+        self.began = Instant::now();
+        let operator = args.faults.then(|| self.operate());
+        let mut tasks = JoinSet::new();
+        let mut lanes = Vec::new();
+        let phase: Box<Phase> = match survey {
+            Some(survey) => {
+                let Totals { invoices, stock_codes, customers, .. } = survey.totals;
+                let webhooks = invoices + stock_codes + customers;
+                self.say_file(args, survey, &mut tasks, &mut lanes)?;
+                Box::new(move |since, session| {
+                    let said = session.world.systems[Party::Shop.index()].counters.finished.get();
+                    format!("{} s, {} of {} webhooks", since.as_secs(), grouped(said), grouped(webhooks))
+                })
+            }
+            None => {
+                self.make_up(args, &mut tasks, &mut lanes)?;
+                let whole = args.duration.as_secs_f64();
+                Box::new(move |since, _| format!("{} s of {whole} s", since.as_secs()))
+            }
+        };
+        let sending = async {
+            while let Some(task) = tasks.join_next().await {
+                task.context("a system ended in a panic")??;
+            }
+            anyhow::Ok(())
+        };
+        if let Some(sent) = self.watch(&*phase, None, sending).await? {
+            sent?;
+        }
+        drop(tasks);
+        self.sending = self.began.elapsed();
+        for system in &self.world.systems {
+            if let Some(faults) = &system.faults {
+                faults.end_outages();
+            }
+        }
+        let stuck = self.settle(args.faults).await?;
+        self.world.give_up();
+        for lane in lanes {
+            lane.drain().await;
+        }
+        if let Some(operator) = operator {
+            operator.abort();
+        }
+        Ok(match stuck {
+            Some(stuck) => Err(stuck),
+            None => Ok(()),
+        })
+    }
+
+    fn make_up(&mut self, args: &DemoArgs, tasks: &mut Tasks, lanes: &mut Vec<Lane>) -> anyhow::Result<()> {
+        let assortment = Assortment { entities: args.entities, run: run_id() };
+        let to_ship = self.world.to_ship.take();
+        let began = Instant::now();
+        let mut start = |party: Party, traffic: Box<dyn traffic::Traffic>| -> anyhow::Result<()> {
+            let lane = self.world.lane(party)?;
+            let pace = Pace {
+                per_s: f64::from(args.rate) * f64::from(party.share_percent()) / 100.0,
+                began,
+                duration: args.duration,
+                reorder: args.faults.then_some(args.seed ^ party.index() as u64),
+                stop: self.stop.clone(),
+            };
+            let counters = self.world.systems[party.index()].counters.clone();
+            let driving = traffic::drive(pace, traffic, lane.input(), counters);
+            tasks.spawn(async move {
+                driving.await;
+                Ok(())
+            });
+            lanes.push(lane);
+            Ok(())
+        };
+        start(Party::Shop, Box::new(Shop::new(assortment.clone(), args.seed)))?;
+        start(Party::Marketplace, Box::new(Marketplace::new(assortment.clone(), args.seed)))?;
+        start(Party::Erp, Box::new(Erp::new(assortment.clone(), args.seed)))?;
+        let to_ship = to_ship.context("the warehouse hears no orders")?;
+        start(Party::Wms, Box::new(Wms::new(assortment, args.seed, to_ship)))
+    }
+
+    fn say_file(&mut self, args: &DemoArgs, survey: Survey, tasks: &mut Tasks, lanes: &mut Vec<Lane>) -> anyhow::Result<()> {
+        let path = args.orders.clone().unwrap_or_default();
+        let (shop, wms) = (self.world.lane(Party::Shop)?, self.world.lane(Party::Wms)?);
+        let counters = self.world.systems[Party::Shop.index()].counters.clone();
+        let (to_shop, stop) = (shop.input(), self.stop.clone());
+        tasks.spawn(async move {
+            let saying = tokio::task::spawn_blocking(move || say(&path, survey, &to_shop, &counters, &stop));
+            Ok(saying.await.context("reading the orders ended in a panic")??)
+        });
+        let to_ship = self.world.to_ship.take().context("the warehouse hears no orders")?;
+        let counters = self.world.systems[Party::Wms.index()].counters.clone();
+        // Ends with the systems, when nobody can hear of an order any more.
+        tokio::spawn(traffic::ship(run_id(), to_ship, wms.input(), counters));
+        self.ships_all = true;
+        lanes.extend([shop, wms]);
+        Ok(())
+    }
+
+    fn operate(&self) -> tokio::task::JoinHandle<()> {
+        let mut operator = Operator::new(self.world.api.clone(), self.retried.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(OPERATOR_EVERY).await;
+                if let Err(error) = operator.round().await {
+                    tracing::warn!(error = format!("{error:#}"), "the operator's round failed; there will be another");
+                }
+            }
+        })
+    }
+
+    /// Waits until everything that was said is acknowledged, and everything published is settled.
+    async fn settle(&mut self, operated: bool) -> anyhow::Result<Option<Stuck>> {
+        let counters: Vec<_> = self.world.systems.iter().map(|system| system.counters.clone()).collect();
+        let ships_all = self.ships_all;
+        let hub = self.world.hub();
+        let settled = async move {
+            loop {
+                let tallies = hub.stats().tallies();
+                // Asked again after the sums, which may have been drawn before the last order was heard of.
+                if all_said(&counters, ships_all) && settle::open(&tallies).is_empty() && all_said(&counters, ships_all) {
+                    return true;
+                }
+                // Without an operator a dead letter stays one.
+                if !operated && tallies.destinations.values().any(|t| t.dead > 0) {
+                    return false;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let phase = |_: Duration, session: &Self| {
+            let tallies = session.world.hub().stats().tallies();
+            let pending: i64 = Party::ALL.iter().map(|p| settle::standing(&tallies, *p).pending(tallies.published)).sum();
+            format!("settling: {} deliveries pending", signed(pending))
+        };
+        match self.watch(&phase, Some(END_MAX), settled).await? {
+            Some(true) => Ok(None),
+            Some(false) | None => Ok(Some(Stuck(self.what_is_stuck()))),
+        }
+    }
+
+    fn what_is_stuck(&self) -> Vec<String> {
+        let mut stuck = settle::open(&self.world.hub().stats().tallies());
+        for (party, counters) in self.systems() {
+            let (offered, finished) = (counters.offered.get(), counters.finished.get());
+            if offered != finished {
+                stuck.push(format!("{}: {} changes are not acknowledged", party.name(), grouped(offered - finished)));
+            }
+        }
+        stuck.extend(self.world.hub().stats().readiness().stuck);
+        stuck
+    }
+
+    /// Shows how things go until the work is done. Nothing where it is stuck, takes too long, or was interrupted
+    /// twice: the first time only ends the saying of anything new.
+    async fn watch<T>(
+        &mut self,
+        phase: &Phase,
+        within: Option<Duration>,
+        work: impl Future<Output = T>,
+    ) -> anyhow::Result<Option<T>> {
+        let mut work = std::pin::pin!(work);
+        let mut looks = tokio::time::interval(LOOK);
+        let mut progress = Progress::new();
+        let since = Instant::now();
+        loop {
+            tokio::select! {
+                done = work.as_mut() => return Ok(Some(done)),
+                interrupted = tokio::signal::ctrl_c() => {
+                    interrupted.context("signals can't be heard")?;
+                    if self.stop.swap(true, Ordering::Relaxed) {
+                        return Ok(None);
+                    }
+                }
+                _ = looks.tick() => {
+                    let moment = self.show(phase)?;
+                    let answered = self.systems().map(|(_, c)| c.finished.get()).sum();
+                    let late = within.is_some_and(|within| since.elapsed() > within);
+                    if late || progress.is_stuck(moment.tallies(), answered) {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, phase: &Phase) -> anyhow::Result<Moment> {
+        let moment = self.moment();
+        self.history.push_back(moment.clone());
+        // One beyond the time is kept, so that rates are over at least that long.
+        while self.history.get(1).is_some_and(|then| moment.at.duration_since(then.at) > RATE_OVER) {
+            self.history.pop_front();
+        }
+        let due = self.screen.due();
+        if due == Due::Nothing {
+            return Ok(moment);
+        }
+        let then = self.history.front().unwrap_or(&moment);
+        let headline = Headline { run: self.run.clone(), phase: phase(self.began.elapsed(), self) };
+        if let Due::Table { colour } = due {
+            let rates = Rates::Since(then);
+            let lines = view::table(&headline, &moment, rates, self.systems(), self.doings(), colour);
+            self.screen.draw(&lines).context("the terminal can't be written")?;
+        } else {
+            let line = view::line(&headline, &moment, then, self.systems());
+            self.screen.say(&[line]).context("the output can't be written")?;
+        }
+        Ok(moment)
+    }
+}
+
+/// Says in a few words what is being done.
+type Phase = dyn Fn(Duration, &Session) -> String;
+type Tasks = JoinSet<anyhow::Result<()>>;
+
+/// Whether every change that was made up is acknowledged, and every order that was heard of is shipped.
+fn all_said(counters: &[Arc<Counters>], ships_all: bool) -> bool {
+    let wms = &counters[Party::Wms.index()];
+    (!ships_all || wms.to_ship.get() == wms.offered.get()) && counters.iter().all(|c| c.offered.get() == c.finished.get())
+}
+
+/// What tells the ids of this run from those of any other.
+fn run_id() -> u64 {
+    lockstep_hub::now_us().unsigned_abs()
+}
+
+/// Gives the file's invoices to the shop's connections, as fast as they take them.
+fn say(
+    path: &std::path::Path,
+    survey: Survey,
+    to_shop: &mpsc::Sender<super::systems::sender::Outgoing>,
+    counters: &Counters,
+    stop: &AtomicBool,
+) -> Result<(), OrdersError> {
+    let mut invoices = Invoices::open(path, survey)?;
+    let mut shop = FileShop::new(run_id());
+    while !stop.load(Ordering::Relaxed)
+        && let Some(invoice) = invoices.next()?
+    {
+        for outgoing in shop.webhooks(&invoice) {
+            counters.offered.add(outgoing.changes.into());
+            if to_shop.blocking_send(outgoing).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

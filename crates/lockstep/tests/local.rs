@@ -1,0 +1,137 @@
+//! Commands that need no hub, and documents that must stay true.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Ended, folder, lockstep, run, write};
+use serde_json::Value;
+
+#[test]
+fn what_is_signed_is_verified_and_nothing_else_is() {
+    let folder = folder("");
+    write(folder.path(), "body.json", "{\"a\":1}");
+    write(folder.path(), "key", "whsec_c2VjcmV0LW9mLXRoZS1lcnA=\n");
+    for scheme in [
+        &["--scheme", "shopify", "--secret", "env:SHOP_SECRET"][..],
+        &["--scheme", "standard-webhooks", "--secret", "file:key"],
+        &["--scheme", "hmac", "--secret", "env:SHOP_SECRET", "--hmac-header", "x-sign", "--hmac-prefix", "v1="],
+    ] {
+        let sign: Vec<_> = ["webhook", "sign", "--at", "1700000000", "body.json"].into_iter().chain(scheme.iter().copied()).collect();
+        let headers = run(folder.path(), &sign).expect(0).out;
+        let verify = |body: &str, headers: &str, at: &str| {
+            let headers: Vec<String> = headers.lines().map(|line| line.replacen(": ", "=", 1)).collect();
+            let mut args = vec!["webhook", "verify", "--at", at, body];
+            args.extend(scheme);
+            headers.iter().for_each(|header| args.extend(["--header", header]));
+            run(folder.path(), &args)
+        };
+        assert_eq!(verify("body.json", &headers, "1700000000").expect(0).out, "authentic\n");
+        write(folder.path(), "other.json", "{\"a\":2}");
+        assert!(verify("other.json", &headers, "1700000000").expect(1).out.contains("wrong-signature"));
+        assert!(verify("body.json", "", "1700000000").expect(1).out.contains("missing-signature"));
+        if scheme.contains(&"standard-webhooks") {
+            assert!(verify("body.json", &headers, "1700001000").expect(1).out.contains("stale-timestamp"));
+        }
+    }
+}
+
+#[test]
+fn a_body_can_come_from_standard_input_and_the_answer_can_be_json() {
+    let folder = folder("");
+    write(folder.path(), "body.json", "{}");
+    let signed = run(folder.path(), &["--json", "webhook", "sign", "--scheme", "shopify", "--secret", "env:SHOP_SECRET", "body.json"]).expect(0).json();
+    let signature = signed["headers"]["x-shopify-hmac-sha256"].as_str().unwrap();
+    let verified = lockstep()
+        .current_dir(folder.path())
+        .args(["--json", "webhook", "verify", "--scheme", "shopify", "--secret", "env:SHOP_SECRET", "--header"])
+        .arg(format!("x-shopify-hmac-sha256={signature}"))
+        .stdin(std::fs::File::open(folder.path().join("body.json")).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(Ended::of(verified).expect(0).json()["authentic"], true);
+}
+
+#[test]
+fn a_secret_on_the_command_line_is_refused_and_not_printed() {
+    let folder = folder("");
+    let ended = run(folder.path(), &["webhook", "sign", "--scheme", "shopify", "--secret", "hush-hush", "lockstep.toml"]).expect(2);
+    assert!(ended.err.contains("env:NAME") && !ended.err.contains("hush-hush"), "{}", ended.err);
+    run(folder.path(), &["webhook", "sign", "--scheme", "shopify", "--secret", "env:NEVER_SET_ANYWHERE", "lockstep.toml"]).expect(2);
+    let ended = run(folder.path(), &["webhook", "sign", "--scheme", "hmac", "--secret", "env:SHOP_SECRET", "lockstep.toml"]).expect(2);
+    assert!(ended.err.contains("--hmac-header"), "{}", ended.err);
+}
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
+}
+
+#[test]
+fn the_schema_of_the_configuration_is_the_committed_one() {
+    let schema = run(Path::new("."), &["config", "schema"]).expect(0).out;
+    let golden = docs().join("config.schema.json");
+    if std::env::var_os("LOCKSTEP_WRITE_GOLDEN").is_some_and(|value| value == "1") {
+        std::fs::write(&golden, &schema).unwrap();
+    }
+    let committed = std::fs::read_to_string(&golden).unwrap();
+    assert!(committed == schema, "docs/config.schema.json is not what the types say: LOCKSTEP_WRITE_GOLDEN=1 writes it, the difference belongs into the review");
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    undescribed(&schema, "");
+}
+
+/// Every field of the configuration says what it is for.
+fn undescribed(schema: &Value, path: &str) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let tag = property.get("const").is_some();
+        assert!(tag || property.get("description").is_some(), "{path}.{name} has no description");
+        undescribed(property, &format!("{path}.{name}"));
+    }
+    for (name, definition) in schema["$defs"].as_object().into_iter().flatten() {
+        undescribed(definition, name);
+    }
+    for variant in schema["oneOf"].as_array().into_iter().flatten() {
+        undescribed(variant, path);
+    }
+}
+
+/// The fenced blocks of a document in a language.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(docs().join(document)).unwrap();
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_example_of_the_documentation_is_accepted() {
+    let examples = blocks("configuration.md", "toml");
+    assert!(examples.len() >= 5, "{} examples", examples.len());
+    for example in examples {
+        let folder = folder(&example);
+        write(folder.path(), "maps/market.vrl", "{ \"kind\": \"order\", \"key\": string!(.id), \"fields\": { \"note\": .note } }\n");
+        write(folder.path(), "maps/to-wms.vrl", "{ \"order\": .data.key }\n");
+        write(folder.path(), "maps/only-germany.vrl", ".data.document.shipping_address.country == \"DE\"\n");
+        write(folder.path(), "schemas/loyalty.json", "{ \"type\": \"object\", \"properties\": { \"points\": { \"type\": \"integer\" } } }\n");
+        let ended = run(folder.path(), &["check"]);
+        assert_eq!(ended.code, 0, "{}\nof:\n{example}", ended.out);
+    }
+}
+
+#[test]
+fn every_command_is_documented() {
+    let text = std::fs::read_to_string(docs().join("cli.md")).unwrap();
+    let help = |args: &[&str]| run(Path::new("."), &[args, &["--help"]].concat()).expect(0).out;
+    let commands = |help: &str| -> Vec<String> {
+        let list = help.split("Commands:\n").nth(1).unwrap_or_default();
+        let names = list.lines().take_while(|line| !line.is_empty()).filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
+    };
+    let all = commands(&help(&[]));
+    assert!(all.len() >= 9, "{all:?}");
+    for command in all {
+        let inner = commands(&help(&[&command]));
+        let names = if inner.is_empty() { vec![command.clone()] } else { inner.iter().map(|name| format!("{command} {name}")).collect() };
+        for name in names {
+            assert!(text.contains(&format!("`lockstep {name}")), "docs/cli.md does not have `lockstep {name}`");
+        }
+    }
+}

@@ -11,7 +11,12 @@ use crate::options::ApiOptions;
 use crate::problem::{Code, Problem};
 
 /// The whole body.
-pub(crate) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize, options: &ApiOptions) -> Result<Bytes, Problem> {
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+    options: &ApiOptions,
+) -> Result<Bytes, Problem> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {

@@ -23,9 +23,9 @@ pub(crate) struct DeadLetter {
     /// The destination.
     destination: String,
     /// The event's position.
-    event: Position,
+    event: u64,
     /// The record of the dead letter.
-    record: Position,
+    record: u64,
     /// The entity's kind.
     kind: String,
     /// The entity's key.
@@ -129,13 +129,14 @@ pub(crate) struct Retried {
     /// So many. What becomes of each is seen in the list: delivered ones are no longer in it.
     retried: usize,
     /// Where to go on; null where all were taken.
-    next_after: Option<Position>,
+    next_after: Option<u64>,
 }
 
 /// Open dead letters, by destination and event.
 #[utoipa::path(
     get,
     path = "/v1/dead-letters",
+    operation_id = "listDeadLetters",
     tag = "dead letters",
     params(
         ("destination" = Option<String>, Query, description = "Only those of this destination"),
@@ -185,6 +186,7 @@ async fn find(api: &Api, (destination, event): &(String, String)) -> Result<Dead
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/{destination}/{event}",
+    operation_id = "getDeadLetter",
     tag = "dead letters",
     params(
         ("destination" = String, Path, description = "The destination"),
@@ -223,6 +225,7 @@ pub(crate) async fn show(
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/{destination}/{event}/retry",
+    operation_id = "retryDeadLetter",
     tag = "dead letters",
     params(
         ("destination" = String, Path, description = "The destination"),
@@ -259,6 +262,7 @@ fn not_running(destination: &str) -> Problem {
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/{destination}/retry",
+    operation_id = "retryDeadLetters",
     tag = "dead letters",
     params(
         ("destination" = String, Path, description = "The destination"),
@@ -303,6 +307,7 @@ pub(crate) async fn retry_all(
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/{destination}/{event}/discard",
+    operation_id = "discardDeadLetter",
     tag = "dead letters",
     params(
         ("destination" = String, Path, description = "The destination"),

@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use lockstep_core::Position;
 use lockstep_hub::{DestinationTally, EventFilter, Tallies, now_us};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -38,7 +37,7 @@ pub(crate) struct DestinationBody {
     /// Those published before it was added, which it was not to have.
     skipped: u64,
     /// Every event up to this position is settled.
-    cursor: Position,
+    cursor: u64,
     /// How old the oldest event is that is not settled, in seconds; 0 where there is none. Not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     lag_s: Option<f64>,
@@ -92,6 +91,7 @@ pub(crate) fn check_known(api: &Api, name: &str) -> Result<(), Problem> {
 #[utoipa::path(
     get,
     path = "/v1/destinations",
+    operation_id = "listDestinations",
     tag = "destinations",
     responses(
         (status = 200, description = "All destinations", body = DestinationList),
@@ -108,6 +108,7 @@ pub(crate) async fn list(State(api): State<Api>, _caller: Reader) -> Result<Resp
 #[utoipa::path(
     get,
     path = "/v1/destinations/{name}",
+    operation_id = "getDestination",
     tag = "destinations",
     params(("name" = String, Path, description = "The destination")),
     responses(

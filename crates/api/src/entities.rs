@@ -41,10 +41,10 @@ pub(crate) struct EntityBody {
 
 impl From<&Entity> for EntityBody {
     fn from(entity: &Entity) -> Self {
-        let value = |f: &lockstep_core::entity::FieldState| Some((f.name.clone(), view::raw(f.value()?)));
+        let value = |f: &lockstep_core::entity::FieldState| Some((f.name.to_string(), view::raw(f.value()?)));
         Self {
-            kind: entity.kind.clone(),
-            key: entity.key.clone(),
+            kind: entity.kind.to_string(),
+            key: entity.key.to_string(),
             version: entity.version,
             created_at: view::time(entity.created_at_us),
             updated_at: view::time(entity.updated_at_us),
@@ -66,6 +66,7 @@ pub(crate) struct EntityList {
 #[utoipa::path(
     get,
     path = "/v1/entities/{kind}",
+    operation_id = "listEntities",
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind, for example `order`"),
@@ -91,7 +92,7 @@ pub(crate) async fn list(
     let limit = params.limit(100, 1000)?;
     let after = params.text("after").unwrap_or_default();
     let page = current::ask(|| api.hub.entities(&kind, after, limit)).await?;
-    let next_after = page.items.last().filter(|_| page.more).map(|e| e.key.clone());
+    let next_after = page.items.last().filter(|_| page.more).map(|e| e.key.to_string());
     Ok(view::json(&EntityList { items: page.items.iter().map(EntityBody::from).collect(), next_after }))
 }
 
@@ -99,6 +100,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     get,
     path = "/v1/entities/{kind}/{key}",
+    operation_id = "getEntity",
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
@@ -142,6 +144,7 @@ pub(crate) async fn show(
 #[utoipa::path(
     patch,
     path = "/v1/entities/{kind}/{key}",
+    operation_id = "patchEntity",
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
@@ -204,8 +207,8 @@ pub(crate) async fn patch(
     let mut payload = lockstep_core::entity_id(&kind, &key).into_bytes();
     payload.push(0);
     payload.extend_from_slice(&body);
-    let mut change = Change::new(kind, key, 0, received_at_us, fields)
-        .map_err(|e| invalid("", "change-invalid", e.to_string()))?;
+    let mut change =
+        Change::new(kind, key, 0, received_at_us, fields).map_err(|e| invalid("", "change-invalid", e.to_string()))?;
     change.expected_version = expected_version;
     let input = Input {
         source: source.to_owned(),
@@ -313,7 +316,9 @@ fn if_none_match_any(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     match headers.get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes) {
         None => Ok(None),
         Some(b"*") => Ok(Some(0)),
-        Some(_) => Err(Problem::header("If-None-Match", "`If-None-Match` can only be `*` here: the entity must not exist yet")),
+        Some(_) => {
+            Err(Problem::header("If-None-Match", "`If-None-Match` can only be `*` here: the entity must not exist yet"))
+        }
     }
 }
 

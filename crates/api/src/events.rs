@@ -39,6 +39,7 @@ pub(crate) struct EventResults {
 #[utoipa::path(
     post,
     path = "/v1/events",
+    operation_id = "postEvents",
     tag = "events",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the whole request one that may be repeated: with other content it is refused"),
@@ -150,7 +151,8 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     let text = value.to_str().unwrap_or_default().trim();
     let quoted = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
     let key = quoted.unwrap_or(text);
-    let well = !key.is_empty() && key.len() <= 255 && !key.contains('"') && key.bytes().all(|b| (0x20..0x7f).contains(&b));
+    let well =
+        !key.is_empty() && key.len() <= 255 && !key.contains('"') && key.bytes().all(|b| (0x20..0x7f).contains(&b));
     if well {
         Ok(Some(key.to_owned()))
     } else {
@@ -190,7 +192,7 @@ pub(crate) struct EventList {
     /// The events as CloudEvents in JSON.
     items: Vec<serde_json::Value>,
     /// Where the next page goes on. A page with few events, even with none, is not the end.
-    next_after: Position,
+    next_after: u64,
     /// Whether this is all there is now.
     at_end: bool,
 }
@@ -199,6 +201,7 @@ pub(crate) struct EventList {
 #[utoipa::path(
     get,
     path = "/v1/events",
+    operation_id = "listEvents",
     tag = "events",
     params(
         ("after" = Option<u64>, Query, description = "Only events after this position; 0 or absent: from the oldest kept"),
@@ -252,6 +255,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     get,
     path = "/v1/events/{position}",
+    operation_id = "getEvent",
     tag = "events",
     params(("position" = u64, Path, description = "The event's position, which is its id")),
     responses(

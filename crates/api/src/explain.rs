@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use lockstep_core::Entity;
 use lockstep_core::entity::{Claim, FieldState};
 use lockstep_core::merge::Rule;
-use lockstep_core::{Entity, Position};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -61,7 +61,7 @@ pub(crate) struct ClaimBody {
     /// Its own version; 0 where it has none.
     sequence: u64,
     /// The record that brought it.
-    position: Position,
+    position: u64,
     /// Why it lost, where it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -71,6 +71,7 @@ pub(crate) struct ClaimBody {
 #[utoipa::path(
     get,
     path = "/v1/entities/{kind}/{key}/explain",
+    operation_id = "explainEntity",
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
@@ -105,13 +106,18 @@ pub(crate) async fn show(
         },
     };
     let fields = states.iter().filter_map(|state| explain(&entity, state)).collect();
-    Ok(view::json(&Explanation { kind: entity.kind.clone(), key: entity.key.clone(), version: entity.version, fields }))
+    Ok(view::json(&Explanation {
+        kind: entity.kind.to_string(),
+        key: entity.key.to_string(),
+        version: entity.version,
+        fields,
+    }))
 }
 
 fn explain(entity: &Entity, state: &FieldState) -> Option<FieldExplanation> {
     let winning = state.winning()?;
     let rule = Rule::try_from(state.rule).unwrap_or(Rule::Unspecified);
-    let system = |claim: &Claim| entity.systems.get(claim.system as usize).map_or("", String::as_str);
+    let system = |claim: &Claim| entity.systems.get(claim.system as usize).map_or("", |name| name.as_str());
     let body = |claim: &Claim, reason| ClaimBody {
         system: system(claim).to_owned(),
         value: view::raw(&claim.json),
@@ -123,7 +129,7 @@ fn explain(entity: &Entity, state: &FieldState) -> Option<FieldExplanation> {
     let lost = |claim: &Claim| body(claim, Some(why_lost(rule, system(winning), winning, claim)));
     let losers = state.claims.iter().enumerate().filter(|(at, _)| *at != state.winner as usize);
     Some(FieldExplanation {
-        field: state.name.clone(),
+        field: state.name.to_string(),
         value: view::raw(&winning.json),
         rule: rule.code(),
         reason: rule.reason(),

@@ -28,6 +28,7 @@ pub(crate) struct Ready {
 #[utoipa::path(
     get,
     path = "/healthz/live",
+    operation_id = "getLive",
     tag = "operating",
     responses((status = 200, description = "It does", body = Live)),
 )]
@@ -39,6 +40,7 @@ pub(crate) async fn live() -> Response {
 #[utoipa::path(
     get,
     path = "/healthz/ready",
+    operation_id = "getReady",
     tag = "operating",
     responses(
         (status = 200, description = "Writes are accepted and get through", body = Ready),

@@ -24,14 +24,14 @@ pub(crate) struct History {
     /// What was said, newest first.
     items: Vec<HistoryItem>,
     /// Where the next part goes on; null at the beginning of the entity or of what is kept.
-    next_from: Option<Position>,
+    next_from: Option<u64>,
 }
 
 /// One change and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct HistoryItem {
     /// Its record.
-    position: Position,
+    position: u64,
     /// When the hub decided it (RFC 3339, UTC).
     #[schema(format = DateTime)]
     recorded_at: String,
@@ -68,7 +68,7 @@ pub(crate) struct HistoryItem {
     trace: Option<String>,
     /// The quarantined record that this one released.
     #[serde(skip_serializing_if = "Option::is_none")]
-    releases: Option<Position>,
+    releases: Option<u64>,
 }
 
 /// Why some fields went as they did.
@@ -91,6 +91,7 @@ pub(crate) struct RulingBody {
 #[utoipa::path(
     get,
     path = "/v1/entities/{kind}/{key}/history",
+    operation_id = "getEntityHistory",
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
@@ -122,8 +123,8 @@ pub(crate) async fn show(
     for (position, record) in records {
         let recorded_at_us = record.recorded_at_us;
         match record.body {
-            Some(Body::Fact(fact)) if fact.kind == entity.kind && fact.key == entity.key => {
-                items.push(item(position, recorded_at_us, fact));
+            Some(Body::Fact(fact)) if entity.kind == fact.kind.as_str() && entity.key == fact.key.as_str() => {
+                items.push(item(position, recorded_at_us, &fact));
             }
             _ => {
                 let detail = format!("record {position} is not part of the history of `{}`", entity.id());
@@ -132,10 +133,10 @@ pub(crate) async fn show(
         }
     }
     let next_from = (next != 0).then_some(next);
-    Ok(view::json(&History { kind: entity.kind, key: entity.key, items, next_from }))
+    Ok(view::json(&History { kind: entity.kind.to_string(), key: entity.key.to_string(), items, next_from }))
 }
 
-fn item(position: Position, recorded_at_us: i64, fact: Fact) -> HistoryItem {
+fn item(position: Position, recorded_at_us: i64, fact: &Fact) -> HistoryItem {
     let names = |numbers: &[u32]| -> Vec<String> {
         numbers.iter().filter_map(|at| Some(fact.fields.get(*at as usize)?.name.clone())).collect()
     };
@@ -169,8 +170,8 @@ fn item(position: Position, recorded_at_us: i64, fact: Fact) -> HistoryItem {
         rulings,
         trace: some(&fact.trace),
         releases: (fact.releases != 0).then_some(fact.releases),
-        source: fact.source,
-        system: fact.system,
-        delivery: fact.delivery,
+        source: fact.source.clone(),
+        system: fact.system.clone(),
+        delivery: fact.delivery.clone(),
     }
 }

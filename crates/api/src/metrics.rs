@@ -23,6 +23,7 @@ use crate::{Api, view};
 #[utoipa::path(
     get,
     path = "/metrics",
+    operation_id = "getMetrics",
     tag = "operating",
     responses(
         (status = 200, description = "The figures, in text format 0.0.4", body = String, content_type = "text/plain"),
@@ -123,17 +124,31 @@ fn hub(text: &mut Text, stats: &Stats, tallies: &Tallies) {
         text.one(name, "gauge", help, value);
     }
     text.one("disk_full", "gauge", "Whether the disk is full.", u8::from(stats.disk_full.load(Ordering::Relaxed)));
-    text.one("poisoned", "gauge", "Whether a failed write keeps the journal from taking more.", u8::from(stats.poisoned().is_some()));
+    text.one(
+        "poisoned",
+        "gauge",
+        "Whether a failed write keeps the journal from taking more.",
+        u8::from(stats.poisoned().is_some()),
+    );
     text.one("batches_total", "counter", "Journal appends.", get(&stats.batches));
     text.one("events_published_total", "counter", "Published events.", tallies.published);
     text.one("saturated_total", "counter", "Requests that were told that the hub is saturated.", get(&stats.saturated));
     let alive_s = stats.loop_alive_us.load(Ordering::Relaxed) as f64 / 1e6;
     text.one("loop_alive_timestamp_seconds", "gauge", "When the loop last came round, in seconds since 1970.", alive_s);
-    text.one("conservation_violations", "gauge", "Sums that do not add up; always 0 where all is well.", tallies.violations().len());
+    text.one(
+        "conservation_violations",
+        "gauge",
+        "Sums that do not add up; always 0 where all is well.",
+        tallies.violations().len(),
+    );
     let latencies = [
         ("commit_seconds", "From an input's arrival in the loop's queue to its durable answer.", &stats.commit),
         ("append_seconds", "One journal append with its sync.", &stats.append),
-        ("end_to_end_seconds", "From a delivery's receipt to its acknowledged delivery at a destination.", &stats.end_to_end),
+        (
+            "end_to_end_seconds",
+            "From a delivery's receipt to its acknowledged delivery at a destination.",
+            &stats.end_to_end,
+        ),
     ];
     for (name, help, latency) in latencies {
         let (counts, sum_us) = latency.snapshot();
@@ -152,7 +167,11 @@ fn sources(text: &mut Text, stats: &Stats, tallies: &Tallies) {
     for (name, tally) in &tallies.sources {
         text.sample("source_received_total", &[("source", name)], tally.received);
     }
-    text.family("source_outcomes_total", "counter", "What became of them; the outcomes of a source add up to what it sent.");
+    text.family(
+        "source_outcomes_total",
+        "counter",
+        "What became of them; the outcomes of a source add up to what it sent.",
+    );
     for (name, tally) in &tallies.sources {
         let outcomes = [
             ("applied", tally.applied),
@@ -184,7 +203,11 @@ fn destinations(text: &mut Text, tallies: &Tallies, running: &[String]) {
     for (name, tally) in known() {
         text.sample("destination_discarded_total", &[("destination", name)], tally.discarded);
     }
-    text.family("destination_superseded_total", "counter", "Dead letters overtaken by something newer of the same entity.");
+    text.family(
+        "destination_superseded_total",
+        "counter",
+        "Dead letters overtaken by something newer of the same entity.",
+    );
     for (name, tally) in known() {
         text.sample("destination_superseded_total", &[("destination", name)], tally.superseded);
     }
@@ -200,9 +223,17 @@ fn destinations(text: &mut Text, tallies: &Tallies, running: &[String]) {
     for (name, tally) in known() {
         text.sample("destination_pending", &[("destination", name)], tally.pending(tallies.published).max(0));
     }
-    text.family("destination_lag_positions", "gauge", "How many records the destination's cursor is behind the last event.");
+    text.family(
+        "destination_lag_positions",
+        "gauge",
+        "How many records the destination's cursor is behind the last event.",
+    );
     for (name, tally) in known() {
-        text.sample("destination_lag_positions", &[("destination", name)], tallies.last_event.saturating_sub(tally.cursor));
+        text.sample(
+            "destination_lag_positions",
+            &[("destination", name)],
+            tallies.last_event.saturating_sub(tally.cursor),
+        );
     }
     text.family("destination_running", "gauge", "Whether deliveries to it are running.");
     for (name, _) in known() {

@@ -9,8 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::{
-    Api, dead_letters, destinations, entities, events, explain, health, history, metrics, middleware, quarantine, schemas,
-    stream, view, webhooks,
+    Api, dead_letters, destinations, entities, events, explain, health, history, metrics, middleware, quarantine,
+    schemas, stream, view, webhooks,
 };
 
 /// Every resource: a newcomer adds a line here.
@@ -62,6 +62,7 @@ pub fn document() -> String {
 #[utoipa::path(
     get,
     path = "/openapi.json",
+    operation_id = "getOpenapi",
     tag = "operating",
     responses((status = 200, description = "The interface, after OpenAPI 3.1", body = serde_json::Value)),
 )]

@@ -19,7 +19,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(value)) => Ok(Self(value)),
-            Err(PathRejection::FailedToDeserializePathParams(error)) => Err(Problem::parameter("path", error.body_text())),
+            Err(PathRejection::FailedToDeserializePathParams(error)) => {
+                Err(Problem::parameter("path", error.body_text()))
+            }
             Err(error) => Err(Problem::parameter("path", error.body_text())),
         }
     }
@@ -72,7 +74,10 @@ impl Params {
             Ok(number) if bounds.contains(&number) => Ok(Some(number)),
             _ => {
                 let (least, most) = bounds.into_inner();
-                Err(Problem::parameter(name, format!("`{name}` must be a whole number of {least} to {most}, not `{text}`")))
+                Err(Problem::parameter(
+                    name,
+                    format!("`{name}` must be a whole number of {least} to {most}, not `{text}`"),
+                ))
             }
         }
     }

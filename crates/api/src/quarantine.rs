@@ -19,7 +19,7 @@ use crate::{Api, current, entities};
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QuarantineItem {
     /// Its record.
-    position: Position,
+    position: u64,
     /// The way in.
     source: String,
     /// The delivery's id.
@@ -56,7 +56,7 @@ pub(crate) struct QuarantineList {
     /// Oldest first.
     items: Vec<QuarantineItem>,
     /// Where the next part goes on; null at the end.
-    next_after: Option<Position>,
+    next_after: Option<u64>,
 }
 
 /// A quarantined delivery as it came.
@@ -83,6 +83,7 @@ pub(crate) struct QuarantineDetail {
 #[utoipa::path(
     get,
     path = "/v1/quarantine",
+    operation_id = "listQuarantine",
     tag = "quarantine",
     params(
         ("source" = Option<String>, Query, description = "Only those of this source"),
@@ -130,6 +131,7 @@ async fn is_open(api: &Api, position: Position) -> Result<bool, Problem> {
 #[utoipa::path(
     get,
     path = "/v1/quarantine/{position}",
+    operation_id = "getQuarantined",
     tag = "quarantine",
     params(("position" = u64, Path, description = "Its record")),
     responses(
@@ -176,6 +178,7 @@ pub(crate) async fn show(
 #[utoipa::path(
     post,
     path = "/v1/quarantine/{position}/release",
+    operation_id = "releaseQuarantined",
     tag = "quarantine",
     params(("position" = u64, Path, description = "Its record")),
     responses(

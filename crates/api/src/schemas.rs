@@ -32,6 +32,7 @@ pub(crate) struct SchemaItem {
 #[utoipa::path(
     get,
     path = "/v1/schemas",
+    operation_id = "listSchemas",
     tag = "schemas",
     responses(
         (status = 200, description = "All kinds", body = SchemaList),
@@ -51,6 +52,7 @@ pub(crate) async fn list(State(api): State<Api>, _caller: Reader) -> Result<Resp
 #[utoipa::path(
     get,
     path = "/v1/schemas/{kind}",
+    operation_id = "getSchema",
     tag = "schemas",
     params(("kind" = String, Path, description = "The kind")),
     responses(

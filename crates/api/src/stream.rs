@@ -35,6 +35,7 @@ const OPENING: &str = "retry: 1000\n\n";
 #[utoipa::path(
     get,
     path = "/v1/stream",
+    operation_id = "streamEvents",
     tag = "events",
     params(
         ("after" = Option<u64>, Query, description = "First the events after this position; absent: from now on"),
@@ -102,7 +103,9 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let position = value.to_str().ok().and_then(|v| v.trim().parse().ok()).filter(|p| *p <= i64::MAX as u64);
     match position {
         Some(position) => Ok(Some(position)),
-        None => Err(Problem::header("Last-Event-ID", "`Last-Event-ID` must be the id of an event, which is its position")),
+        None => {
+            Err(Problem::header("Last-Event-ID", "`Last-Event-ID` must be the id of an event, which is its position"))
+        }
     }
 }
 
@@ -134,17 +137,18 @@ impl Reading {
             if *self.closing.borrow() {
                 return None;
             }
-            if let Some(chunk) = self.chunk() {
-                self.beat_at = Instant::now() + self.heartbeat;
-                return self.go_on(chunk);
-            }
             let behind = self.stream.behind();
             self.least_behind = self.least_behind.min(behind);
             if behind > self.least_behind.saturating_add(self.api.options.stream_behind_max) {
-                let detail = format!("the reader is {behind} records behind: come back with `Last-Event-ID: {}`", self.said);
+                let detail =
+                    format!("the reader is {behind} records behind: come back with `Last-Event-ID: {}`", self.said);
                 let problem = Problem::new(Code::TooSlow, detail);
                 tracing::info!(behind, position = self.said, "a stream's reader was too slow and was cut off");
                 return end(&problem);
+            }
+            if let Some(chunk) = self.chunk() {
+                self.beat_at = Instant::now() + self.heartbeat;
+                return self.go_on(chunk);
             }
             let woken = tokio::select! {
                 biased;

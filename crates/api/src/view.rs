@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, header};
-use lockstep_core::{Outcome, Position, Refusal};
+use lockstep_core::{Outcome, Refusal};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -51,7 +51,7 @@ pub(crate) struct OutcomeBody {
     pub(crate) outcome: &'static str,
     /// The first record of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) position: Option<Position>,
+    pub(crate) position: Option<u64>,
     /// How many records it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) count: Option<u32>,
@@ -63,7 +63,7 @@ pub(crate) struct OutcomeBody {
     pub(crate) changed: Option<bool>,
     /// The first record of the first delivery.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) duplicate_of: Option<Position>,
+    pub(crate) duplicate_of: Option<u64>,
     /// Why it was refused: `version-mismatch` or `key-reused`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<&'static str>,

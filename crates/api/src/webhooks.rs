@@ -23,6 +23,7 @@ use crate::{Api, body};
 #[utoipa::path(
     post,
     path = "/v1/webhooks/{source}",
+    operation_id = "receiveWebhook",
     tag = "intake",
     params(("source" = String, Path, description = "The source, as named in the configuration")),
     request_body(content = Vec<u8>, content_type = "application/json", description = "The delivery, as the sender signs it"),
@@ -89,11 +90,23 @@ fn is_kept(name: &HeaderName) -> bool {
     const KEPT: [&str; 8] =
         ["webhook-id", "webhook-timestamp", "svix-id", "svix-timestamp", "date", "ce-type", "ce-id", "ce-time"];
     const ENDS: [&str; 12] = [
-        "-topic", "-event", "-event-id", "-webhook-id", "-delivery", "-delivery-id", "-triggered-at", "-api-version",
-        "-shop-domain", "-resource", "-source", "-timestamp",
+        "-topic",
+        "-event",
+        "-event-id",
+        "-webhook-id",
+        "-delivery",
+        "-delivery-id",
+        "-triggered-at",
+        "-api-version",
+        "-shop-domain",
+        "-resource",
+        "-source",
+        "-timestamp",
     ];
     let text = name.as_str();
-    name == header::CONTENT_TYPE || KEPT.contains(&text) || (text.starts_with("x-") && ENDS.iter().any(|e| text.ends_with(e)))
+    name == header::CONTENT_TYPE
+        || KEPT.contains(&text)
+        || (text.starts_with("x-") && ENDS.iter().any(|e| text.ends_with(e)))
 }
 
 #[cfg(test)]
@@ -104,14 +117,30 @@ mod tests {
     fn no_header_that_authenticates_is_kept() {
         let kept = |name: &'static str| is_kept(&HeaderName::from_static(name));
         for name in [
-            "x-shopify-hmac-sha256", "webhook-signature", "svix-signature", "x-hub-signature-256", "authorization",
-            "cookie", "x-api-key", "stripe-signature", "x-wc-webhook-signature", "proxy-authorization", "x-auth-token",
+            "x-shopify-hmac-sha256",
+            "webhook-signature",
+            "svix-signature",
+            "x-hub-signature-256",
+            "authorization",
+            "cookie",
+            "x-api-key",
+            "stripe-signature",
+            "x-wc-webhook-signature",
+            "proxy-authorization",
+            "x-auth-token",
         ] {
             assert!(!kept(name), "{name}");
         }
         for name in [
-            "content-type", "x-shopify-topic", "x-shopify-webhook-id", "x-shopify-triggered-at", "x-shopify-api-version",
-            "x-shopify-shop-domain", "webhook-id", "x-github-event", "x-wc-webhook-topic",
+            "content-type",
+            "x-shopify-topic",
+            "x-shopify-webhook-id",
+            "x-shopify-triggered-at",
+            "x-shopify-api-version",
+            "x-shopify-shop-domain",
+            "webhook-id",
+            "x-github-event",
+            "x-wc-webhook-topic",
         ] {
             assert!(kept(name), "{name}");
         }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
+use compact_str::CompactString;
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -173,7 +174,7 @@ fn decide_changes(
         fold(entity, position, now_us, &fact);
         applied |= fact.outcome == FactOutcome::Applied as i32;
         changed |= !fact.event_type.is_empty();
-        records.push(Record::new(now_us, Body::Fact(fact)));
+        records.push(Record::new(now_us, Body::Fact(Box::new(fact))));
     }
     let outcome = if applied {
         Outcome::Applied { position: first, count, version, changed }
@@ -201,10 +202,10 @@ fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change) 
     let mut known = entity.fields.iter().peekable();
     for (at, field) in change.fields.iter().enumerate() {
         // Both lists are sorted: fields that the change does not speak of are the rest of the document.
-        while let Some(other) = known.next_if(|state| state.name < field.name) {
-            rest.extend(other.value().map(|json| Field::new(other.name.clone(), json.clone())));
+        while let Some(other) = known.next_if(|state| state.name.as_str() < field.name.as_str()) {
+            rest.extend(other.value().map(|json| Field::new(other.name.as_str(), json.clone())));
         }
-        let state = known.next_if(|state| state.name == field.name);
+        let state = known.next_if(|state| state.name.as_str() == field.name);
         let policy = domain.map_or_else(|| rules.policy(&change.kind, &field.name), |d| d.policy(&field.name));
         let priority = |system: &str| rules.priority(system);
         let claim = Standing {
@@ -220,7 +221,7 @@ fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change) 
         if let (Some(old), Some(before)) = (old, before)
             && !policy.ranking().replaces(&claim, &Standing::of(&input.system, claim.priority, old))
         {
-            let winner = entity.systems.get(before.system as usize).map_or("", String::as_str);
+            let winner = entity.systems.get(before.system as usize).map_or("", CompactString::as_str);
             let rule = state.and_then(|s| Rule::try_from(s.rule).ok()).unwrap_or(Rule::Unspecified);
             rest.push(Field::new(field.name.clone(), before.json.clone()));
             verdicts.push(Verdict { winner, rule, stale: true });
@@ -253,10 +254,10 @@ fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change) 
         }
         let winner = if winner == 0 { "" } else { claims[winner].system };
         // The name borrowed from `claims` lives as long as the entity or is empty.
-        let winner = entity.systems.iter().find(|s| *s == winner).map_or("", String::as_str);
+        let winner = entity.systems.iter().find(|s| *s == winner).map_or("", CompactString::as_str);
         verdicts.push(Verdict { winner, rule, stale: false });
     }
-    rest.extend(known.filter_map(|s| Some(Field::new(s.name.clone(), s.value()?.clone()))));
+    rest.extend(known.filter_map(|s| Some(Field::new(s.name.as_str(), s.value()?.clone()))));
 
     let won = verdicts.iter().any(|v| !v.stale && v.winner.is_empty());
     let first = entity.position == 0;

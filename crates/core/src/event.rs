@@ -14,7 +14,7 @@ pub struct Event {
     /// When the hub decided it, microseconds since 1970 UTC.
     pub recorded_at_us: i64,
     /// What was decided.
-    pub fact: Fact,
+    pub fact: Box<Fact>,
 }
 
 impl Event {

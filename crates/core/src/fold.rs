@@ -1,6 +1,9 @@
 //! From a record to state. This is the only way in which state changes, live and on replay, and it never
 //! decides: what a record says happened, happened.
 
+use compact_str::CompactString;
+use smallvec::SmallVec;
+
 use crate::Position;
 use crate::entity::{Claim, Entity, FieldState};
 use crate::record::{Fact, Ruling};
@@ -8,8 +11,8 @@ use crate::record::{Fact, Ruling};
 /// Folds a fact into the entity that it is about.
 pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: &Fact) {
     if entity.position == 0 {
-        entity.kind.clone_from(&fact.kind);
-        entity.key.clone_from(&fact.key);
+        entity.kind = fact.kind.as_str().into();
+        entity.key = fact.key.as_str().into();
         entity.created_at_us = recorded_at_us;
         entity.updated_at_us = recorded_at_us;
     }
@@ -57,11 +60,11 @@ fn rule(field: &mut FieldState, ruling: &Ruling, own: u32, winner: u32, claim: i
     field.rule = ruling.rule;
 }
 
-fn number_of(systems: &mut Vec<String>, system: &str) -> u32 {
+fn number_of(systems: &mut SmallVec<[CompactString; 2]>, system: &str) -> u32 {
     match systems.iter().position(|s| s == system) {
         Some(at) => at as u32,
         None => {
-            systems.push(system.to_owned());
+            systems.push(system.into());
             (systems.len() - 1) as u32
         }
     }
@@ -76,7 +79,7 @@ fn slot<'a>(fields: &'a mut Vec<FieldState>, name: &str, hint: usize) -> &'a mut
         match fields.binary_search_by(|f| f.name.as_str().cmp(name)) {
             Ok(at) => at,
             Err(at) => {
-                fields.insert(at, FieldState { name: name.to_owned(), ..FieldState::default() });
+                fields.insert(at, FieldState { name: name.into(), ..FieldState::default() });
                 at
             }
         }

@@ -25,8 +25,8 @@ pub struct Record {
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Body {
     /// A change and what was made of it.
-    #[prost(message, tag = "2")]
-    Fact(Fact),
+    #[prost(message, boxed, tag = "2")]
+    Fact(Box<Fact>),
     /// Authentic input that was not understood.
     #[prost(message, tag = "3")]
     Quarantined(Quarantined),

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
 use lockstep_core::{Entity, Facts, Input, InputBody, Position, Refusal, Seen, decide, delivery_hash};
 use lockstep_journal::Reader;
-use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::delivery::{Control, Controls, Report, ReportBody};
@@ -150,7 +149,8 @@ impl Looper {
 
     fn batch(&mut self, messages: Vec<Message>, mode: &mut Mode) -> bool {
         let first = self.facts.next;
-        let mut open = Open::default();
+        let inputs = messages.iter().map(|m| if let Message::Submit(s) = m { s.inputs.len() } else { 1 }).sum();
+        let mut open = Open { records: Vec::with_capacity(inputs), ..Open::default() };
         let mut shutdown = false;
         if let Err(error) = self.load(&messages) {
             // Without its facts nothing may be decided.

@@ -71,7 +71,7 @@ async fn many_deliveries_are_remembered_over_many_flushes() {
     loop {
         let after = keys.last().cloned().unwrap_or_default();
         let page = handle.entities("stock", &after, 100).await.unwrap();
-        keys.extend(page.items.iter().map(|e| e.key.clone()));
+        keys.extend(page.items.iter().map(|e| e.key.to_string()));
         if !page.more {
             break;
         }

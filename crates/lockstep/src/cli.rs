@@ -1,9 +1,14 @@
 //! The command line: one list of commands, each in its own file of `commands/`.
 
-use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::bench::{self, BenchArgs};
 use crate::commands::{check, config, dlq, entity, events, key, quarantine, webhook};
-use crate::exit::{Exit, Failure};
+use crate::demo::{self, DemoArgs};
+use crate::exit::{Exit, Failure, chain};
 use crate::output::Output;
 use crate::serve;
 
@@ -30,6 +35,12 @@ pub enum Command {
     /// Run the hub.
     #[command(after_help = "Example:\n  lockstep serve --config lockstep.toml\n\nThe first line of output names the address. SIGTERM or SIGINT ends it in order: what was accepted is\nsynced and answered. A second signal ends it at once; nothing acknowledged is lost by that either.")]
     Serve(serve::ServeArgs),
+    /// Run a hub with four simulated systems around it, and say at the end whether all of them are equal.
+    #[command(after_help = "Example:\n  lockstep demo --duration 30s --rate 2000\n  lockstep demo --faults")]
+    Demo(DemoArgs),
+    /// Measure what this machine does with it, beside what its disk does alone.
+    #[command(after_help = "Example:\n  lockstep bench hub")]
+    Bench(BenchArgs),
     /// Check the configuration, its mappings and its packs; report every problem with file and line.
     #[command(after_help = "Example:\n  lockstep check --config lockstep.toml")]
     Check(check::CheckArgs),
@@ -57,9 +68,11 @@ pub enum Command {
 }
 
 /// Runs a command.
-pub fn run(cli: Cli) -> Result<Exit, Failure> {
+pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let output = Output::new(cli.json);
-    match cli.command {
+    let exit = match cli.command {
+        Command::Demo(args) => return simulate(args, cli.json),
+        Command::Bench(args) => all_cores()?.block_on(bench::run(&args, &output)),
         Command::Serve(args) => serve::run(&args, &output),
         Command::Check(args) => check::run(&args, &output),
         Command::Config(args) => config::run(&args, &output),
@@ -69,16 +82,29 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Entity(args) => wait(entity::run(&args, &output)),
         Command::Quarantine(args) => wait(quarantine::run(&args, &output)),
         Command::Dlq(args) => wait(dlq::run(&args, &output)),
-    }
+    }?;
+    Ok(exit.into())
+}
+
+fn simulate(args: DemoArgs, json: bool) -> Result<ExitCode, Failure> {
+    all_cores()?.block_on(demo::run(args, json)).map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) => failure,
+        Err(error) => Failure::usage("demo", chain(error.as_ref())),
+    })
+}
+
+/// A runtime for what computes much.
+fn all_cores() -> Result<Runtime, Failure> {
+    Builder::new_multi_thread().enable_all().build().map_err(no_runtime)
 }
 
 /// Runs what speaks to a hub: on one thread, as it waits most of the time.
 fn wait(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::usage("runtime", format!("the runtime can't be started: {error}")))?;
-    runtime.block_on(command)
+    Builder::new_current_thread().enable_all().build().map_err(no_runtime)?.block_on(command)
+}
+
+fn no_runtime(error: std::io::Error) -> Failure {
+    Failure::usage("runtime", format!("the runtime can't be started: {error}"))
 }
 
 #[cfg(test)]

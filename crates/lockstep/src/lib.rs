@@ -4,9 +4,11 @@
 //! and the API around it, and ends them in order. The commands that speak to a running hub use nothing but its
 //! HTTP API.
 
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod demo;
 pub mod exit;
 pub mod logging;
 pub mod output;
@@ -24,7 +26,7 @@ pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let json = cli.json;
     match cli::run(cli) {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         // Whoever reads the output has enough of it: no fault, and nothing to say.
         Err(failure) if failure.exit == exit::Exit::Done => ExitCode::SUCCESS,
         Err(failure) => {

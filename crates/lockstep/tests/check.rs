@@ -89,16 +89,16 @@ secrets = [\"env:SHOP_SECRET\"]
 filter = { kinds = [\"ordr\"], types = [\"prise.changed\"], when = \"maps/none.vrl\" }
 ",
         &[
-            "lockstep.toml:3:10: no source, destination or [systems] entry names the system `epr`; did you mean `erp`?; a system that writes with an API key is declared as [systems.epr]",
+            "lockstep.toml:3:10: no source, destination or [systems] entry names the system `epr`; did you mean `erp`? (A system that only writes with an API key is declared as [systems.epr].)",
             "lockstep.toml:3:17: `epr` is in this list twice",
-            "lockstep.toml:3:17: no source, destination or [systems] entry names the system `epr`; did you mean `erp`?; a system that writes with an API key is declared as [systems.epr]",
+            "lockstep.toml:3:17: no source, destination or [systems] entry names the system `epr`; did you mean `erp`? (A system that only writes with an API key is declared as [systems.epr].)",
             "lockstep.toml:7:10: `states` of [domains.product] is only for policy = \"business-state\"",
             "lockstep.toml:9:10: `loyalty` is not a kind that Lockstep knows: [domains.loyalty] needs `schema`, the file of its JSON Schema",
             "lockstep.toml:16:8: there is no pack `shopfy`; did you mean `shopify`?",
-            "lockstep.toml:22:7: `url`: `127.0.0.1` has the address 127.0.0.1, which is not a public one: set `allow_private_addresses = true` if it is meant",
+            "lockstep.toml:22:7: `url` is refused: `127.0.0.1` has the address 127.0.0.1, which is not a public one: set `allow_private_addresses = true` if it is meant",
             "lockstep.toml:24:21: `ordr` is not a kind that this hub knows; did you mean `order`?",
             "lockstep.toml:24:39: `prise` is not a kind that this hub knows; did you mean `price`?",
-            "lockstep.toml:24:65: the mapping maps/none.vrl can't be read: No such file or directory (os error 2)",
+            "lockstep.toml:24:64: maps/none.vrl can't be read: No such file or directory (os error 2)",
         ],
     );
 }

@@ -75,8 +75,7 @@ fn a_data_folder_of_an_unknown_format() {
 #[test]
 fn a_filter_of_logs_that_is_none() {
     let folder = folder("");
-    let ended = lockstep().current_dir(folder.path()).arg("serve").env("LOCKSTEP_LOG", "hub=loud").output().unwrap();
-    let ended = common::Ended::of(ended).expect(2);
+    let ended = common::finish(lockstep().current_dir(folder.path()).arg("serve").env("LOCKSTEP_LOG", "hub=loud")).expect(2);
     assert!(ended.err.contains("LOCKSTEP_LOG"), "{}", ended.err);
 }
 

@@ -7,7 +7,8 @@
 //! it gives the same output; replaying history through a changed mapping rests on that. So of VRL's standard
 //! library everything is left out that asks the clock, chance, the environment, the network or the disk, that
 //! logs, or that reads or writes secrets. [`functions`] lists what there is, and what commerce needs is added:
-//! `money`, `money_sum`, `qty`, `stamp`, `utc`, `alias` and `pick`.
+//! `money`, `money_sum`, `qty`, `stamp`, `utc`, `id`, `alias` and
+//! `pick`.
 //!
 //! A program reads its input at `.` and what is known about it (topic, channel, headers) at `%`.
 

@@ -18,7 +18,7 @@ const DEPENDENCIES: &[&str] = &[
     "serde",
     "serde_json",
     "thiserror",
-    "xxhash-rust",
+    "xxhash-rust", "smallvec",
 ];
 
 /// What its tests may use besides.

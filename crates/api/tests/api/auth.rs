@@ -14,7 +14,9 @@ async fn no_key_and_a_wrong_key_are_401() {
     let mut other = server.admin.clone();
     other.pop();
     other.push(if server.admin.ends_with('0') { '1' } else { '0' });
-    for header in [format!("Bearer {other}"), "Bearer nonsense".to_owned(), "Basic YTpi".to_owned(), "Bearer".to_owned()] {
+    for header in
+        [format!("Bearer {other}"), "Bearer nonsense".to_owned(), "Basic YTpi".to_owned(), "Bearer".to_owned()]
+    {
         let answer = server.send(Method::GET, "/v1/events", &[("authorization", &header)], "").await;
         answer.problem(401, "key-wrong");
         assert!(answer.header("www-authenticate").contains("invalid_token"), "{header}");
@@ -42,7 +44,12 @@ async fn a_wrong_scope_is_403() {
     assert_eq!(status(Method::GET, "/v1/events", &write).await, 403);
     assert_eq!(status(Method::GET, "/v1/events", &read).await, 200);
     assert_eq!(status(Method::GET, "/v1/events", &operate).await, 200);
-    for path in ["/v1/quarantine/1/release", "/v1/dead-letters/x/1/retry", "/v1/dead-letters/x/1/discard", "/v1/dead-letters/x/retry"] {
+    for path in [
+        "/v1/quarantine/1/release",
+        "/v1/dead-letters/x/1/retry",
+        "/v1/dead-letters/x/1/discard",
+        "/v1/dead-letters/x/retry",
+    ] {
         assert_eq!(status(Method::POST, path, &read).await, 403, "{path}");
         assert_eq!(status(Method::POST, path, &write).await, 403, "{path}");
         assert_ne!(status(Method::POST, path, &operate).await, 403, "{path}");

@@ -20,7 +20,10 @@ async fn dead_letters_are_listed_in_parts() {
     let page = server.get(&format!("/v1/dead-letters?limit=3&destination=erp&after={after}")).await.ok();
     assert_eq!((page["items"].as_array().unwrap().len(), &page["next_after"]), (2, &json!(null)));
     let item = &page["items"][0];
-    assert_eq!((&item["destination"], &item["kind"], &item["reason"]), (&json!("erp"), &json!("price"), &json!("rejected")));
+    assert_eq!(
+        (&item["destination"], &item["kind"], &item["reason"]),
+        (&json!("erp"), &json!("price"), &json!("rejected"))
+    );
     server.get("/v1/dead-letters?destination=nobody").await.problem(404, "unknown-destination");
     server.stop().await;
 }
@@ -35,7 +38,10 @@ async fn a_dead_letter_is_shown_with_its_event_request_and_attempts() {
     assert_eq!(shown["event_body"]["id"], item["event"].to_string());
     assert!(shown["request"]["text"].as_str().unwrap().contains("\"document\""), "{shown}");
     let attempt = &shown["attempt_list"][0];
-    assert_eq!((&attempt["number"], &attempt["status"], &attempt["response_head"]), (&json!(1), &json!(422), &json!("closed")));
+    assert_eq!(
+        (&attempt["number"], &attempt["status"], &attempt["response_head"]),
+        (&json!(1), &json!(422), &json!("closed"))
+    );
     server.get("/v1/dead-letters/erp/99").await.problem(404, "unknown-dead-letter");
     server.get("/v1/dead-letters/nobody/1").await.problem(404, "unknown-destination");
     server.get("/v1/dead-letters/erp/x").await.problem(400, "invalid-parameter");

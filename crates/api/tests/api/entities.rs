@@ -15,7 +15,10 @@ async fn an_entity_has_its_version_as_etag_and_304_where_the_client_has_it() {
     let answer = server.get(&price_path("A")).await;
     assert_eq!(answer.header("etag"), "\"1\"");
     let entity = answer.ok();
-    assert_eq!((&entity["kind"], &entity["key"], &entity["version"]), (&json!("price"), &json!("A:retail:EUR"), &json!(1)));
+    assert_eq!(
+        (&entity["kind"], &entity["key"], &entity["version"]),
+        (&json!("price"), &json!("A:retail:EUR"), &json!(1))
+    );
     assert_eq!(entity["document"], json!({"amount": {"currency": "EUR", "minor": 1099}}));
     for tag in ["\"1\"", "W/\"1\"", "\"7\", \"1\"", "*"] {
         let answer = server.call(Method::GET, &price_path("A"), &[("if-none-match", tag)], "").await;
@@ -31,10 +34,14 @@ async fn an_entity_has_its_version_as_etag_and_304_where_the_client_has_it() {
 #[tokio::test]
 async fn keys_may_have_any_character_percent_encoded() {
     let server = Server::start().await;
-    for (at, (key, path)) in
-        [("web:1001", "web:1001"), ("SKU-1@berlin", "SKU-1@berlin"), ("a/b c%", "a%2Fb%20c%25"), ("größe", "gr%C3%B6%C3%9Fe")]
-            .into_iter()
-            .enumerate()
+    for (at, (key, path)) in [
+        ("web:1001", "web:1001"),
+        ("SKU-1@berlin", "SKU-1@berlin"),
+        ("a/b c%", "a%2Fb%20c%25"),
+        ("größe", "gr%C3%B6%C3%9Fe"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let mut event = price(&at.to_string(), "x", 1);
         event["type"] = "product.changed".into();
@@ -82,7 +89,8 @@ async fn fields_are_set_by_patch_with_the_version_that_is_expected() {
     assert_eq!(answer.header("etag"), "\"2\"");
     let entity = server.get("/v1/entities/product/SKU-1").await.ok();
     assert_eq!(entity["document"], json!({"title": "Torch", "vendor": "Acme"}));
-    let problem = patch("k4", Some(("if-match", "\"1\"")), r#"{"title":"Lantern"}"#).await.problem(412, "version-mismatch");
+    let problem =
+        patch("k4", Some(("if-match", "\"1\"")), r#"{"title":"Lantern"}"#).await.problem(412, "version-mismatch");
     assert_eq!(problem["current_version"], 2);
     // A repetition is one, whatever the version is by now; the key with other content is refused.
     assert_eq!(patch("k3", Some(("if-match", "\"1\"")), r#"{"title":"Torch"}"#).await.ok()["outcome"], "duplicate");
@@ -122,7 +130,10 @@ async fn history_tells_what_was_said_newest_first() {
     assert_eq!(versions(&page), [5, 4]);
     let item = &page["items"][0];
     assert_eq!(item["fields"], json!({"amount": {"currency": "EUR", "minor": 5}}));
-    assert_eq!((&item["outcome"], &item["event_type"], &item["changed"]), (&json!("applied"), &json!("price.changed"), &json!(["amount"])));
+    assert_eq!(
+        (&item["outcome"], &item["event_type"], &item["changed"]),
+        (&json!("applied"), &json!("price.changed"), &json!(["amount"]))
+    );
     assert_eq!((&item["rulings"][0]["winner"], &item["rulings"][0]["rule"]), (&json!("erp"), &json!("only")));
     assert_eq!(item["occurred_at"], "2026-01-02T03:00:05.000000Z");
     let next = page["next_from"].as_u64().unwrap();
@@ -146,10 +157,16 @@ async fn explain_tells_who_won_and_who_lost_and_why() {
     let path = format!("{}/explain", price_path("A"));
     let explained = server.get(&path).await.ok();
     let field = &explained["fields"][0];
-    assert_eq!((&field["field"], &field["rule"], &field["value"]["minor"]), (&json!("amount"), &json!("latest"), &json!(1299)));
+    assert_eq!(
+        (&field["field"], &field["rule"], &field["value"]["minor"]),
+        (&json!("amount"), &json!("latest"), &json!(1299))
+    );
     assert_eq!((&field["winner"]["system"], &field["winner"]["position"]), (&json!("pim"), &json!(2)));
     let loser = &field["losers"][0];
-    assert_eq!((&loser["system"], &loser["value"]["minor"], &loser["reason"]), (&json!("erp"), &json!(1099), &json!("pim wrote later")));
+    assert_eq!(
+        (&loser["system"], &loser["value"]["minor"], &loser["reason"]),
+        (&json!("erp"), &json!(1099), &json!("pim wrote later"))
+    );
     assert_eq!(server.get(&format!("{path}?field=amount")).await.ok()["fields"].as_array().unwrap().len(), 1);
     server.get(&format!("{path}?field=colour")).await.problem(404, "unknown-field");
     server.stop().await;

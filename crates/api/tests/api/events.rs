@@ -14,7 +14,10 @@ async fn one_event_in_structured_mode_is_recorded_and_published() {
     let answer = server.event(&price("1", "SKU-1", 1099)).await.ok();
     assert_eq!(answer["refused"], 0);
     let result = &answer["results"][0];
-    assert_eq!((&result["outcome"], &result["version"], &result["changed"]), (&json!("applied"), &json!(1), &json!(true)));
+    assert_eq!(
+        (&result["outcome"], &result["version"], &result["changed"]),
+        (&json!("applied"), &json!(1), &json!(true))
+    );
     let position = result["position"].as_u64().unwrap();
     let event = server.get(&format!("/v1/events/{position}")).await;
     assert_eq!(event.header("content-type"), "application/cloudevents+json");
@@ -32,7 +35,8 @@ async fn a_batch_is_answered_event_by_event_in_its_order() {
     let server = Server::start().await;
     let batch: Vec<_> = (0..100).map(|n| price(&n.to_string(), &format!("SKU-{n}"), n)).collect();
     let answer = server.batch(&batch).await.ok();
-    let positions: Vec<_> = answer["results"].as_array().unwrap().iter().map(|r| r["position"].as_u64().unwrap()).collect();
+    let positions: Vec<_> =
+        answer["results"].as_array().unwrap().iter().map(|r| r["position"].as_u64().unwrap()).collect();
     assert_eq!(positions, (1..=100).collect::<Vec<_>>());
     assert_eq!(server.batch(&[]).await.ok(), json!({"results": [], "refused": 0}));
     server.stop().await;
@@ -42,10 +46,15 @@ async fn a_batch_is_answered_event_by_event_in_its_order() {
 async fn binary_mode_has_the_attributes_in_headers() {
     let server = Server::start().await;
     let headers = [
-        ("ce-specversion", "1.0"), ("ce-id", "b1"), ("ce-source", "/erp"), ("ce-type", "price.changed"),
-        ("ce-subject", "price/SKU-9:retail:EUR"), ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "b1"),
+        ("ce-source", "/erp"),
+        ("ce-type", "price.changed"),
+        ("ce-subject", "price/SKU-9:retail:EUR"),
+        ("content-type", "application/json"),
     ];
-    let answer = server.call(Method::POST, "/v1/events", &headers, r#"{"amount":{"minor":5,"currency":"EUR"}}"#).await.ok();
+    let answer =
+        server.call(Method::POST, "/v1/events", &headers, r#"{"amount":{"minor":5,"currency":"EUR"}}"#).await.ok();
     assert_eq!(answer["results"][0]["outcome"], "applied");
     assert_eq!(server.get(&price_path("SKU-9")).await.ok()["document"]["amount"]["minor"], 5);
     server.stop().await;
@@ -103,8 +112,10 @@ async fn an_invalid_event_refuses_the_whole_request_and_names_the_field() {
     bad.as_object_mut().unwrap().remove("subject");
     let problem = server.batch(&[price("1", "A", 1), bad]).await.problem(422, "invalid-event");
     assert_eq!(problem["pointer"], "/1/subject");
-    let wrong = server.event(&json!({"specversion": "1.0", "id": "1", "source": "/erp", "type": "price.changed",
-        "subject": "price/A:retail:EUR", "data": {"amount": {"minor": "ten", "currency": "EUR"}}})).await;
+    let wrong = server
+        .event(&json!({"specversion": "1.0", "id": "1", "source": "/erp", "type": "price.changed",
+        "subject": "price/A:retail:EUR", "data": {"amount": {"minor": "ten", "currency": "EUR"}}}))
+        .await;
     let problem = wrong.problem(422, "invalid-event");
     assert!(problem["pointer"].as_str().unwrap().starts_with("/data/amount"), "{problem}");
     assert_eq!(problem["reason"], "schema");
@@ -115,7 +126,8 @@ async fn an_invalid_event_refuses_the_whole_request_and_names_the_field() {
 #[tokio::test]
 async fn what_is_not_json_is_400_and_what_is_no_event_type_415() {
     let server = Server::start().await;
-    let post = |headers: &'static [(&str, &str)], body: &'static str| server.call(Method::POST, "/v1/events", headers, body);
+    let post =
+        |headers: &'static [(&str, &str)], body: &'static str| server.call(Method::POST, "/v1/events", headers, body);
     post(&[STRUCTURED], "{").await.problem(400, "invalid-body");
     post(&[("content-type", "application/json")], "{}").await.problem(415, "unsupported-media-type");
     post(&[STRUCTURED, ("content-encoding", "gzip")], "{}").await.problem(415, "unsupported-media-type");
@@ -166,7 +178,10 @@ async fn a_key_without_a_system_cannot_write() {
     let key = server.keys.create("root", &[Scope::Admin], None, None).unwrap();
     let bearer = format!("Bearer {key}");
     let headers = [("authorization", bearer.as_str()), STRUCTURED];
-    server.send(Method::POST, "/v1/events", &headers, price("1", "A", 1).to_string()).await.problem(403, "system-missing");
+    server
+        .send(Method::POST, "/v1/events", &headers, price("1", "A", 1).to_string())
+        .await
+        .problem(403, "system-missing");
     server.stop().await;
 }
 
@@ -199,7 +214,10 @@ async fn events_are_listed_by_position_and_filter() {
     product["data"] = json!({"title": "Lamp"});
     server.event(&product).await.ok();
     let page = server.get("/v1/events?limit=2").await.ok();
-    assert_eq!((page["items"].as_array().unwrap().len(), &page["next_after"], &page["at_end"]), (2, &json!(2), &json!(false)));
+    assert_eq!(
+        (page["items"].as_array().unwrap().len(), &page["next_after"], &page["at_end"]),
+        (2, &json!(2), &json!(false))
+    );
     let page = server.get("/v1/events?after=2&limit=1000").await.ok();
     assert_eq!((page["items"].as_array().unwrap().len(), &page["at_end"]), (4, &json!(true)));
     let kinds = server.get("/v1/events?kind=product").await.ok();
@@ -207,7 +225,8 @@ async fn events_are_listed_by_position_and_filter() {
     assert_eq!(server.get("/v1/events?type=product.created").await.ok()["items"].as_array().unwrap().len(), 1);
     let one = server.get("/v1/events?kind=price&key=SKU-3%3Aretail%3AEUR").await.ok();
     assert_eq!(one["items"][0]["subject"], "price/SKU-3:retail:EUR");
-    let plain = server.call(Method::GET, "/v1/events?limit=3", &[("accept", "application/cloudevents-batch+json")], "").await;
+    let plain =
+        server.call(Method::GET, "/v1/events?limit=3", &[("accept", "application/cloudevents-batch+json")], "").await;
     assert_eq!(plain.header("content-type"), "application/cloudevents-batch+json");
     assert_eq!(plain.ok().as_array().unwrap().len(), 3);
     server.stop().await;
@@ -217,10 +236,18 @@ async fn events_are_listed_by_position_and_filter() {
 async fn a_query_parameter_that_is_not_valid_is_400_and_named() {
     let server = Server::start().await;
     for (path, name) in [
-        ("/v1/events?limit=0", "limit"), ("/v1/events?limit=1001", "limit"), ("/v1/events?limit=ten", "limit"),
-        ("/v1/events?after=-1", "after"), ("/v1/events?after=7", "after"), ("/v1/events?kinds=price", "kinds"),
-        ("/v1/events?kind=a&kind=b", "kind"), ("/v1/events?key=a", "key"), ("/v1/events/zero", "position"),
-        ("/v1/stream?after=x", "after"), ("/v1/entities/Price", "kind"), ("/v1/quarantine?after=x", "after"),
+        ("/v1/events?limit=0", "limit"),
+        ("/v1/events?limit=1001", "limit"),
+        ("/v1/events?limit=ten", "limit"),
+        ("/v1/events?after=-1", "after"),
+        ("/v1/events?after=7", "after"),
+        ("/v1/events?kinds=price", "kinds"),
+        ("/v1/events?kind=a&kind=b", "kind"),
+        ("/v1/events?key=a", "key"),
+        ("/v1/events/zero", "position"),
+        ("/v1/stream?after=x", "after"),
+        ("/v1/entities/Price", "kind"),
+        ("/v1/quarantine?after=x", "after"),
         ("/v1/dead-letters?after=x", "after"),
     ] {
         let problem = server.get(path).await.problem(400, "invalid-parameter");

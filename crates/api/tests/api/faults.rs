@@ -3,7 +3,7 @@
 use crate::harness::{Gate, GatedJournal, Server, Setup, price, price_path};
 
 fn gated() -> (Setup, crate::harness::GateHandle) {
-    let (journal, gate) = GatedJournal::new();
+    let (journal, gate) = GatedJournal::with_gate();
     (Setup { journal: Some(journal), ..Setup::default() }, gate)
 }
 

@@ -132,7 +132,13 @@ impl Server {
     }
 
     /// A request with exactly these headers.
-    pub(crate) async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(self.uri(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -144,7 +150,13 @@ impl Server {
     }
 
     /// A request with the admin's key.
-    pub(crate) async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let bearer = format!("Bearer {}", self.admin);
         let mut all = vec![("authorization", bearer.as_str())];
         all.extend_from_slice(headers);
@@ -161,7 +173,8 @@ impl Server {
 
     /// Sends one structured event.
     pub(crate) async fn event(&self, event: &Value) -> Answer {
-        self.call(Method::POST, "/v1/events", &[("content-type", "application/cloudevents+json")], event.to_string()).await
+        self.call(Method::POST, "/v1/events", &[("content-type", "application/cloudevents+json")], event.to_string())
+            .await
     }
 
     /// Sends a batch of events.
@@ -225,7 +238,10 @@ impl Answer {
         assert_eq!(problem["code"], code, "{problem}");
         assert_eq!(problem["status"], status);
         assert_eq!(problem["type"], format!("urn:problem-type:lockstep:{code}"));
-        assert!(problem["title"].is_string() && problem["instance"].as_str().unwrap().starts_with("urn:trace:"), "{problem}");
+        assert!(
+            problem["title"].is_string() && problem["instance"].as_str().unwrap().starts_with("urn:trace:"),
+            "{problem}"
+        );
         problem
     }
 }
@@ -295,7 +311,7 @@ pub(crate) struct GatedJournal {
 }
 
 impl GatedJournal {
-    pub(crate) fn new() -> (Box<dyn Journal>, GateHandle) {
+    pub(crate) fn with_gate() -> (Box<dyn Journal>, GateHandle) {
         let gate = GateHandle(Arc::new((Mutex::new(Gate::Open), Condvar::new())));
         (Box::new(Self { journal: MemoryJournal::new(), gate: gate.clone() }), gate)
     }
@@ -304,7 +320,9 @@ impl GatedJournal {
 impl Journal for GatedJournal {
     fn append(&mut self, epoch: Epoch, batch: &Batch) -> Result<Position, JournalError> {
         match self.gate.pass() {
-            Gate::Full => Err(JournalError::Full { source: std::io::Error::from(std::io::ErrorKind::StorageFull).into() }),
+            Gate::Full => {
+                Err(JournalError::Full { source: std::io::Error::from(std::io::ErrorKind::StorageFull).into() })
+            }
             Gate::Broken => Err(JournalError::Poisoned { cause: "the disk is gone".to_owned() }),
             Gate::Open | Gate::Closed => self.journal.append(epoch, batch),
         }

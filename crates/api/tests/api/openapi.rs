@@ -6,7 +6,8 @@ use std::path::Path;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, price};
+use crate::harness::{Answer, Server, Setup, price};
+use crate::webhooks::{deliver, with_shopify};
 
 fn document() -> Value {
     serde_json::from_str(&lockstep_api::openapi()).unwrap()
@@ -33,6 +34,13 @@ async fn the_served_document_is_the_generated_one() {
     server.stop().await;
 }
 
+#[test]
+fn every_operation_has_a_name_of_its_own() {
+    let operations = operations(&document());
+    let names: BTreeSet<_> = operations.iter().map(|(_, _, o)| o["operationId"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), operations.len());
+}
+
 /// Every operation: its method, its path and what is said of it.
 fn operations(document: &Value) -> Vec<(Method, String, Value)> {
     let mut found = Vec::new();
@@ -52,7 +60,12 @@ fn check(document: &Value, method: &Method, template: &str, answer: &Answer) {
     let operation = &document["paths"][template][method.as_str().to_lowercase()];
     assert!(operation.is_object(), "{method} {template} is not documented");
     let response = &operation["responses"][answer.status.to_string()];
-    assert!(response.is_object(), "{method} {template} answers {} without a word about it: {}", answer.status, answer.text());
+    assert!(
+        response.is_object(),
+        "{method} {template} answers {} without a word about it: {}",
+        answer.status,
+        answer.text()
+    );
     let Some(content) = response["content"].as_object() else {
         assert!(answer.body.is_empty(), "{method} {template}: {}", answer.text());
         return;
@@ -76,7 +89,8 @@ fn check(document: &Value, method: &Method, template: &str, answer: &Answer) {
 }
 
 fn properties(document: &Value, schema: &Value) -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let mut names: BTreeSet<String> =
+        schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
     for part in schema["allOf"].as_array().into_iter().flatten() {
         match part["$ref"].as_str().and_then(|r| r.rsplit('/').next()) {
             Some(name) => names.extend(properties(document, &document["components"]["schemas"][name])),
@@ -120,8 +134,13 @@ async fn every_documented_path_answers_with_a_documented_answer() {
 
 #[tokio::test]
 async fn what_is_answered_is_as_documented() {
-    let server = Server::start().await;
+    let server = with_shopify(Setup::default()).await;
     let document = document();
+    let post = Method::POST;
+    let delivered = deliver(&server, "themes/publish", "q", "{}").await;
+    check(&document, &post, "/v1/webhooks/{source}", &delivered);
+    let kept = delivered.ok()["position"].to_string();
+    check(&document, &post, "/v1/webhooks/{source}", &deliver(&server, "themes/publish", "q", "{}").await);
     server.with_dead_letters(1).await;
     let dead = server.get("/v1/dead-letters").await.json()["items"][0]["event"].to_string();
     let mut later = price("2", "A", 2);
@@ -135,8 +154,9 @@ async fn what_is_answered_is_as_documented() {
     let retry_dead = format!("/v1/dead-letters/erp/{dead}/retry");
     let discard_dead = format!("/v1/dead-letters/erp/{dead}/discard");
     let show_dead = format!("/v1/dead-letters/erp/{dead}");
+    let show_kept = format!("/v1/quarantine/{kept}");
+    let release_kept = format!("/v1/quarantine/{kept}/release");
     let get = Method::GET;
-    let post = Method::POST;
     type Row<'a> = (&'a Method, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
     let patch = Method::PATCH;
     let price_template = "/v1/entities/{kind}/{key}";
@@ -148,13 +168,27 @@ async fn what_is_answered_is_as_documented() {
         (&get, "/v1/events", "/v1/events", &[], "", 200),
         (&get, "/v1/events", "/v1/events", &[("accept", "application/cloudevents-batch+json")], "", 200),
         (&get, "/v1/events", "/v1/events?limit=0", &[], "", 400),
-        (&get, "/v1/events/{position}", "/v1/events/1", &[], "", 200),
+        (&get, "/v1/events/{position}", "/v1/events/2", &[], "", 200),
         (&get, "/v1/entities/{kind}", "/v1/entities/price", &[], "", 200),
         (&get, "/v1/entities/{kind}", "/v1/entities/price?limit=1", &[], "", 200),
         (&get, price_template, "/v1/entities/price/A:retail:EUR", &[], "", 200),
         (&get, price_template, "/v1/entities/price/A:retail:EUR", &[("if-none-match", "\"1\"")], "", 304),
-        (&patch, price_template, "/v1/entities/product/A", &[json_type, ("idempotency-key", "k")], r#"{"title":"x"}"#, 200),
-        (&patch, price_template, "/v1/entities/product/A", &[json_type, ("idempotency-key", "l"), ("if-match", "\"9\"")], r#"{"title":"y"}"#, 412),
+        (
+            &patch,
+            price_template,
+            "/v1/entities/product/A",
+            &[json_type, ("idempotency-key", "k")],
+            r#"{"title":"x"}"#,
+            200,
+        ),
+        (
+            &patch,
+            price_template,
+            "/v1/entities/product/A",
+            &[json_type, ("idempotency-key", "l"), ("if-match", "\"9\"")],
+            r#"{"title":"y"}"#,
+            412,
+        ),
         (&get, "/v1/entities/{kind}/{key}/history", "/v1/entities/price/A:retail:EUR/history", &[], "", 200),
         (&get, "/v1/entities/{kind}/{key}/explain", "/v1/entities/price/A:retail:EUR/explain", &[], "", 200),
         (&get, "/v1/destinations", "/v1/destinations", &[], "", 200),
@@ -163,8 +197,17 @@ async fn what_is_answered_is_as_documented() {
         (&get, "/v1/dead-letters/{destination}/{event}", &show_dead, &[], "", 200),
         (&post, "/v1/dead-letters/{destination}/{event}/retry", &retry_dead, &[], "", 202),
         (&post, "/v1/dead-letters/{destination}/retry", "/v1/dead-letters/erp/retry?limit=1", &[], "", 202),
-        (&post, "/v1/dead-letters/{destination}/{event}/discard", &discard_dead, &[json_type], r#"{"reason":"x"}"#, 204),
+        (
+            &post,
+            "/v1/dead-letters/{destination}/{event}/discard",
+            &discard_dead,
+            &[json_type],
+            r#"{"reason":"x"}"#,
+            204,
+        ),
         (&get, "/v1/quarantine", "/v1/quarantine", &[], "", 200),
+        (&get, "/v1/quarantine/{position}", &show_kept, &[], "", 200),
+        (&post, "/v1/quarantine/{position}/release", &release_kept, &[], "", 422),
         (&get, "/v1/schemas", "/v1/schemas", &[], "", 200),
         (&get, "/v1/schemas/{kind}", "/v1/schemas/order", &[], "", 200),
         (&get, "/healthz/ready", "/healthz/ready", &[], "", 200),

@@ -64,7 +64,12 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
     let text = server.get("/metrics").await.text();
     server.stop().await;
     assert!(text.contains("lockstep_destination_pending"), "{text}");
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut promtool = match promtool {
         Ok(promtool) => promtool,
         Err(error) if std::env::var("LOCKSTEP_REQUIRE_SERVICES").is_ok_and(|v| v == "1") => {

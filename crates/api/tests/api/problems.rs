@@ -26,7 +26,8 @@ async fn a_wrong_method_is_a_problem_that_says_which_are_right() {
 async fn a_problem_names_the_requests_trace() {
     let server = Server::start().await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let problem = server.call(Method::GET, "/nowhere", &[("traceparent", trace)], "").await.problem(404, "unknown-route");
+    let problem =
+        server.call(Method::GET, "/nowhere", &[("traceparent", trace)], "").await.problem(404, "unknown-route");
     assert_eq!(problem["instance"], "urn:trace:0af7651916cd43dd8448eb211c80319c");
     server.stop().await;
 }

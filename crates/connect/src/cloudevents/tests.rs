@@ -481,7 +481,7 @@ fn published() -> lockstep_core::Event {
     lockstep_core::Event {
         position: 9_007_199_254_740_993,
         recorded_at_us: NOW_US + 1,
-        fact,
+        fact: Box::new(fact),
     }
 }
 

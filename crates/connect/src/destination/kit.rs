@@ -78,7 +78,7 @@ pub fn event(position: u64, kind: &str, key: &str, fields: &[(&str, &str)]) -> E
     Event {
         position,
         recorded_at_us: 1_790_000_000_000_500,
-        fact,
+        fact: Box::new(fact),
     }
 }
 

@@ -80,7 +80,7 @@ fn end_of(policy: &Policy, observations: &[Observation]) -> State {
     let fields = entity.fields.iter().map(|field| {
         let claim = field.winning().unwrap();
         let value = String::from_utf8(claim.json.to_vec()).unwrap();
-        (field.name.clone(), (value, entity.systems[claim.system as usize].clone(), field.rule))
+        (field.name.to_string(), (value, entity.systems[claim.system as usize].to_string(), field.rule))
     });
     (fields.collect(), entity.fields.iter().map(|f| f.claims.len()).sum())
 }

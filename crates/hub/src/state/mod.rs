@@ -15,7 +15,6 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use lockstep_core::record::{Body, DeadLetterEnd, FactOutcome, Record};
 use lockstep_core::{Entity, Position, Seen, decide, delivery_hash};
-use prost::Message;
 
 use crate::state::file::StateFile;
 use crate::state::overlay::Overlay;
@@ -117,7 +116,7 @@ impl State {
 
     /// Takes a changed entity.
     pub(crate) fn put(&mut self, id: String, entity: &Entity) {
-        let bytes = Bytes::from(entity.encode_to_vec());
+        let bytes = entity.encode();
         // An older copy among the clean ones would come back to light after the flush.
         for (generation, total) in [(&mut self.young, &mut self.young_bytes), (&mut self.old, &mut self.old_bytes)] {
             if let Some(stale) = generation.remove(&id) {

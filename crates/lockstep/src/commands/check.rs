@@ -26,10 +26,13 @@ pub fn run(args: &CheckArgs, output: &Output) -> Result<Exit, Failure> {
     let mut problems = loaded.problems.clone();
     let mut samples = 0;
     if let Some(config) = &loaded.config {
-        let (_, found) = config::resolve(&loaded, config, Secrets::MayBeMissing);
-        problems.extend(found);
-        let (found, count) = config::check_packs(&loaded, config);
-        problems.extend(found);
+        let resolution = config::examine(&loaded, config, Secrets::MayBeMissing);
+        problems.extend(resolution.problems);
+        let (found, count) = config::check_packs(&loaded, config, &resolution.schemas);
+        // What does not compile was found with its column already.
+        let known = |found: &Problem| problems.iter().any(|p| (&p.file, p.line) == (&found.file, found.line));
+        let new: Vec<_> = found.into_iter().filter(|found| !known(found)).collect();
+        problems.extend(new);
         samples = count;
     }
     problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));

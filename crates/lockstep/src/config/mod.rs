@@ -23,7 +23,7 @@ pub use destination::{Delivery, DestinationConfig, Retry, Start};
 pub use document::Document;
 pub use packs::check_packs;
 pub use problem::{Level, Problem, line_column, nearest, suggestion};
-pub use resolve::{Resolved, ResolvedDestination, Secrets, resolve};
+pub use resolve::{Resolution, Resolved, ResolvedDestination, Secrets, examine, resolve};
 pub use secret::{SecretError, SecretRef};
 pub use types::{Config, DomainConfig, FieldConfig, HttpConfig, HubConfig, PolicyName, SourceConfig, SystemConfig};
 
@@ -52,10 +52,14 @@ impl Loaded {
     /// Parses the text of a file and compares it with the types.
     pub fn parse(file: &Path, text: String) -> Self {
         let (document, mut problems) = Document::parse(file, text);
-        // After an error of syntax the rest may be cut off, and what is missing would be no fault of its own.
-        let whole = problems.is_empty();
-        let shape = shape::check(&document, &SCHEMA);
-        problems.extend(shape.into_iter().filter(|problem| whole || !problem.message.contains("needs the field")));
+        // After an error of syntax tables may be cut off and fields may stand in the wrong one: only what comes
+        // before it can be judged, and not what is missing there.
+        let broken_at = problems.iter().map(|problem| problem.line).min();
+        let judged = |problem: &Problem| match broken_at {
+            Some(line) => problem.line < line && !problem.message.contains("needs the field"),
+            None => true,
+        };
+        problems.extend(shape::check(&document, &SCHEMA).into_iter().filter(judged));
         problems.sort_by_key(|problem| (problem.line, problem.column));
         let mut config = None;
         if problems.is_empty() {

@@ -265,12 +265,11 @@ pub struct SourceConfig {
     /// The pack that understands this kind of system: a built-in one, or a folder of `packs/` beside the
     /// configuration. Without one, `mapping` and `signature` are needed.
     pub pack: Option<String>,
-    /// Without a pack: the VRL mapping of every delivery, a file relative to the configuration.
+    /// Without a pack: the VRL mapping of every delivery, a file relative to the configuration. A delivery is then
+    /// known by its topic and body, so a sender that gives each delivery an id is better served by a pack.
     pub mapping: Option<PathBuf>,
     /// Without a pack: the header that names the topic. The mapping finds it in its metadata.
     pub topic_header: Option<String>,
-    /// Without a pack: the header with the delivery's id. Without it a delivery is known by its body.
-    pub delivery_id_header: Option<String>,
     /// The signing secrets. Each one is valid, so that two overlap while one is being replaced.
     #[schemars(length(min = 1))]
     pub secrets: Vec<SecretRef>,
@@ -281,7 +280,8 @@ pub struct SourceConfig {
     pub channel: Option<String>,
     /// The currency of prices that come without one, such as `EUR`.
     pub currency: Option<String>,
-    /// Whether the bytes of every delivery are kept with its record. Those of quarantined ones always are.
+    /// Whether the bytes of every delivery are kept with its record. Those of quarantined ones always are. Where it
+    /// is not given, the pack decides.
     #[serde(default)]
     pub keep_raw: Option<bool>,
 }

@@ -43,7 +43,6 @@ pub(crate) enum Sending {
 /// The faults of one system.
 #[derive(Debug)]
 pub(crate) struct Faults {
-    party: Party,
     random: Mutex<fastrand::Rng>,
     began: Instant,
     first_outage: Duration,
@@ -56,7 +55,6 @@ impl Faults {
         let mut random = fastrand::Rng::with_seed(seed ^ ((party.index() as u64 + 1) << 32));
         let first_ms = 500 + 1_700 * party.index() as u64 + random.u64(..400);
         Self {
-            party,
             random: Mutex::new(random),
             began: Instant::now(),
             first_outage: Duration::from_millis(first_ms),
@@ -102,11 +100,6 @@ impl Faults {
             (50..100, chance) => Sending::Late(Duration::from_millis(1 + chance % 250)),
             _ => Sending::Well,
         }
-    }
-
-    /// Whose they are.
-    pub(crate) fn party(&self) -> Party {
-        self.party
     }
 }
 

@@ -9,7 +9,7 @@ use super::measure::Counter;
 use super::party::Party;
 
 /// A dead letter that was sent again and is still there is left alone for this long.
-const AGAIN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(15);
 /// How many are asked for in one round, so that the systems' new deliveries go on beside them.
 const ROUND_MAX: usize = 1_000;
 

@@ -13,7 +13,7 @@ use super::orders::audit::Audit;
 use super::orders::totals::Totals;
 use super::party::Party;
 use super::session::{Session, Stuck};
-use super::settle::standing;
+use super::settle::{recorded, standing};
 use super::systems::copy::Copy;
 use super::text::grouped;
 use super::verdict::{Comparison, compare};
@@ -233,8 +233,7 @@ fn systems(session: &Session, moment: &Moment, problems: &mut Vec<String>) {
             }
         }
         // Each change that was sent is recorded once, however often it was sent.
-        let tally = moment.tallies().sources.get(name).cloned().unwrap_or_default();
-        let recorded = tally.applied + tally.superseded + tally.quarantined + tally.refused;
+        let recorded = recorded(moment.tallies(), party);
         let sent = counters.sent.get();
         if recorded != sent {
             problems.push(format!("{name}: sent {} changes, the hub recorded {}", grouped(sent), grouped(recorded)));

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use lockstep_hub::Tallies;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::measure::{Counter, Counters};
 use super::operator::Operator;
@@ -48,6 +49,7 @@ pub(crate) struct Session {
     stop: Arc<AtomicBool>,
     /// The warehouse ships every order that it hears of, and is done only then.
     ships_all: bool,
+    shipping: Option<AbortHandle>,
 }
 
 /// What was waited for did not come.
@@ -66,6 +68,7 @@ impl Session {
             history: VecDeque::new(),
             stop: Arc::default(),
             ships_all: false,
+            shipping: None,
         }
     }
 
@@ -122,6 +125,10 @@ impl Session {
         }
         let stuck = self.settle(args.faults).await?;
         self.world.give_up();
+        if let Some(shipping) = self.shipping.take() {
+            // It would wait for further orders, and its connections with it.
+            shipping.abort();
+        }
         for lane in lanes {
             lane.drain().await;
         }
@@ -174,8 +181,7 @@ impl Session {
         });
         let to_ship = self.world.to_ship.take().context("the warehouse hears no orders")?;
         let counters = self.world.systems[Party::Wms.index()].counters.clone();
-        // Ends with the systems, when nobody can hear of an order any more.
-        tokio::spawn(traffic::ship(run_id(), to_ship, wms.input(), counters));
+        self.shipping = Some(tokio::spawn(traffic::ship(run_id(), to_ship, wms.input(), counters)).abort_handle());
         self.ships_all = true;
         lanes.extend([shop, wms]);
         Ok(())
@@ -201,8 +207,9 @@ impl Session {
         let settled = async move {
             loop {
                 let tallies = hub.stats().tallies();
-                // Asked again after the sums, which may have been drawn before the last order was heard of.
-                if all_said(&counters, ships_all) && settle::open(&tallies).is_empty() && all_said(&counters, ships_all) {
+                // The hub's sums are drawn now and then: they are those of the end once they have all that was said.
+                // Whether all is said is asked after the sums, since what they tell may be why more is to be said.
+                if settle::open(&tallies).is_empty() && all_said(&counters, ships_all) && has_all(&tallies, &counters) {
                     return true;
                 }
                 // Without an operator a dead letter stays one.
@@ -301,6 +308,11 @@ type Tasks = JoinSet<anyhow::Result<()>>;
 fn all_said(counters: &[Arc<Counters>], ships_all: bool) -> bool {
     let wms = &counters[Party::Wms.index()];
     (!ships_all || wms.to_ship.get() == wms.offered.get()) && counters.iter().all(|c| c.offered.get() == c.finished.get())
+}
+
+/// Whether the hub's sums have every change that was said.
+fn has_all(tallies: &Tallies, counters: &[Arc<Counters>]) -> bool {
+    Party::ALL.iter().all(|party| settle::recorded(tallies, *party) == counters[party.index()].sent.get())
 }
 
 /// What tells the ids of this run from those of any other.

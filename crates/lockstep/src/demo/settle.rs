@@ -8,7 +8,7 @@ use super::party::Party;
 use super::text::{grouped, signed};
 
 /// Nothing moving for this long means that something is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
+const STUCK_AFTER: Duration = Duration::from_secs(45);
 
 /// Watches whether it still goes on.
 pub(crate) struct Progress {
@@ -42,6 +42,11 @@ impl Progress {
 /// Where a destination stands.
 pub(crate) fn standing(tallies: &Tallies, party: Party) -> DestinationTally {
     tallies.destinations.get(party.name()).cloned().unwrap_or_default()
+}
+
+/// How many changes of a system the hub has recorded; those that it has seen before are not recorded again.
+pub(crate) fn recorded(tallies: &Tallies, party: Party) -> u64 {
+    tallies.sources.get(party.name()).map_or(0, |t| t.applied + t.superseded + t.quarantined + t.refused)
 }
 
 /// What is not settled yet, one sentence for each system; nothing when all is.

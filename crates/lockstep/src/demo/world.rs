@@ -21,10 +21,12 @@ use tokio::task::JoinHandle;
 use super::api::ApiClient;
 use super::faults::Faults;
 use super::measure::{Counters, Measured};
+use super::orders;
 use super::party::Party;
 use super::systems::copy::Copy;
 use super::systems::receiver::Receiver;
 use super::systems::sender::{Lane, Proof, Sender};
+use super::traffic;
 use crate::config::{CONFIG_FILE, Loaded, Secrets, resolve};
 use crate::exit::Failure;
 use crate::serve::{Parts, Running};
@@ -37,8 +39,8 @@ const CONCURRENCY: usize = 16;
 /// How the world is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The currency of the shop.
-    pub(crate) currency: &'static str,
+    /// Whether the shop sends the orders of a file.
+    pub(crate) orders_of_file: bool,
     /// The seed of the faults, where there are to be any.
     pub(crate) faults: Option<u64>,
 }
@@ -77,6 +79,9 @@ impl World {
         }
         drop(ship);
 
+        if plan.orders_of_file {
+            orders::pack::write(folder)?;
+        }
         let file = folder.join(CONFIG_FILE);
         let text = configuration(&systems, plan);
         std::fs::write(&file, &text).with_context(|| format!("{} can't be written", file.display()))?;
@@ -177,6 +182,12 @@ impl System {
 
 /// The configuration of the demo's hub.
 fn configuration(systems: &[System], plan: &Plan) -> String {
+    let (pack, currency, schema) = if plan.orders_of_file {
+        let schema = format!("\n[domains.order]\nschema = \"{}\"\n", orders::pack::SCHEMA);
+        (orders::pack::NAME, orders::shop::CURRENCY, schema)
+    } else {
+        ("shopify", traffic::CURRENCY, String::new())
+    };
     let mut text = format!(
         r#"# The hub of `lockstep demo`.
 
@@ -196,15 +207,14 @@ owner = ["erp"]
 [domains.stock]
 policy = "owner"
 owner = ["wms"]
-
+{schema}
 [sources.shop]
 system = "shop"
-pack = "shopify"
+pack = "{pack}"
 secrets = ["file:secrets/from-shop"]
 channel = "shop"
-currency = "{}"
-"#,
-        plan.currency
+currency = "{currency}"
+"#
     );
     for system in systems {
         let name = system.party.name();

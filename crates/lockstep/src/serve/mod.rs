@@ -82,7 +82,10 @@ async fn until_signal(parts: Parts, output: &Output) -> Result<Exit, Failure> {
             return Ok(Exit::Done);
         }
     };
-    output.line(&format!("lockstep listens on http://{}", running.address()))?;
+    // A hub whose output nobody reads is a hub all the same.
+    if let Err(error) = output.line(&format!("lockstep listens on http://{}", running.address())) {
+        tracing::warn!(%error, address = %running.address(), "the first line of output could not be written");
+    }
     if running.keys().list().is_ok_and(|keys| keys.is_empty()) {
         tracing::info!("there are no API keys yet: make one with `lockstep key create`");
     }

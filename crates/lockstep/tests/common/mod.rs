@@ -1,6 +1,6 @@
 //! What the tests share: the real binary, a running hub of it, and a plain HTTP client.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "a module of each test file, which uses a part of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -27,8 +27,36 @@ pub fn lockstep() -> Command {
 }
 
 /// Runs the binary to its end in a folder.
+#[track_caller]
 pub fn run(folder: &Path, args: &[&str]) -> Ended {
-    Ended::of(lockstep().current_dir(folder).args(args).stdin(Stdio::null()).output().unwrap())
+    finish(lockstep().current_dir(folder).args(args))
+}
+
+/// Runs a command to its end; one that goes on past the deadline is killed, and the test fails.
+#[track_caller]
+pub fn finish(command: &mut Command) -> Ended {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let errors = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        err.read_to_end(&mut bytes).map(|_| bytes).unwrap()
+    });
+    let output = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        out.read_to_end(&mut bytes).map(|_| bytes).unwrap()
+    });
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if began.elapsed() > DEADLINE => {
+                let _ = child.kill();
+                panic!("it does not end: {command:?}\n{}", String::from_utf8_lossy(&errors.join().unwrap()));
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    Ended::of(Output { status, stdout: output.join().unwrap(), stderr: errors.join().unwrap() })
 }
 
 /// How a run of the binary ended.
@@ -146,7 +174,7 @@ impl Hub {
     pub fn ask_with(&self, key: &str, args: &[&str]) -> Ended {
         let mut command = lockstep();
         command.current_dir(&self.folder).env("LOCKSTEP_URL", self.url()).env("LOCKSTEP_KEY", key);
-        Ended::of(command.args(args).stdin(Stdio::null()).output().unwrap())
+        finish(command.args(args))
     }
 
     /// One request, with the connection closed after it.

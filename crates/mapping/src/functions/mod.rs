@@ -4,6 +4,7 @@
 
 mod alias;
 mod exact;
+mod id;
 mod money;
 mod money_sum;
 mod pick;
@@ -146,6 +147,7 @@ pub fn all() -> &'static [Box<dyn Function>] {
 fn own() -> Vec<Box<dyn Function>> {
     vec![
         Box::new(alias::Alias),
+        Box::new(id::Id),
         Box::new(money::Money),
         Box::new(money_sum::MoneySum),
         Box::new(pick::Pick),

@@ -86,10 +86,7 @@ impl Resolver<'_> {
             return;
         };
         let whole = self.loaded.path(file);
-        let text = match std::fs::read_to_string(&whole) {
-            Ok(text) => text,
-            Err(error) => return self.report(&at, format!("the schema {} can't be read: {error}", whole.display())),
-        };
+        let Some(text) = self.read(&at, file) else { return };
         match serde_json::from_str::<serde_json::Value>(&text) {
             Err(error) => {
                 // serde_json counts columns in bytes, from 1.

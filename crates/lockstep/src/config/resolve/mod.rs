@@ -53,8 +53,24 @@ pub struct ResolvedDestination {
     pub options: DeliveryOptions,
 }
 
+/// What came of a configuration.
+pub struct Resolution {
+    /// What the hub runs with; there when no problem is an error and every secret is there.
+    pub resolved: Option<Resolved>,
+    /// The schemas of all kinds, as far as they could be read.
+    pub schemas: Arc<Schemas>,
+    /// All problems.
+    pub problems: Vec<Problem>,
+}
+
 /// Looks everything up. The first value is there when no problem is an error and every secret is there.
 pub fn resolve(loaded: &Loaded, config: &Config, secrets: Secrets) -> (Option<Resolved>, Vec<Problem>) {
+    let resolution = examine(loaded, config, secrets);
+    (resolution.resolved, resolution.problems)
+}
+
+/// The same, with the schemas also where something else is wrong.
+pub fn examine(loaded: &Loaded, config: &Config, secrets: Secrets) -> Resolution {
     let mut resolver = Resolver::new(loaded, config, secrets);
     resolver.names();
     resolver.listen();
@@ -64,10 +80,12 @@ pub fn resolve(loaded: &Loaded, config: &Config, secrets: Secrets) -> (Option<Re
     let destinations = resolver.destinations(&schemas);
     let whole = resolver.problems.iter().all(|problem| !problem.is_error());
     let resolved = match (sources, destinations) {
-        (Some(sources), Some(destinations)) if whole => Some(Resolved { rules, schemas, sources, destinations }),
+        (Some(sources), Some(destinations)) if whole => {
+            Some(Resolved { rules, schemas: schemas.clone(), sources, destinations })
+        }
         _ => None,
     };
-    (resolved, resolver.problems)
+    Resolution { resolved, schemas, problems: resolver.problems }
 }
 
 struct Resolver<'a> {
@@ -129,7 +147,7 @@ impl<'a> Resolver<'a> {
     fn system(&mut self, path: &[&str], system: &str) {
         if !self.systems.contains(system) {
             let near = suggestion(system, self.systems.iter().copied());
-            let message = format!("no source, destination or [systems] entry names the system `{system}`{near}; a system that writes with an API key is declared as [systems.{system}]");
+            let message = format!("no source, destination or [systems] entry names the system `{system}`{near} (A system that only writes with an API key is declared as [systems.{system}].)");
             self.report(path, message);
         }
     }
@@ -173,20 +191,25 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Compiles a mapping that the configuration names.
-    fn program(&mut self, path: &[&str], file: &Path) -> Option<Program> {
+    /// Reads a file that the configuration names.
+    fn read(&mut self, path: &[&str], file: &Path) -> Option<String> {
         let whole = self.loaded.path(file);
-        let source = match std::fs::read_to_string(&whole) {
-            Ok(source) => source,
+        match std::fs::read_to_string(&whole) {
+            Ok(text) => Some(text),
             Err(error) => {
-                self.report(path, format!("the mapping {} can't be read: {error}", whole.display()));
-                return None;
+                self.report(path, format!("{} can't be read: {error}", whole.display()));
+                None
             }
-        };
+        }
+    }
+
+    /// Compiles a program that the configuration names.
+    fn program(&mut self, path: &[&str], file: &Path) -> Option<Program> {
+        let source = self.read(path, file)?;
         match Program::compile(&file.display().to_string(), &source) {
             Ok(program) => Some(program),
             Err(error) => {
-                self.problems.push(Problem::new(whole, error.line, error.column, error.message));
+                self.problems.push(Problem::new(self.loaded.path(file), error.line, error.column, error.message));
                 None
             }
         }

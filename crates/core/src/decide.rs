@@ -109,6 +109,10 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     }
     // Taken out, so that the fields move into the record instead of being copied.
     let body = std::mem::replace(&mut input.body, InputBody::Changes(Vec::new()));
+    if matches!(&body, InputBody::Changes(changes) if changes.is_empty()) {
+        // Understood, and it proposes nothing: there is nothing to record, not even that it was seen.
+        return Ok(Decision { records: Vec::new(), outcome: Outcome::Superseded { position: 0, count: 0 } });
+    }
     let decision = match body {
         InputBody::Changes(changes) => decide_changes(facts, &mut input, changes, now_us)?,
         InputBody::Quarantine(reason) => {

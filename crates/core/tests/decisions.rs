@@ -165,3 +165,15 @@ fn folding_the_records_again_gives_the_same_state() {
     let whole: Vec<_> = facts.entities["price/1"].document();
     assert_eq!(last.document(), whole.iter().collect::<Vec<_>>(), "the last event carries the whole document");
 }
+
+#[test]
+fn a_delivery_that_proposes_nothing_leaves_nothing() {
+    let mut facts = facts();
+    let empty = |delivery: &str| Input { body: InputBody::Changes(Vec::new()), ..input("web", delivery, "order", 1, &[("a", "1")]) };
+    for _ in 0..2 {
+        let decision = decide(&mut facts, empty("d1"), 1).unwrap();
+        assert_eq!((decision.records.len(), decision.outcome), (0, Outcome::Superseded { position: 0, count: 0 }));
+    }
+    let next = decide(&mut facts, input("web", "d2", "order", 1, &[("a", "1")]), 1).unwrap();
+    assert!(matches!(next.outcome, Outcome::Applied { position: 1, .. }));
+}

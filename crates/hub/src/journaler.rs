@@ -59,25 +59,26 @@ pub(crate) struct Journaler {
 impl Journaler {
     pub(crate) fn run(mut self, work: Receiver<ToJournal>) {
         let mut buffer = Batch::default();
-        let mut failed: Option<Unavailable> = None;
+        // What was decided on top of a failed batch is void with it, up to the loop's word that it has taken it back.
+        let mut void: Option<Unavailable> = None;
+        let mut poisoned: Option<Unavailable> = None;
         while let Ok(work) = work.recv() {
             match work {
-                ToJournal::Batch(sealed) => match &failed {
+                ToJournal::Batch(sealed) => match void.as_ref().or(poisoned.as_ref().filter(|_| !sealed.records.is_empty())) {
                     Some(cause) => refuse(sealed, cause),
                     None => {
                         if let Err((sealed, cause)) = self.append(sealed, &mut buffer) {
                             refuse(sealed, &cause);
                             // The loop may be gone at shutdown.
                             let _ = self.inbox.send(Message::JournalFailed(cause.clone()));
-                            failed = Some(cause);
+                            if matches!(cause, Unavailable::Poisoned(_)) {
+                                poisoned = Some(cause.clone());
+                            }
+                            void = Some(cause);
                         }
                     }
                 },
-                ToJournal::Reset => {
-                    if !matches!(failed, Some(Unavailable::Poisoned(_))) {
-                        failed = None;
-                    }
-                }
+                ToJournal::Reset => void = None,
                 ToJournal::Trim(to) => {
                     if let Err(error) = self.journal.trim(to) {
                         tracing::warn!(error = &error as &dyn std::error::Error, to, "old segments could not be dropped");

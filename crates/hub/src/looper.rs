@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
-use lockstep_core::{Entity, Facts, Input, InputBody, Position, Refusal, Seen, decide, delivery_hash};
+use lockstep_core::{Entity, Facts, Input, InputBody, Outcome, Position, Refusal, Seen, decide, delivery_hash};
 use lockstep_journal::Reader;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -51,11 +51,23 @@ pub(crate) enum Message {
 }
 
 /// Whether the loop takes inputs.
-enum Mode {
+pub(crate) enum Mode {
     Normal,
     /// The disk is full: a probe is tried now and then.
     Full { next_probe: Instant, probing: bool },
+    /// What is on the disk is uncertain: reads go on, from what is known to be durable.
     Poisoned(Unavailable),
+}
+
+impl Mode {
+    /// Why nothing may be written now.
+    fn refuses(&self) -> Option<Unavailable> {
+        match self {
+            Self::Normal => None,
+            Self::Full { .. } => Some(Unavailable::DiskFull),
+            Self::Poisoned(cause) => Some(cause.clone()),
+        }
+    }
 }
 
 const TICK: Duration = Duration::from_millis(100);
@@ -77,6 +89,7 @@ pub(crate) struct Looper {
     pub(crate) stats: Arc<Stats>,
     pub(crate) controls: Controls,
     pub(crate) clock: Clock,
+    pub(crate) mode: Mode,
 }
 
 /// The loop's own times.
@@ -111,7 +124,6 @@ pub(crate) struct View<'l> {
 
 impl Looper {
     pub(crate) fn run(mut self) {
-        let mut mode = Mode::Normal;
         loop {
             let mut messages = Vec::new();
             match self.inbox.recv_timeout(TICK) {
@@ -121,11 +133,11 @@ impl Looper {
             }
             let mut shutdown = false;
             if !messages.is_empty() {
-                shutdown = self.batch(messages, &mut mode);
+                shutdown = self.batch(messages);
             }
-            self.tick(&mut mode);
+            self.tick();
             if shutdown {
-                return self.close(&mode);
+                return self.close();
             }
         }
     }
@@ -147,7 +159,7 @@ impl Looper {
         }
     }
 
-    fn batch(&mut self, messages: Vec<Message>, mode: &mut Mode) -> bool {
+    fn batch(&mut self, messages: Vec<Message>) -> bool {
         let first = self.facts.next;
         let inputs = messages.iter().map(|m| if let Message::Submit(s) = m { s.inputs.len() } else { 1 }).sum();
         let mut open = Open { records: Vec::with_capacity(inputs), ..Open::default() };
@@ -170,28 +182,27 @@ impl Looper {
         let mut failed = None;
         for message in messages {
             match message {
-                Message::Submit(submission) => match mode {
-                    Mode::Normal => self.decide(submission, &mut open),
-                    Mode::Full { .. } => drop(submission.reply.send(Err(Unavailable::DiskFull))),
-                    Mode::Poisoned(cause) => drop(submission.reply.send(Err(cause.clone()))),
+                Message::Submit(submission) => match self.mode.refuses() {
+                    None => self.decide(submission, &mut open),
+                    Some(cause) => drop(submission.reply.send(Err(cause))),
                 },
                 Message::Ask(query) => {
                     let answer = query.0(&mut View { looper: self, open: &mut open });
                     open.deferred.push(answer);
                 }
                 Message::Report(report) => {
-                    if matches!(mode, Mode::Normal) && report.generation == self.clock.generation {
+                    if matches!(self.mode, Mode::Normal) && report.generation == self.clock.generation {
                         self.take_report(report.body, &mut open);
                     }
                 }
                 Message::JournalFailed(cause) => failed = Some(cause),
-                Message::JournalRecovered => self.resume(mode),
+                Message::JournalRecovered => self.resume(),
                 Message::Shutdown => shutdown = true,
             }
         }
         self.seal(first, open);
         if let Some(cause) = failed {
-            self.recover_from(cause, mode);
+            self.recover_from(cause);
         }
         shutdown
     }
@@ -250,7 +261,9 @@ impl Looper {
             match decide::decide(&mut self.facts, input, now) {
                 Ok(decision) => {
                     if decision.records.is_empty() {
-                        tally_of(&mut self.state.tallies.sources, &source).duplicate += 1;
+                        let tally = tally_of(&mut self.state.tallies.sources, &source);
+                        let repeated = matches!(decision.outcome, Outcome::Duplicate { .. });
+                        *(if repeated { &mut tally.duplicate } else { &mut tally.superseded }) += 1;
                     }
                     for (at, record) in decision.records.iter().enumerate() {
                         self.state.absorb(first + at as Position, record, false);
@@ -307,35 +320,40 @@ impl Looper {
         let _ = self.journal.send(ToJournal::Batch(Sealed { first, records, replies, deferred }));
     }
 
-    fn tick(&mut self, mode: &mut Mode) {
+    fn tick(&mut self) {
         self.stats.loop_alive_us.store(now_us(), Ordering::Relaxed);
         while let Ok(flushed) = self.flushed.try_recv() {
             self.take_flushed(flushed);
         }
-        match mode {
+        match &mut self.mode {
             Mode::Normal => {
                 self.flush_if_due();
                 self.retain();
             }
             Mode::Full { next_probe, probing } if !*probing && Instant::now() >= *next_probe => {
                 *probing = true;
-                let to_self = self.to_self.clone();
-                let mut open = Open::default();
-                let first = self.facts.next;
-                self.record(Body::Probe(Probe {}), &mut open);
-                open.deferred.push(Box::new(move |durable| {
-                    if durable.is_ok() {
-                        // A closed inbox means shutdown.
-                        let _ = to_self.send(Message::JournalRecovered);
-                    }
-                }));
-                self.seal(first, open);
+                self.probe();
             }
             Mode::Full { .. } | Mode::Poisoned(_) => {}
         }
         if self.clock.last_figures.elapsed() >= TICK {
             self.figures();
         }
+    }
+
+    /// Writes a record that means nothing: when it goes through, there is space again.
+    fn probe(&mut self) {
+        let to_self = self.to_self.clone();
+        let mut open = Open::default();
+        let first = self.facts.next;
+        self.record(Body::Probe(Probe {}), &mut open);
+        open.deferred.push(Box::new(move |durable| {
+            if durable.is_ok() {
+                // A closed inbox means shutdown.
+                let _ = to_self.send(Message::JournalRecovered);
+            }
+        }));
+        self.seal(first, open);
     }
 
     fn figures(&mut self) {
@@ -412,8 +430,8 @@ impl Looper {
 
     /// After a failed append: what was decided and not written has not happened. The state is read again from
     /// the file and the journal.
-    fn recover_from(&mut self, cause: Unavailable, mode: &mut Mode) {
-        if let Mode::Full { next_probe, probing } = mode
+    fn recover_from(&mut self, cause: Unavailable) {
+        if let Mode::Full { next_probe, probing } = &mut self.mode
             && cause == Unavailable::DiskFull
         {
             // Only a probe failed: it is the one thing to take back.
@@ -433,7 +451,7 @@ impl Looper {
         }
         self.abandon.store(false, Ordering::Release);
         let _ = self.journal.send(ToJournal::Reset);
-        *mode = match self.reload() {
+        self.mode = match self.reload() {
             Ok(()) if cause == Unavailable::DiskFull => {
                 Mode::Full { next_probe: Instant::now() + PROBE_EVERY, probing: false }
             }
@@ -452,11 +470,11 @@ impl Looper {
         Ok(())
     }
 
-    fn resume(&mut self, mode: &mut Mode) {
-        if !matches!(mode, Mode::Full { .. }) {
+    fn resume(&mut self) {
+        if !matches!(self.mode, Mode::Full { .. }) {
             return;
         }
-        *mode = Mode::Normal;
+        self.mode = Mode::Normal;
         self.stats.disk_full.store(false, Ordering::Relaxed);
         tracing::info!("the disk has space again: writes are accepted");
         let generation = self.clock.generation;
@@ -466,14 +484,14 @@ impl Looper {
     }
 
     /// The last flush, so that the next start has nothing to fold. Losing it would lose nothing.
-    fn close(mut self, mode: &Mode) {
+    fn close(mut self) {
         let undone = |message: Message| {
             if let Message::Submit(submission) = message {
                 let _ = submission.reply.send(Err(Unavailable::ShuttingDown));
             }
         };
         self.inbox.try_iter().for_each(undone);
-        if !matches!(mode, Mode::Normal) {
+        if !matches!(self.mode, Mode::Normal) {
             return;
         }
         if !self.state.is_settled()
@@ -591,6 +609,9 @@ impl View<'_> {
     }
 
     pub(crate) fn discard(&mut self, destination: &str, event: Position, reason: &str, by: &str) -> Result<bool, Unavailable> {
+        if let Some(cause) = self.looper.mode.refuses() {
+            return Err(cause);
+        }
         if self.dead_letter(destination, event)?.is_none() {
             return Ok(false);
         }

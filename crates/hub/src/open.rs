@@ -18,7 +18,7 @@ use crate::failure::OpenError;
 use crate::flush::Flusher;
 use crate::handle::HubHandle;
 use crate::journaler::Journaler;
-use crate::looper::{Clock, Looper, Message};
+use crate::looper::{Clock, Looper, Message, Mode};
 use crate::options::HubOptions;
 use crate::state::State;
 use crate::state::file::StateFile;
@@ -118,6 +118,7 @@ impl Hub {
             stats,
             controls,
             clock: Clock::new(),
+            mode: Mode::Normal,
         };
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)

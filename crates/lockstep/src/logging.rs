@@ -26,7 +26,10 @@ pub enum LogFormat {
 pub fn start(format: LogFormat) -> Result<(), Failure> {
     let filter = match std::env::var(FILTER_VARIABLE) {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|error| {
-            Failure::usage("log-filter", format!("{FILTER_VARIABLE} must be a filter such as `info` or `lockstep_hub=debug,info`: {error}"))
+            Failure::usage(
+                "log-filter",
+                format!("{FILTER_VARIABLE} must be a filter such as `info` or `lockstep_hub=debug,info`: {error}"),
+            )
         })?,
         _ => EnvFilter::new("info"),
     };

@@ -38,8 +38,10 @@ impl Output {
     pub fn line(&self, text: &str) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         // A reader such as `head` that has seen enough is no fault, but the rest is in vain.
-        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| {
-            Failure { exit: crate::exit::Exit::Done, code: "output-closed".to_owned(), message: error.to_string() }
+        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| Failure {
+            exit: crate::exit::Exit::Done,
+            code: "output-closed".to_owned(),
+            message: error.to_string(),
         })
     }
 
@@ -129,7 +131,11 @@ impl Table {
 
     /// Adds a line below the last row that belongs to it.
     pub fn note(&mut self, style: Style, text: &str) {
-        self.rows.push(Row { style: Some(style), cells: vec![format!("    {}", crate::show::clean(text))], note: true });
+        self.rows.push(Row {
+            style: Some(style),
+            cells: vec![format!("    {}", crate::show::clean(text))],
+            note: true,
+        });
     }
 
     /// Whether there is nothing but headings.
@@ -141,7 +147,8 @@ impl Table {
     pub fn render(&self, output: &Output) -> String {
         let rows = || self.rows.iter().filter(|row| !row.note);
         let columns = rows().map(|row| row.cells.len()).max().unwrap_or(0);
-        let width = |column: usize| rows().filter_map(|row| row.cells.get(column)).map(|cell| cell.chars().count()).max();
+        let width =
+            |column: usize| rows().filter_map(|row| row.cells.get(column)).map(|cell| cell.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         let mut text = String::new();
         for row in &self.rows {

@@ -118,13 +118,18 @@ signature = { scheme = \"hmac\", header = \"x-signature\" }
     write(folder.path(), "maps/market.vrl", "order = .id\n.key = downcas(string!(order))\n");
     let found = problems(folder.path());
     assert!(found.iter().any(|line| line.starts_with("maps/market.vrl:2:")), "{found:?}");
-    write(folder.path(), "maps/market.vrl", "{ \"kind\": \"order\", \"key\": string!(.id), \"fields\": { \"note\": .note } }\n");
+    write(
+        folder.path(),
+        "maps/market.vrl",
+        "{ \"kind\": \"order\", \"key\": string!(.id), \"fields\": { \"note\": .note } }\n",
+    );
     run(folder.path(), &["check"]).expect(0);
 }
 
 #[test]
 fn a_missing_secret_is_a_warning_here_and_named() {
-    let folder = folder("[sources.shop]\nsystem = \"shop\"\npack = \"shopify\"\nsecrets = [\"env:NEVER_SET_ANYWHERE\"]\n");
+    let folder =
+        folder("[sources.shop]\nsystem = \"shop\"\npack = \"shopify\"\nsecrets = [\"env:NEVER_SET_ANYWHERE\"]\n");
     let ended = run(folder.path(), &["check", "--json"]).expect(0);
     let report = ended.json();
     assert_eq!(report["ok"], true);
@@ -150,7 +155,9 @@ fn a_pack_beside_the_configuration_is_checked_with_its_samples() {
     copy_pack("shopify", &pack);
     let toml = std::fs::read_to_string(pack.join("pack.toml")).unwrap().replace("\"shopify\"", "\"till\"");
     // The scheme keeps its name.
-    let toml = toml.replace("scheme = \"till\"", "scheme = \"shopify\"").replace("signature = \"till\"", "signature = \"shopify\"");
+    let toml = toml
+        .replace("scheme = \"till\"", "scheme = \"shopify\"")
+        .replace("signature = \"till\"", "signature = \"shopify\"");
     std::fs::write(pack.join("pack.toml"), toml).unwrap();
     run(folder.path(), &["check"]).expect(0);
     // A sample that is to become something else.
@@ -170,7 +177,11 @@ fn copy_pack(name: &str, to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packs").join(name);
     for inner in ["", "mappings", "samples"] {
         std::fs::create_dir_all(to.join(inner)).unwrap();
-        for entry in std::fs::read_dir(from.join(inner)).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        for entry in std::fs::read_dir(from.join(inner))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+        {
             std::fs::copy(&entry, to.join(inner).join(entry.file_name().unwrap())).unwrap();
         }
     }
@@ -182,7 +193,14 @@ fn the_example_is_accepted() {
     let example = run(folder.path(), &["config", "example"]).expect(0);
     write(folder.path(), "lockstep.toml", &example.out);
     let ended = run(folder.path(), &["check"]).expect(0);
-    assert!(ended.out.lines().all(|line| line.contains("warning: the secret's variable") || line.contains("lockstep.toml: ok")), "{}", ended.out);
+    assert!(
+        ended
+            .out
+            .lines()
+            .all(|line| line.contains("warning: the secret's variable") || line.contains("lockstep.toml: ok")),
+        "{}",
+        ended.out
+    );
 }
 
 #[test]

@@ -44,9 +44,11 @@ fn topic(topic: &'static str, id: &'static str) -> [(&'static str, &'static str)
 fn a_signed_webhook_becomes_an_entity_with_history_and_reasons() {
     let folder = folder(SHOP);
     let hub = Hub::start(folder.path());
-    let (status, answer) = hub.deliver("shop", &topic("orders/create", "d-1"), &order(1001, "10.99", "2024-05-01T10:00:00Z"));
+    let (status, answer) =
+        hub.deliver("shop", &topic("orders/create", "d-1"), &order(1001, "10.99", "2024-05-01T10:00:00Z"));
     assert_eq!((status, &answer["outcome"]), (200, &json!("applied")), "{answer}");
-    let (status, answer) = hub.deliver("shop", &topic("orders/create", "d-1"), &order(1001, "10.99", "2024-05-01T10:00:00Z"));
+    let (status, answer) =
+        hub.deliver("shop", &topic("orders/create", "d-1"), &order(1001, "10.99", "2024-05-01T10:00:00Z"));
     assert_eq!((status, &answer["outcome"]), (200, &json!("duplicate")), "{answer}");
 
     // The ERP owns an order's total.
@@ -66,10 +68,16 @@ fn a_signed_webhook_becomes_an_entity_with_history_and_reasons() {
     let explained = hub.ask(&["entity", "explain", "order/web:1001", "--field", "total"]).expect(0).out;
     let lines: Vec<_> = explained.lines().collect();
     assert_eq!(lines.len(), 5, "{explained}");
-    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["field", "value", "winner", "rule", "when", "position"]);
+    assert_eq!(
+        lines[1].split_whitespace().collect::<Vec<_>>(),
+        ["field", "value", "winner", "rule", "when", "position"]
+    );
     assert!(lines[2].starts_with("total  12.00 EUR  erp     owner  "), "{explained}");
     assert_eq!(lines[3], "    the winner owns this field");
-    assert!(lines[4].starts_with("    shop said 10.99 EUR (2024-05-01T10:00:00.000Z, position 1): erp owns this field"), "{explained}");
+    assert!(
+        lines[4].starts_with("    shop said 10.99 EUR (2024-05-01T10:00:00.000Z, position 1): erp owns this field"),
+        "{explained}"
+    );
     let explained = hub.ask(&["entity", "explain", "order/web:1001", "--json"]).expect(0).json();
     assert!(explained["fields"].as_array().unwrap().len() > 3, "{explained}");
 
@@ -81,7 +89,8 @@ fn a_signed_webhook_becomes_an_entity_with_history_and_reasons() {
 
     let event = hub.ask(&["events", "show", "1", "--json"]).expect(0).json();
     assert_eq!((&event["type"], &event["subject"]), (&json!("order.placed"), &json!("order/web:1001")));
-    let all = hub.ask(&["events", "tail", "--after", "0", "--once", "--kind", "order", "--json"]).expect(0).json_lines();
+    let all =
+        hub.ask(&["events", "tail", "--after", "0", "--once", "--kind", "order", "--json"]).expect(0).json_lines();
     assert_eq!(all.len(), 2);
     let live = hub.ask(&["events", "tail", "--after", "1", "--limit", "1"]).expect(0).out;
     assert!(live.contains("order.changed") && live.contains("order/web:1001"), "{live}");
@@ -100,7 +109,9 @@ fn every_no_has_its_exit_code() {
     let refused = hub.ask_with("lsk_000000000000_00", &["quarantine", "list"]).expect(4);
     assert!(refused.err.contains("--key or LOCKSTEP_KEY"), "{}", refused.err);
     let reader = run(folder.path(), &["key", "create", "--name", "reader", "--scopes", "read"]).expect(0);
-    until("the hub knows the new key", || (hub.ask_with(reader.out.trim(), &["quarantine", "list"]).code == 0).then_some(()));
+    until("the hub knows the new key", || {
+        (hub.ask_with(reader.out.trim(), &["quarantine", "list"]).code == 0).then_some(())
+    });
     hub.ask_with(reader.out.trim(), &["quarantine", "release", "1"]).expect(4);
 
     let failed = hub.ask(&["--json", "entity", "show", "order/web:9"]).expect(1);
@@ -118,7 +129,8 @@ fn every_no_has_its_exit_code() {
 fn a_revoked_key_is_refused_by_a_running_hub() {
     let folder = folder("");
     let hub = Hub::start(folder.path());
-    let made = run(folder.path(), &["--json", "key", "create", "--name", "desk", "--scopes", "read,operate"]).expect(0).json();
+    let made =
+        run(folder.path(), &["--json", "key", "create", "--name", "desk", "--scopes", "read,operate"]).expect(0).json();
     let key = made["key"].as_str().unwrap().to_owned();
     until("the hub knows the new key", || (hub.ask_with(&key, &["quarantine", "list"]).code == 0).then_some(()));
     let listed = run(folder.path(), &["key", "list"]).expect(0).out;
@@ -142,7 +154,9 @@ secrets = [\"env:SHOP_SECRET\"]
 signature = { scheme = \"shopify\" }
 ",
     );
-    let mapping = |field: &str| format!("{{ \"kind\": \"customer\", \"key\": string!(.id), \"fields\": {{ \"email\": string!({field}) }} }}\n");
+    let mapping = |field: &str| {
+        format!("{{ \"kind\": \"customer\", \"key\": string!(.id), \"fields\": {{ \"email\": string!({field}) }} }}\n")
+    };
     write(folder.path(), "maps/market.vrl", &mapping(".mail"));
     let hub = Hub::start(folder.path());
     let bodies = [r#"{"id":"c-1","email":"one@example.com"}"#, r#"{"id":"c-2","email":"two@example.com"}"#, "not JSON"];
@@ -155,7 +169,10 @@ signature = { scheme = \"shopify\" }
     let codes: Vec<_> = listed.iter().map(|item| item["code"].as_str().unwrap()).collect();
     assert_eq!(codes, ["mapping-failed", "mapping-failed", "not-json"]);
     let shown = hub.ask(&["quarantine", "show", "1"]).expect(0).out;
-    assert!(shown.contains("mapping-failed") && shown.contains("one@example.com") && shown.contains("maps/market.vrl:1"), "{shown}");
+    assert!(
+        shown.contains("mapping-failed") && shown.contains("one@example.com") && shown.contains("maps/market.vrl:1"),
+        "{shown}"
+    );
     let kept = hub.ask(&["quarantine", "release", "1"]).expect(1).out;
     assert!(kept.contains("kept"), "{kept}");
     hub.signal("TERM");
@@ -164,7 +181,8 @@ signature = { scheme = \"shopify\" }
     write(folder.path(), "maps/market.vrl", &mapping(".email"));
     let hub = Hub::start(folder.path());
     let released = hub.ask(&["quarantine", "release", "--all", "--json"]).expect(1).json_lines();
-    let what: Vec<_> = released.iter().map(|line| (line["position"].as_u64().unwrap(), line["released"] == true)).collect();
+    let what: Vec<_> =
+        released.iter().map(|line| (line["position"].as_u64().unwrap(), line["released"] == true)).collect();
     assert_eq!(what, [(1, true), (2, true), (3, false)]);
     let customer = hub.ask(&["entity", "show", "customer/c-2", "--json"]).expect(0).json();
     assert_eq!(customer["document"]["email"], "two@example.com");
@@ -197,7 +215,9 @@ impl Receiver {
                     }
                     let seen = String::from_utf8_lossy(&text).into_owned();
                     let Some((head, body)) = seen.split_once("\r\n\r\n") else { continue };
-                    let wanted = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                    let wanted = head
+                        .lines()
+                        .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
                     if body.len() >= wanted.unwrap_or(0) {
                         break serde_json::from_str(body).ok();
                     }
@@ -226,11 +246,14 @@ allow_private_addresses = true
         receiver.address
     ));
     write(folder.path(), "erp.secret", "whsec_c2VjcmV0LW9mLXRoZS1lcnA=\n");
-    let config = std::fs::read_to_string(folder.path().join("lockstep.toml")).unwrap().replace("env:ERP_SECRET", "file:erp.secret");
+    let config = std::fs::read_to_string(folder.path().join("lockstep.toml"))
+        .unwrap()
+        .replace("env:ERP_SECRET", "file:erp.secret");
     write(folder.path(), "lockstep.toml", &config);
     let hub = Hub::start(folder.path());
     for number in 1..=3 {
-        let (status, answer) = hub.set(&hub.key, &format!("product/P-{number}"), &format!("r-{number}"), r#"{"title":"Teapot"}"#);
+        let (status, answer) =
+            hub.set(&hub.key, &format!("product/P-{number}"), &format!("r-{number}"), r#"{"title":"Teapot"}"#);
         assert_eq!(status, 200, "{answer}");
     }
     let letters = until("all three are given up", || {
@@ -271,8 +294,18 @@ fn a_signal_to_end_loses_nothing_that_was_acknowledged() {
                 for number in 0.. {
                     let name = format!("W{writer}-{number}");
                     let authorization = format!("Bearer {key}");
-                    let headers = [("authorization", authorization.as_str()), ("idempotency-key", name.as_str()), ("content-type", "application/json")];
-                    let answer = http(address, "PATCH", &format!("/v1/entities/product/{name}"), &headers, br#"{"title":"Teapot"}"#);
+                    let headers = [
+                        ("authorization", authorization.as_str()),
+                        ("idempotency-key", name.as_str()),
+                        ("content-type", "application/json"),
+                    ];
+                    let answer = http(
+                        address,
+                        "PATCH",
+                        &format!("/v1/entities/product/{name}"),
+                        &headers,
+                        br#"{"title":"Teapot"}"#,
+                    );
                     match answer {
                         Ok((200, _)) => acknowledged.lock().unwrap().push(name),
                         // The hub ends: refused, broken off, or told so.
@@ -292,7 +325,8 @@ fn a_signal_to_end_loses_nothing_that_was_acknowledged() {
     }
     let hub = Hub::start(folder.path());
     let kept = hub.ask(&["events", "tail", "--after", "0", "--once", "--json"]).expect(0).json_lines();
-    let kept: std::collections::HashSet<_> = kept.iter().map(|event| event["data"]["key"].as_str().unwrap().to_owned()).collect();
+    let kept: std::collections::HashSet<_> =
+        kept.iter().map(|event| event["data"]["key"].as_str().unwrap().to_owned()).collect();
     let acknowledged = acknowledged.lock().unwrap();
     let lost: Vec<_> = acknowledged.iter().filter(|name| !kept.contains(*name)).collect();
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
@@ -316,4 +350,28 @@ fn an_interrupt_ends_it_too_and_streams_end_with_it() {
     assert_eq!(code, 0, "{logs}");
     let ended = common::Ended::of(tail.wait_with_output().unwrap()).expect(3);
     assert!(ended.err.contains("ended"), "{}", ended.err);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let folder = folder("");
+    let hub = Hub::start(folder.path());
+    // A request whose body never comes holds up the end in order.
+    let mut held = std::net::TcpStream::connect(hub.address).unwrap();
+    let key = &hub.key;
+    write!(
+        held,
+        "PATCH /v1/entities/product/P-1 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nidempotency-key: r-1\r\ncontent-type: application/json\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n"
+    )
+    .unwrap();
+    let mut interim = [0; 12];
+    held.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100", "the hub waits for the body");
+    hub.signal("TERM");
+    until("the hub takes no more connections", || std::net::TcpStream::connect(hub.address).is_err().then_some(()));
+    hub.signal("TERM");
+    let (code, logs) = hub.ended();
+    assert_eq!(code, 130, "{logs}");
+    // The data folder is free again, and whole.
+    Hub::start(folder.path());
 }

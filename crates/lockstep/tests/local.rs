@@ -17,7 +17,8 @@ fn what_is_signed_is_verified_and_nothing_else_is() {
         &["--scheme", "standard-webhooks", "--secret", "file:key"],
         &["--scheme", "hmac", "--secret", "env:SHOP_SECRET", "--hmac-header", "x-sign", "--hmac-prefix", "v1="],
     ] {
-        let sign: Vec<_> = ["webhook", "sign", "--at", "1700000000", "body.json"].into_iter().chain(scheme.iter().copied()).collect();
+        let sign: Vec<_> =
+            ["webhook", "sign", "--at", "1700000000", "body.json"].into_iter().chain(scheme.iter().copied()).collect();
         let headers = run(folder.path(), &sign).expect(0).out;
         let verify = |body: &str, headers: &str, at: &str| {
             let headers: Vec<String> = headers.lines().map(|line| line.replacen(": ", "=", 1)).collect();
@@ -40,7 +41,12 @@ fn what_is_signed_is_verified_and_nothing_else_is() {
 fn a_body_can_come_from_standard_input_and_the_answer_can_be_json() {
     let folder = folder("");
     write(folder.path(), "body.json", "{}");
-    let signed = run(folder.path(), &["--json", "webhook", "sign", "--scheme", "shopify", "--secret", "env:SHOP_SECRET", "body.json"]).expect(0).json();
+    let signed = run(
+        folder.path(),
+        &["--json", "webhook", "sign", "--scheme", "shopify", "--secret", "env:SHOP_SECRET", "body.json"],
+    )
+    .expect(0)
+    .json();
     let signature = signed["headers"]["x-shopify-hmac-sha256"].as_str().unwrap();
     let verified = lockstep()
         .current_dir(folder.path())
@@ -55,10 +61,18 @@ fn a_body_can_come_from_standard_input_and_the_answer_can_be_json() {
 #[test]
 fn a_secret_on_the_command_line_is_refused_and_not_printed() {
     let folder = folder("");
-    let ended = run(folder.path(), &["webhook", "sign", "--scheme", "shopify", "--secret", "hush-hush", "lockstep.toml"]).expect(2);
+    let ended =
+        run(folder.path(), &["webhook", "sign", "--scheme", "shopify", "--secret", "hush-hush", "lockstep.toml"])
+            .expect(2);
     assert!(ended.err.contains("env:NAME") && !ended.err.contains("hush-hush"), "{}", ended.err);
-    run(folder.path(), &["webhook", "sign", "--scheme", "shopify", "--secret", "env:NEVER_SET_ANYWHERE", "lockstep.toml"]).expect(2);
-    let ended = run(folder.path(), &["webhook", "sign", "--scheme", "hmac", "--secret", "env:SHOP_SECRET", "lockstep.toml"]).expect(2);
+    run(
+        folder.path(),
+        &["webhook", "sign", "--scheme", "shopify", "--secret", "env:NEVER_SET_ANYWHERE", "lockstep.toml"],
+    )
+    .expect(2);
+    let ended =
+        run(folder.path(), &["webhook", "sign", "--scheme", "hmac", "--secret", "env:SHOP_SECRET", "lockstep.toml"])
+            .expect(2);
     assert!(ended.err.contains("--hmac-header"), "{}", ended.err);
 }
 
@@ -74,7 +88,10 @@ fn the_schema_of_the_configuration_is_the_committed_one() {
         std::fs::write(&golden, &schema).unwrap();
     }
     let committed = std::fs::read_to_string(&golden).unwrap();
-    assert!(committed == schema, "docs/config.schema.json is not what the types say: LOCKSTEP_WRITE_GOLDEN=1 writes it, the difference belongs into the review");
+    assert!(
+        committed == schema,
+        "docs/config.schema.json is not what the types say: LOCKSTEP_WRITE_GOLDEN=1 writes it, the difference belongs into the review"
+    );
     let schema: Value = serde_json::from_str(&schema).unwrap();
     undescribed(&schema, "");
 }
@@ -107,10 +124,18 @@ fn every_example_of_the_documentation_is_accepted() {
     assert!(examples.len() >= 5, "{} examples", examples.len());
     for example in examples {
         let folder = folder(&example);
-        write(folder.path(), "maps/market.vrl", "{ \"kind\": \"order\", \"key\": string!(.id), \"fields\": { \"note\": .note } }\n");
+        write(
+            folder.path(),
+            "maps/market.vrl",
+            "{ \"kind\": \"order\", \"key\": string!(.id), \"fields\": { \"note\": .note } }\n",
+        );
         write(folder.path(), "maps/to-wms.vrl", "{ \"order\": .data.key }\n");
         write(folder.path(), "maps/only-germany.vrl", ".data.document.shipping_address.country == \"DE\"\n");
-        write(folder.path(), "schemas/loyalty.json", "{ \"type\": \"object\", \"properties\": { \"points\": { \"type\": \"integer\" } } }\n");
+        write(
+            folder.path(),
+            "schemas/loyalty.json",
+            "{ \"type\": \"object\", \"properties\": { \"points\": { \"type\": \"integer\" } } }\n",
+        );
         let ended = run(folder.path(), &["check"]);
         assert_eq!(ended.code, 0, "{}\nof:\n{example}", ended.out);
     }
@@ -122,14 +147,25 @@ fn every_command_is_documented() {
     let help = |args: &[&str]| run(Path::new("."), &[args, &["--help"]].concat()).expect(0).out;
     let commands = |help: &str| -> Vec<String> {
         let list = help.split("Commands:\n").nth(1).unwrap_or_default();
-        let names = list.lines().take_while(|line| !line.is_empty()).filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-        names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
+        let names = list
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        names
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| *name != "help")
+            .map(str::to_owned)
+            .collect()
     };
     let all = commands(&help(&[]));
     assert!(all.len() >= 9, "{all:?}");
     for command in all {
         let inner = commands(&help(&[&command]));
-        let names = if inner.is_empty() { vec![command.clone()] } else { inner.iter().map(|name| format!("{command} {name}")).collect() };
+        let names = if inner.is_empty() {
+            vec![command.clone()]
+        } else {
+            inner.iter().map(|name| format!("{command} {name}")).collect()
+        };
         for name in names {
             assert!(text.contains(&format!("`lockstep {name}")), "docs/cli.md does not have `lockstep {name}`");
         }

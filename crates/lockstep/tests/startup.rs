@@ -43,7 +43,8 @@ fn a_configuration_that_is_not_toml() {
 
 #[test]
 fn a_secret_that_is_not_set() {
-    let folder = folder("[sources.shop]\nsystem = \"shop\"\npack = \"shopify\"\nsecrets = [\"env:NEVER_SET_ANYWHERE\"]\n");
+    let folder =
+        folder("[sources.shop]\nsystem = \"shop\"\npack = \"shopify\"\nsecrets = [\"env:NEVER_SET_ANYWHERE\"]\n");
     refused(folder.path(), &[], &["lockstep.toml:4:12", "NEVER_SET_ANYWHERE", "is not set"]);
 }
 
@@ -75,7 +76,8 @@ fn a_data_folder_of_an_unknown_format() {
 #[test]
 fn a_filter_of_logs_that_is_none() {
     let folder = folder("");
-    let ended = common::finish(lockstep().current_dir(folder.path()).arg("serve").env("LOCKSTEP_LOG", "hub=loud")).expect(2);
+    let ended =
+        common::finish(lockstep().current_dir(folder.path()).arg("serve").env("LOCKSTEP_LOG", "hub=loud")).expect(2);
     assert!(ended.err.contains("LOCKSTEP_LOG"), "{}", ended.err);
 }
 

@@ -8,22 +8,22 @@ use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 
 /// A running `lockstep serve`.
-pub struct Serving {
+pub(super) struct Serving {
     child: Child,
     /// Where it listens.
-    pub address: std::net::SocketAddr,
+    pub(super) address: std::net::SocketAddr,
     /// How long it took from its start until it was ready.
-    pub ready_after: Duration,
+    pub(super) ready_after: Duration,
 }
 
 /// This binary.
-pub fn binary() -> Result<PathBuf> {
+pub(super) fn binary() -> Result<PathBuf> {
     std::env::current_exe().context("can't find the running binary")
 }
 
 impl Serving {
     /// Starts it and waits until it is ready.
-    pub async fn start(config: &Path, data_dir: &Path) -> Result<Self> {
+    pub(super) async fn start(config: &Path, data_dir: &Path) -> Result<Self> {
         let began = Instant::now();
         let mut child = Command::new(binary()?)
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
@@ -63,12 +63,12 @@ impl Serving {
     }
 
     /// The most memory it has had.
-    pub fn memory_peak_bytes(&self) -> u64 {
+    pub(super) fn memory_peak_bytes(&self) -> u64 {
         super::memory::peak_bytes_of(self.child.id())
     }
 
     /// CPU time used so far, seconds.
-    pub fn cpu_seconds(&self) -> f64 {
+    pub(super) fn cpu_seconds(&self) -> f64 {
         super::memory::cpu_seconds_of(self.child.id())
     }
 }

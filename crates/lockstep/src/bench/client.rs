@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// One connection.
-pub struct Client {
+pub(super) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
     filled: usize,
@@ -16,19 +16,19 @@ pub struct Client {
 
 impl Client {
     /// Connects.
-    pub async fn connect(address: SocketAddr) -> Result<Self> {
+    pub(super) async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("can't connect to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: vec![0; 64 * 1024], filled: 0 })
     }
 
     /// A GET without a key; gives the status.
-    pub async fn get(&mut self, path: &str) -> Result<u16> {
+    pub(super) async fn get(&mut self, path: &str) -> Result<u16> {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await
     }
 
     /// Sends a whole request and reads its whole answer; gives the status.
-    pub async fn send(&mut self, request: &[u8]) -> Result<u16> {
+    pub(super) async fn send(&mut self, request: &[u8]) -> Result<u16> {
         self.stream.write_all(request).await?;
         self.filled = 0;
         loop {
@@ -51,7 +51,7 @@ impl Client {
     }
 
     /// The last answer as text, for an error's message.
-    pub fn answer(&self) -> String {
+    pub(super) fn answer(&self) -> String {
         String::from_utf8_lossy(&self.buffer[..self.filled.min(2_000)]).into_owned()
     }
 }

@@ -8,19 +8,19 @@ use anyhow::{Context, Result};
 
 /// What the disk alone can do.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct RawLimit {
+pub(super) struct RawLimit {
     /// Bytes of one append.
-    pub batch_bytes: usize,
+    pub(super) batch_bytes: usize,
     /// Records of one append.
-    pub batch_records: f64,
+    pub(super) batch_records: f64,
     /// Appends with a sync, a second.
-    pub syncs_per_s: f64,
+    pub(super) syncs_per_s: f64,
     /// Records a second at that pace.
-    pub records_per_s: f64,
+    pub(super) records_per_s: f64,
 }
 
 /// Measures it for two seconds in the folder that the benchmark used.
-pub fn raw_limit(dir: &Path, batch_records: f64, batch_bytes: usize) -> Result<RawLimit> {
+pub(super) fn raw_limit(dir: &Path, batch_records: f64, batch_bytes: usize) -> Result<RawLimit> {
     let path = dir.join("raw-limit");
     let mut file = std::fs::File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
     // Bytes that a compressing file system could not make smaller.

@@ -35,7 +35,7 @@ pub struct EndToEndArgs {
 
 /// Latencies of one run, from a request's moment to the receipt of its delivery at the destination.
 #[derive(Debug, serde::Serialize)]
-pub struct Latencies {
+pub(super) struct Latencies {
     /// Median.
     pub p50_ms: f64,
     /// 95 of 100 are below.
@@ -45,28 +45,28 @@ pub struct Latencies {
     /// 999 of 1,000 are below.
     pub p999_ms: f64,
     /// The longest.
-    pub max_ms: f64,
+    pub(super) max_ms: f64,
     /// Deliveries.
-    pub delivered: u64,
+    pub(super) delivered: u64,
     /// Offered rate, deliveries a second.
-    pub rate: u64,
+    pub(super) rate: u64,
     /// CPU time of the hub for one order, in and out, microseconds.
-    pub hub_cpu_us: f64,
+    pub(super) hub_cpu_us: f64,
     /// The most memory that the hub had.
-    pub memory_peak_bytes: u64,
+    pub(super) memory_peak_bytes: u64,
 }
 
 /// What was measured.
 #[derive(Debug, serde::Serialize)]
-pub struct EndToEndFigures {
+pub(super) struct EndToEndFigures {
     /// One healthy destination alone.
-    pub alone: Latencies,
+    pub(super) alone: Latencies,
     /// The healthy one beside a dead one and one that answers after 10 seconds.
-    pub beside_dead_and_slow: Option<Latencies>,
+    pub(super) beside_dead_and_slow: Option<Latencies>,
     /// The p99 beside the dead and the slow one, by that of alone.
     pub p99_ratio: Option<f64>,
     /// What the same disk does with one order in an append.
-    pub raw: RawLimit,
+    pub(super) raw: RawLimit,
 }
 
 impl EndToEndFigures {
@@ -89,7 +89,7 @@ impl EndToEndFigures {
 }
 
 /// Runs it.
-pub async fn run(dir: &Path, args: &EndToEndArgs) -> Result<EndToEndFigures> {
+pub(super) async fn run(dir: &Path, args: &EndToEndArgs) -> Result<EndToEndFigures> {
     let alone = measure(&dir.join("alone"), args, false).await?;
     let beside = if args.neighbours { Some(measure(&dir.join("beside"), args, true).await?) } else { None };
     let p99_ratio = beside.as_ref().map(|b| b.p99_ms / alone.p99_ms);

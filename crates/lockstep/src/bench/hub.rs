@@ -14,25 +14,25 @@ use super::{count, memory, mib, row};
 
 /// What was measured.
 #[derive(Debug, serde::Serialize)]
-pub struct HubFigures {
+pub(super) struct HubFigures {
     /// Changes decided and durable.
-    pub changes: u64,
+    pub(super) changes: u64,
     /// How long it took.
-    pub seconds: f64,
+    pub(super) seconds: f64,
     /// The figure.
-    pub changes_per_s: f64,
+    pub(super) changes_per_s: f64,
     /// Entities that they are spread over.
-    pub entities: u64,
+    pub(super) entities: u64,
     /// Journal appends.
-    pub batches: u64,
+    pub(super) batches: u64,
     /// Bytes of a record, encoded and not compressed.
-    pub record_bytes: f64,
+    pub(super) record_bytes: f64,
     /// What the same disk does with the same bytes in the same batches.
-    pub raw: RawLimit,
+    pub(super) raw: RawLimit,
     /// `changes_per_s` by the raw limit.
-    pub ratio_to_raw: f64,
+    pub(super) ratio_to_raw: f64,
     /// The most memory that the process had.
-    pub memory_peak_bytes: u64,
+    pub(super) memory_peak_bytes: u64,
 }
 
 impl HubFigures {
@@ -55,7 +55,7 @@ const TOGETHER: usize = 256;
 const CALLERS: u64 = 12;
 
 /// Keeps the hub busy until `total` changes are durable.
-pub async fn drive(handle: &HubHandle, entities: u64, total: u64, run: u64, done: impl Fn(u64)) -> Result<()> {
+pub(super) async fn drive(handle: &HubHandle, entities: u64, total: u64, run: u64, done: impl Fn(u64)) -> Result<()> {
     let share = total / CALLERS;
     let mut callers = tokio::task::JoinSet::new();
     for lane in 0..CALLERS {
@@ -105,7 +105,7 @@ pub async fn drive(handle: &HubHandle, entities: u64, total: u64, run: u64, done
 }
 
 /// Runs the benchmark in an empty folder.
-pub async fn run(dir: &Path, entities: u64, changes: u64, progress: impl Fn(u64)) -> Result<HubFigures> {
+pub(super) async fn run(dir: &Path, entities: u64, changes: u64, progress: impl Fn(u64)) -> Result<HubFigures> {
     let hub = Hub::open(HubOptions::new(dir.join("data"), Rules::new())).context("the hub can't be opened")?;
     let handle = hub.handle();
     // Every entity exists before the clock starts.

@@ -15,27 +15,27 @@ use super::{count, mib, row};
 
 /// What was measured.
 #[derive(Debug, serde::Serialize)]
-pub struct IngestFigures {
+pub(super) struct IngestFigures {
     /// Connections that the generator held.
-    pub connections: u64,
+    pub(super) connections: u64,
     /// CloudEvents of about 500 bytes, 100 a request, durable before the answer.
-    pub events_per_s: f64,
+    pub(super) events_per_s: f64,
     /// Bytes of one event.
-    pub event_bytes: f64,
+    pub(super) event_bytes: f64,
     /// Signed orders, one a request, through the pack's mapping, durable before the answer.
-    pub singles_per_s: f64,
+    pub(super) singles_per_s: f64,
     /// Bytes of one order.
-    pub single_bytes: f64,
+    pub(super) single_bytes: f64,
     /// CPU time of the hub for one order, microseconds; the rest of the cores is the generator's.
-    pub single_hub_cpu_us: f64,
+    pub(super) single_hub_cpu_us: f64,
     /// CPU time of the hub for one event, microseconds.
-    pub event_hub_cpu_us: f64,
+    pub(super) event_hub_cpu_us: f64,
     /// What the same disk does with 100 such events in an append.
-    pub raw: RawLimit,
+    pub(super) raw: RawLimit,
     /// `events_per_s` by the raw limit.
-    pub ratio_to_raw: f64,
+    pub(super) ratio_to_raw: f64,
     /// The most memory that the hub had.
-    pub memory_peak_bytes: u64,
+    pub(super) memory_peak_bytes: u64,
 }
 
 impl IngestFigures {
@@ -76,7 +76,7 @@ pub(super) fn prepare(dir: &Path, more: &str) -> Result<String> {
 }
 
 /// Runs both parts.
-pub async fn run(dir: &Path, connections: u64, seconds: u64) -> Result<IngestFigures> {
+pub(super) async fn run(dir: &Path, connections: u64, seconds: u64) -> Result<IngestFigures> {
     let key = prepare(dir, "")?;
     let serving = Serving::start(&dir.join("lockstep.toml"), &dir.join("data")).await?;
     let length = Duration::from_secs(seconds);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use lockstep_core::{Change, Field, Input, InputBody};
 
 /// Makes changes that differ from each other as real ones do: mostly the same, a few fields new.
-pub struct Changes {
+pub(super) struct Changes {
     random: fastrand::Rng,
     entities: u64,
     number: u64,
@@ -14,7 +14,7 @@ pub struct Changes {
 
 impl Changes {
     /// Changes over so many entities; `lane` keeps generators apart, `run` keeps runs apart.
-    pub fn new(entities: u64, lane: u64, run: u64) -> Self {
+    pub(super) fn new(entities: u64, lane: u64, run: u64) -> Self {
         let text = |name: &str, value: &str| Field::new(name, Bytes::from(format!("\"{value}\"")));
         let constant = vec![
             text("attributes", "colour=anthracite;size=42;material=merino wool;season=winter;care=hand wash only"),
@@ -27,7 +27,7 @@ impl Changes {
     }
 
     /// The next input, as intake would give it.
-    pub fn next(&mut self, now_us: i64) -> Input {
+    pub(super) fn next(&mut self, now_us: i64) -> Input {
         self.number += 1;
         let entity = self.random.u64(..self.entities);
         let mut fields = Vec::with_capacity(8);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use lockstep_connect::signature::{Scheme, Secret, Verifier};
 
 /// Makes requests.
-pub struct Orders {
+pub(super) struct Orders {
     verifier: Verifier,
     random: fastrand::Rng,
     lane: u64,
@@ -18,7 +18,7 @@ pub struct Orders {
 
 impl Orders {
     /// Orders to a source, over so many order ids or each with its own.
-    pub fn new(source: &str, secret: &str, lane: u64, entities: Option<u64>) -> Result<Self> {
+    pub(super) fn new(source: &str, secret: &str, lane: u64, entities: Option<u64>) -> Result<Self> {
         let scheme = Scheme::named("shopify").context("the signature scheme shopify is missing")?;
         let verifier = Verifier::new(scheme, vec![Secret::new(secret)])?;
         let random = fastrand::Rng::with_seed(lane + 77);
@@ -26,12 +26,12 @@ impl Orders {
     }
 
     /// Writes the next request into `out`, whole.
-    pub fn next(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn next(&mut self, out: &mut Vec<u8>) {
         self.next_traced(out, None);
     }
 
     /// The same with a trace id, by which its delivery is known again.
-    pub fn next_traced(&mut self, out: &mut Vec<u8>, trace: Option<u64>) {
+    pub(super) fn next_traced(&mut self, out: &mut Vec<u8>, trace: Option<u64>) {
         self.number += 1;
         let id = match self.entities {
             Some(entities) => 4_000_000_000 + self.random.u64(..entities),

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// When each numbered request was received, microseconds after the start; 0: not yet.
-pub struct Received {
+pub(super) struct Received {
     start: Instant,
     at_us: Vec<AtomicU64>,
     count: AtomicU64,
@@ -18,18 +18,18 @@ pub struct Received {
 
 impl Received {
     /// Room for so many numbers.
-    pub fn new(start: Instant, numbers: u64) -> Arc<Self> {
+    pub(super) fn new(start: Instant, numbers: u64) -> Arc<Self> {
         let at_us = (0..numbers).map(|_| AtomicU64::new(0)).collect();
         Arc::new(Self { start, at_us, count: AtomicU64::new(0) })
     }
 
     /// How many were received.
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
     /// When a number was received.
-    pub fn at_us(&self, number: u64) -> Option<u64> {
+    pub(super) fn at_us(&self, number: u64) -> Option<u64> {
         let at = self.at_us.get(number as usize)?.load(Ordering::Relaxed);
         (at != 0).then_some(at)
     }
@@ -45,7 +45,7 @@ impl Received {
 }
 
 /// Starts a receiver that answers 204 after `delay`.
-pub async fn start(received: Option<Arc<Received>>, delay: Duration) -> Result<SocketAddr> {
+pub(super) async fn start(received: Option<Arc<Received>>, delay: Duration) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {

@@ -16,19 +16,19 @@ use crate::output::Output;
 
 /// What was measured.
 #[derive(Debug, serde::Serialize)]
-pub struct RestartFigures {
+pub(super) struct RestartFigures {
     /// Durable records in the journal when it was killed.
-    pub records: u64,
+    pub(super) records: u64,
     /// Entities.
-    pub entities: u64,
+    pub(super) entities: u64,
     /// Bytes of the data folder.
-    pub data_bytes: u64,
+    pub(super) data_bytes: u64,
     /// From the start of the process until `/healthz/ready` says 200.
-    pub ready_s: f64,
+    pub(super) ready_s: f64,
     /// The most memory of the process that filled the journal.
-    pub memory_peak_filling_bytes: u64,
+    pub(super) memory_peak_filling_bytes: u64,
     /// The most memory of the process that was started again.
-    pub memory_peak_restarted_bytes: u64,
+    pub(super) memory_peak_restarted_bytes: u64,
 }
 
 impl RestartFigures {
@@ -45,7 +45,7 @@ impl RestartFigures {
 }
 
 /// Fills a folder and prints how far it is, until it is killed.
-pub async fn fill(dir: &Path, entities: u64, output: &Output) -> Result<()> {
+pub(super) async fn fill(dir: &Path, entities: u64, output: &Output) -> Result<()> {
     let hub = Hub::open(HubOptions::new(dir.join("data"), Rules::new()))?;
     let handle = hub.handle();
     let stats = handle.stats().clone();
@@ -57,7 +57,7 @@ pub async fn fill(dir: &Path, entities: u64, output: &Output) -> Result<()> {
 }
 
 /// Runs it.
-pub async fn run(dir: &Path, changes: u64, entities: u64, progress: impl Fn(u64)) -> Result<RestartFigures> {
+pub(super) async fn run(dir: &Path, changes: u64, entities: u64, progress: impl Fn(u64)) -> Result<RestartFigures> {
     let mut filling = Command::new(binary()?)
         .args(["bench", "fill", "--entities", &entities.to_string(), "--dir"])
         .arg(dir)

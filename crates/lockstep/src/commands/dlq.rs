@@ -152,8 +152,18 @@ fn print(letter: &Value, output: &Output) -> Result<(), Failure> {
     }
     let text = |member: &str| show::clean(letter[member].as_str().unwrap_or_default());
     let name = format!("{} event {}", text("destination"), letter["event"]);
-    output.line(&format!("{}  {} {}/{}", output.styled(Style::Bold, &name), text("event_type"), text("kind"), text("key")))?;
-    output.line(&format!("{} since {}", output.styled(Style::Red, &text("reason")), time::shorten(&text("dead_at"))))?;
+    output.line(&format!(
+        "{}  {} {}/{}",
+        output.styled(Style::Bold, &name),
+        text("event_type"),
+        text("kind"),
+        text("key")
+    ))?;
+    output.line(&format!(
+        "{} since {}",
+        output.styled(Style::Red, &text("reason")),
+        time::shorten(&text("dead_at"))
+    ))?;
     let mut table = Table::new(&["attempt", "at", "took", "status", "by hand", "detail"]);
     for attempt in letter["attempt_list"].as_array().into_iter().flatten() {
         let text = |member: &str| attempt[member].as_str().unwrap_or_default().to_owned();

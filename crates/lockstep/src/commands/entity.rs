@@ -66,7 +66,9 @@ struct Name {
 
 fn parse_name(text: &str) -> Result<Name, String> {
     match text.split_once('/') {
-        Some((kind, key)) if !kind.is_empty() && !key.is_empty() => Ok(Name { kind: kind.to_owned(), key: key.to_owned() }),
+        Some((kind, key)) if !kind.is_empty() && !key.is_empty() => {
+            Ok(Name { kind: kind.to_owned(), key: key.to_owned() })
+        }
         _ => Err("an entity is named KIND/KEY, for example order/web:1001".to_owned()),
     }
 }
@@ -93,7 +95,12 @@ async fn entity(args: &NameArgs, output: &Output) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let when = |member: &str| time::shorten(entity[member].as_str().unwrap_or("-"));
-    output.line(&format!("{}  changed {}  made {}", heading(&entity, output), when("updated_at"), when("created_at")))?;
+    output.line(&format!(
+        "{}  changed {}  made {}",
+        heading(&entity, output),
+        when("updated_at"),
+        when("created_at")
+    ))?;
     let mut table = Table::new(&["field", "value"]);
     for (name, value) in entity["document"].as_object().into_iter().flatten() {
         table.row([name.clone(), show::value(value)]);
@@ -107,7 +114,8 @@ async fn history(args: &HistoryArgs, output: &Output) -> Result<Exit, Failure> {
     let mut table = Table::new(&["position", "recorded", "system", "outcome", "version", "event", "changed"]);
     let (mut from, mut left) = (None, args.limit);
     while left > 0 {
-        let parameters = [("from", from.map(|from: u64| from.to_string())), ("limit", Some(left.min(PAGE).to_string()))];
+        let parameters =
+            [("from", from.map(|from: u64| from.to_string())), ("limit", Some(left.min(PAGE).to_string()))];
         let page = remote.get(&format!("{}/history{}", args.name.name.path(), query(&parameters))).await?.body;
         let items = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         for item in items {
@@ -126,7 +134,9 @@ async fn history(args: &HistoryArgs, output: &Output) -> Result<Exit, Failure> {
     if !output.is_json() {
         output.text(&table.render(output))?;
         if let Some(from) = from {
-            output.line(&output.styled(Style::Dim, &format!("older ones follow at position {from}: use a larger --limit")))?;
+            output.line(
+                &output.styled(Style::Dim, &format!("older ones follow at position {from}: use a larger --limit")),
+            )?;
         }
     }
     Ok(Exit::Done)
@@ -135,15 +145,18 @@ async fn history(args: &HistoryArgs, output: &Output) -> Result<Exit, Failure> {
 fn history_row(item: &Value, table: &mut Table) {
     let text = |member: &str| item[member].as_str().unwrap_or_default().to_owned();
     let superseded = item["outcome"] == "superseded";
-    table.styled_row(superseded.then_some(Style::Dim), [
-        item["position"].to_string(),
-        time::shorten(&text("recorded_at")),
-        text("system"),
-        text("outcome"),
-        item["version"].to_string(),
-        item["event_type"].as_str().unwrap_or("-").to_owned(),
-        strings(&item["changed"]).join(","),
-    ]);
+    table.styled_row(
+        superseded.then_some(Style::Dim),
+        [
+            item["position"].to_string(),
+            time::shorten(&text("recorded_at")),
+            text("system"),
+            text("outcome"),
+            item["version"].to_string(),
+            item["event_type"].as_str().unwrap_or("-").to_owned(),
+            strings(&item["changed"]).join(","),
+        ],
+    );
     // What did not win is told with its reason.
     let system = item["system"].as_str().unwrap_or_default();
     for ruling in item["rulings"].as_array().into_iter().flatten() {
@@ -186,14 +199,17 @@ fn explanation_table(explanation: &Value, with_reason: bool) -> Table {
             table.note(Style::Green, &text(field, "reason"));
         }
         for loser in field["losers"].as_array().into_iter().flatten() {
-            table.note(Style::Dim, &format!(
-                "{} said {} ({}, position {}): {}",
-                text(loser, "system"),
-                show::value(&loser["value"]),
-                time::shorten(&text(loser, "occurred_at")),
-                loser["position"],
-                text(loser, "reason"),
-            ));
+            table.note(
+                Style::Dim,
+                &format!(
+                    "{} said {} ({}, position {}): {}",
+                    text(loser, "system"),
+                    show::value(&loser["value"]),
+                    time::shorten(&text(loser, "occurred_at")),
+                    loser["position"],
+                    text(loser, "reason"),
+                ),
+            );
         }
     }
     table
@@ -217,9 +233,7 @@ mod tests {
 
     #[test]
     fn an_explanation_shows_winners_in_columns_and_losers_below() {
-        let claim = |system: &str, value: Value, position: u64, reason: Option<&str>| {
-            json!({ "system": system, "value": value, "occurred_at": "2024-05-01T10:00:00.000000Z", "sequence": 0, "position": position, "reason": reason })
-        };
+        let claim = |system: &str, value: Value, position: u64, reason: Option<&str>| json!({ "system": system, "value": value, "occurred_at": "2024-05-01T10:00:00.000000Z", "sequence": 0, "position": position, "reason": reason });
         let eur = |minor: i64| json!({ "minor": minor, "currency": "EUR" });
         let explanation = json!({ "kind": "price", "key": "SKU-1:web:EUR", "version": 2, "fields": [
             { "field": "amount", "value": eur(1099), "rule": "owner", "reason": "the winner owns this field",

@@ -21,7 +21,9 @@ pub struct EventsArgs {
 #[derive(Debug, Subcommand)]
 enum EventsCommand {
     /// Print events as they happen, one a line.
-    #[command(after_help = "Example:\n  lockstep events tail --kind order --type order.placed\n  lockstep events tail --after 0 --once --json > events.jsonl")]
+    #[command(
+        after_help = "Example:\n  lockstep events tail --kind order --type order.placed\n  lockstep events tail --after 0 --once --json > events.jsonl"
+    )]
     Tail(TailArgs),
     /// Print one event.
     #[command(after_help = "Example:\n  lockstep events show 42")]

@@ -110,7 +110,9 @@ fn list(args: &ListArgs, output: &Output) -> Result<Exit, Failure> {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
         let made = time::format_us(key.created_at_us);
         if output.is_json() {
-            output.json(&json!({ "id": key.id, "name": key.name, "scopes": scopes, "system": key.system, "created_at": made }))?;
+            output.json(
+                &json!({ "id": key.id, "name": key.name, "scopes": scopes, "system": key.system, "created_at": made }),
+            )?;
         } else {
             table.row([key.id, key.name, scopes.join(","), key.system, made]);
         }

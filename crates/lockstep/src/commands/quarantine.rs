@@ -27,7 +27,9 @@ enum QuarantineCommand {
     #[command(after_help = "Example:\n  lockstep quarantine show 42")]
     Show(ShowArgs),
     /// Send deliveries through the current mapping again. Exit code 1 where some are still not understood.
-    #[command(after_help = "Example:\n  lockstep quarantine release 42\n  lockstep quarantine release --all --source shop")]
+    #[command(
+        after_help = "Example:\n  lockstep quarantine release 42\n  lockstep quarantine release --all --source shop"
+    )]
     Release(ReleaseArgs),
 }
 
@@ -89,7 +91,14 @@ async fn list(args: &ListArgs, output: &Output) -> Result<Exit, Failure> {
             }
             let text = |member: &str| item[member].as_str().unwrap_or_default().to_owned();
             let received = time::shorten(&text("received_at"));
-            table.row([item["position"].to_string(), received, text("source"), text("code"), text("at"), text("detail")]);
+            table.row([
+                item["position"].to_string(),
+                received,
+                text("source"),
+                text("code"),
+                text("at"),
+                text("detail"),
+            ]);
         }
         match next {
             Some(next) => after = next,
@@ -190,7 +199,8 @@ fn released(position: u64, outcome: &Value, output: &Output) -> String {
 
 fn still_kept(position: u64, failure: &Failure, output: &Output) -> String {
     if output.is_json() {
-        return json!({ "position": position, "released": false, "code": failure.code, "detail": failure.message }).to_string();
+        return json!({ "position": position, "released": false, "code": failure.code, "detail": failure.message })
+            .to_string();
     }
     format!("{position}  {}  {}", output.styled(Style::Red, "kept"), show::clean(&failure.message))
 }

@@ -22,10 +22,14 @@ pub struct WebhookArgs {
 #[derive(Debug, Subcommand)]
 enum WebhookCommand {
     /// Say whether a request is authentic, and if not, why. Exit code 1 where it is not.
-    #[command(after_help = "Example:\n  lockstep webhook verify --scheme shopify --secret env:SHOP_SECRET \\\n      --header 'X-Shopify-Hmac-SHA256=1pnXk1…=' order.json")]
+    #[command(
+        after_help = "Example:\n  lockstep webhook verify --scheme shopify --secret env:SHOP_SECRET \\\n      --header 'X-Shopify-Hmac-SHA256=1pnXk1…=' order.json"
+    )]
     Verify(VerifyArgs),
     /// Print the headers that make a request authentic, one a line, as `curl --header @FILE` reads them.
-    #[command(after_help = "Example:\n  lockstep webhook sign --scheme shopify --secret env:SHOP_SECRET order.json > headers\n  curl --header @headers --data-binary @order.json http://127.0.0.1:7070/v1/webhooks/shop")]
+    #[command(
+        after_help = "Example:\n  lockstep webhook sign --scheme shopify --secret env:SHOP_SECRET order.json > headers\n  curl --header @headers --data-binary @order.json http://127.0.0.1:7070/v1/webhooks/shop"
+    )]
     Sign(SignArgs),
 }
 
@@ -163,7 +167,10 @@ impl SignatureArgs {
         for (option, value) in options {
             let Some(value) = value else { continue };
             if self.scheme != SchemeName::Hmac {
-                return Err(Failure::usage("scheme", format!("--hmac-{} is for --scheme hmac, not for --scheme {name}", option.replace('_', "-"))));
+                return Err(Failure::usage(
+                    "scheme",
+                    format!("--hmac-{} is for --scheme hmac, not for --scheme {name}", option.replace('_', "-")),
+                ));
             }
             scheme[option] = Value::from(value.as_str());
         }

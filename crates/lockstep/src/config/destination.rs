@@ -134,7 +134,9 @@ impl Serialize for DestinationConfig {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let part = |part: Result<Value, serde_json::Error>| part.map_err(serde::ser::Error::custom);
         let mut whole = part(serde_json::to_value(&self.connector))?;
-        if let (Some(whole), Value::Object(delivery)) = (whole.as_object_mut(), part(serde_json::to_value(&self.delivery))?) {
+        if let (Some(whole), Value::Object(delivery)) =
+            (whole.as_object_mut(), part(serde_json::to_value(&self.delivery))?)
+        {
             whole.extend(delivery);
         }
         whole.serialize(serializer)

@@ -58,7 +58,9 @@ impl Packs {
 /// A pack's error as a problem at its own place, where it has one.
 pub(super) fn problem(error: &PackError) -> Option<Problem> {
     match error {
-        PackError::Invalid { file, line, column, message } => Some(Problem::new(file, *line, *column, message.as_str())),
+        PackError::Invalid { file, line, column, message } => {
+            Some(Problem::new(file, *line, *column, message.as_str()))
+        }
         PackError::Unknown { .. } | PackError::Read { .. } => None,
     }
 }

@@ -68,7 +68,8 @@ impl SecretRef {
             };
         }
         let path = folder.join(self.0.trim_start_matches("file:"));
-        let text = std::fs::read_to_string(&path).map_err(|source| SecretError::Unreadable { path: path.clone(), source })?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| SecretError::Unreadable { path: path.clone(), source })?;
         // Editors end a file with a line break that is not part of the secret.
         match text.trim_end_matches(['\r', '\n']) {
             "" => Err(SecretError::EmptyFile(path)),
@@ -122,7 +123,9 @@ mod tests {
         assert_eq!(resolve("file:key").unwrap().expose(), "s3cret");
         assert!(matches!(resolve("file:empty"), Err(SecretError::EmptyFile(_))));
         assert!(matches!(resolve("file:none"), Err(SecretError::Unreadable { .. })));
-        assert!(matches!(resolve("env:LOCKSTEP_TEST_NEVER_SET"), Err(SecretError::Unset(name)) if name == "LOCKSTEP_TEST_NEVER_SET"));
+        assert!(
+            matches!(resolve("env:LOCKSTEP_TEST_NEVER_SET"), Err(SecretError::Unset(name)) if name == "LOCKSTEP_TEST_NEVER_SET")
+        );
         assert!(matches!(resolve("env:"), Err(SecretError::Literal)));
     }
 }

@@ -62,7 +62,9 @@ impl<'a> Shape<'a> {
         for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
             wanted.properties.insert(name, property);
         }
-        wanted.required.extend(schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str));
+        wanted
+            .required
+            .extend(schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str));
         for word in ["additionalProperties", "unevaluatedProperties"] {
             match schema.get(word) {
                 Some(Value::Bool(false)) => wanted.closed = true,
@@ -198,7 +200,11 @@ impl<'a> Shape<'a> {
             && let Err(error) = secret::SecretRef::check(text)
         {
             self.report(span, format!("`{name}`: {error}"));
-        } else if target.get("minLength").and_then(Value::as_u64).is_some_and(|least| (text.chars().count() as u64) < least) {
+        } else if target
+            .get("minLength")
+            .and_then(Value::as_u64)
+            .is_some_and(|least| (text.chars().count() as u64) < least)
+        {
             self.report(span, format!("`{name}` must not be empty"));
         }
     }
@@ -245,7 +251,11 @@ impl<'a> Shape<'a> {
 
 /// The schema's numbers may be written as floats.
 fn bound(value: &Value) -> Option<i128> {
-    value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)).or_else(|| value.as_f64().map(|f| f as i128))
+    value
+        .as_i64()
+        .map(i128::from)
+        .or_else(|| value.as_u64().map(i128::from))
+        .or_else(|| value.as_f64().map(|f| f as i128))
 }
 
 fn place(at: &str) -> String {

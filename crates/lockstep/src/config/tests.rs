@@ -63,12 +63,19 @@ fn a_destinations_fields_are_known_whichever_type_they_belong_to() {
             "x.toml:1:15: [destinations.erp] needs the field `url`: Where the events go, for example `https://erp.example/hooks/lockstep`",
         ]
     );
-    assert_eq!(problems("[destinations.erp]\n"), ["x.toml:1:15: [destinations.erp] needs the field `kind`: one of \"webhook\""]);
+    assert_eq!(
+        problems("[destinations.erp]\n"),
+        ["x.toml:1:15: [destinations.erp] needs the field `kind`: one of \"webhook\""]
+    );
 }
 
 #[test]
 fn a_signature_is_known_by_its_scheme() {
-    let source = |signature: &str| problems(&format!("[sources.a]\nsystem = \"a\"\npack = \"shopify\"\nsecrets = [\"env:A\"]\nsignature = {signature}\n"));
+    let source = |signature: &str| {
+        problems(&format!(
+            "[sources.a]\nsystem = \"a\"\npack = \"shopify\"\nsecrets = [\"env:A\"]\nsignature = {signature}\n"
+        ))
+    };
     assert_eq!(source("{ scheme = \"hmac\", header = \"x-sign\", encoding = \"hex\" }"), [""; 0]);
     assert_eq!(source("{ scheme = \"hmca\" }"), ["x.toml:5:24: `scheme` can't be \"hmca\"; did you mean `hmac`?"]);
     assert_eq!(

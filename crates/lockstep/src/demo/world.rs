@@ -34,7 +34,7 @@ use crate::serve::{Parts, Running};
 /// How many orders a warehouse can remember to ship.
 const TO_SHIP_MAX: usize = 65_536;
 /// How many requests a system has under way at once.
-const CONCURRENCY: usize = 16;
+const CONCURRENCY: usize = 64;
 
 /// How the world is made.
 #[derive(Clone, Debug)]

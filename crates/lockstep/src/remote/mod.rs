@@ -64,8 +64,9 @@ impl Remote {
         let key = match &args.key {
             None => None,
             Some(key) => {
-                let mut value = header::HeaderValue::from_str(&format!("Bearer {}", key.trim()))
-                    .map_err(|_| Failure::usage("key", "--key must be an API key as `lockstep key create` prints it"))?;
+                let mut value = header::HeaderValue::from_str(&format!("Bearer {}", key.trim())).map_err(|_| {
+                    Failure::usage("key", "--key must be an API key as `lockstep key create` prints it")
+                })?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -140,7 +141,10 @@ impl Remote {
 
     fn json(&self, bytes: &[u8]) -> Result<Value, Failure> {
         serde_json::from_slice(bytes).map_err(|_| {
-            Failure::unreachable("not-a-hub", format!("what answers at {} is no Lockstep hub: it does not speak JSON", self.base))
+            Failure::unreachable(
+                "not-a-hub",
+                format!("what answers at {} is no Lockstep hub: it does not speak JSON", self.base),
+            )
         })
     }
 }
@@ -191,10 +195,8 @@ pub fn segment(text: &str) -> String {
 
 /// A query of the given parameters, those without a value left out; with its question mark.
 pub fn query(parameters: &[(&str, Option<String>)]) -> String {
-    let given: Vec<_> = parameters
-        .iter()
-        .filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_deref()?))))
-        .collect();
+    let given: Vec<_> =
+        parameters.iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_deref()?)))).collect();
     if given.is_empty() { String::new() } else { format!("?{}", given.join("&")) }
 }
 
@@ -207,7 +209,8 @@ fn refused(base: &str, status: StatusCode, body: &[u8]) -> Failure {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |member: &str| problem.get(member).and_then(Value::as_str).map(str::to_owned);
     let code = text("code").unwrap_or_else(|| format!("http-{}", status.as_u16()));
-    let mut message = text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("the hub at {base} answered {status}"));
+    let mut message =
+        text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("the hub at {base} answered {status}"));
     if let Some(pointer) = text("pointer") {
         message.push_str(&format!(" (at {pointer})"));
     }
@@ -237,13 +240,17 @@ mod tests {
         assert_eq!(segment("web:1001@berlin"), "web:1001@berlin");
         assert_eq!(segment("a/b c?d#e%"), "a%2Fb%20c%3Fd%23e%25");
         assert_eq!(segment("ä"), "%C3%A4");
-        assert_eq!(query(&[("kind", Some("order".into())), ("key", None), ("type", Some("a&b".into()))]), "?kind=order&type=a%26b");
+        assert_eq!(
+            query(&[("kind", Some("order".into())), ("key", None), ("type", Some("a&b".into()))]),
+            "?kind=order&type=a%26b"
+        );
         assert_eq!(query(&[("kind", None)]), "");
     }
 
     #[test]
     fn a_status_gives_its_exit_code() {
-        let exit = |status: u16, body: &str| refused("http://x", StatusCode::from_u16(status).unwrap(), body.as_bytes()).exit;
+        let exit =
+            |status: u16, body: &str| refused("http://x", StatusCode::from_u16(status).unwrap(), body.as_bytes()).exit;
         assert_eq!(exit(401, "{}"), Exit::Refused);
         assert_eq!(exit(403, "{}"), Exit::Refused);
         assert_eq!(exit(404, r#"{"code":"unknown-entity"}"#), Exit::No);
@@ -256,7 +263,8 @@ mod tests {
 
     #[test]
     fn an_address_must_be_one() {
-        let remote = |url: &str| Remote::new(&RemoteArgs { url: url.into(), key: None }).map(|_| ()).map_err(|f| f.exit);
+        let remote =
+            |url: &str| Remote::new(&RemoteArgs { url: url.into(), key: None }).map(|_| ()).map_err(|f| f.exit);
         assert_eq!(remote("127.0.0.1:7070"), Err(Exit::Usage));
         assert_eq!(remote("ftp://x"), Err(Exit::Usage));
         assert_eq!(remote("http://127.0.0.1:7070/"), Ok(()));

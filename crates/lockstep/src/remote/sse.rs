@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn events_come_whole_wherever_the_bytes_are_cut() {
         let text = ": heartbeat\n\nid: 7\nevent: order.placed\ndata: {\"a\":1}\n\nid: 8\r\ndata: x\r\ndata: y\r\n\r\n";
-        let event = |id: &str, event: &str, data: &str| ServerEvent { id: id.into(), event: event.into(), data: data.into() };
+        let event =
+            |id: &str, event: &str, data: &str| ServerEvent { id: id.into(), event: event.into(), data: data.into() };
         let wanted = vec![event("7", "order.placed", "{\"a\":1}"), event("8", "", "x\ny")];
         for size in 1..text.len() {
             let mut parser = Parser::default();

@@ -54,7 +54,9 @@ fn parts(args: &ServeArgs) -> Result<Parts, Failure> {
     let loaded = match args.config.load()? {
         Some(loaded) => loaded,
         None => {
-            tracing::warn!("there is no lockstep.toml in this folder: starting with the defaults, without sources and destinations");
+            tracing::warn!(
+                "there is no lockstep.toml in this folder: starting with the defaults, without sources and destinations"
+            );
             Loaded::parse(Path::new(config::CONFIG_FILE), String::new())
         }
     };

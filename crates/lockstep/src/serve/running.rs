@@ -53,7 +53,9 @@ impl Running {
         let hub = match opened {
             Ok(Ok(hub)) => hub,
             Ok(Err(error)) => return Err(Failure::usage("data-folder", chain(&error))),
-            Err(error) => return Err(Failure::usage("data-folder", format!("opening the data folder failed: {error}"))),
+            Err(error) => {
+                return Err(Failure::usage("data-folder", format!("opening the data folder failed: {error}")));
+            }
         };
         match Self::around(&data_dir, parts.listen).await {
             Ok((keys, listener, address)) => {
@@ -87,13 +89,17 @@ impl Running {
         let keys = Keys::open(super::keys_file(data_dir)).map_err(|error| Failure::usage("keys", chain(&error)))?;
         let listener = TcpListener::bind(&listen).await.map_err(|error| {
             let why = match error.kind() {
-                ErrorKind::AddrInUse => "another process listens there; choose another with `listen` or --listen".to_owned(),
+                ErrorKind::AddrInUse => {
+                    "another process listens there; choose another with `listen` or --listen".to_owned()
+                }
                 ErrorKind::PermissionDenied => "ports below 1024 need a privilege".to_owned(),
                 _ => error.to_string(),
             };
             Failure::usage("listen", format!("can't listen on {listen}: {why}"))
         })?;
-        let address = listener.local_addr().map_err(|error| Failure::usage("listen", format!("can't listen on {listen}: {error}")))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Failure::usage("listen", format!("can't listen on {listen}: {error}")))?;
         Ok((keys, listener, address))
     }
 

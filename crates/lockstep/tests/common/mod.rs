@@ -185,7 +185,11 @@ impl Hub {
     /// Posts a body to a source, signed by `lockstep webhook sign`.
     pub fn deliver(&self, source: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
         let file = write(&self.folder, "delivery.json", body);
-        let signed = run(&self.folder, &["webhook", "sign", "--scheme", "shopify", "--secret", "env:SHOP_SECRET", file.to_str().unwrap()]).expect(0);
+        let signed = run(
+            &self.folder,
+            &["webhook", "sign", "--scheme", "shopify", "--secret", "env:SHOP_SECRET", file.to_str().unwrap()],
+        )
+        .expect(0);
         let mut all: Vec<(&str, &str)> = signed.out.lines().map(|line| line.split_once(": ").unwrap()).collect();
         all.extend(headers);
         let (status, answer) = self.http("POST", &format!("/v1/webhooks/{source}"), &all, body.as_bytes());
@@ -195,7 +199,11 @@ impl Hub {
     /// Writes fields of an entity through the API.
     pub fn set(&self, key: &str, entity: &str, request: &str, fields: &str) -> (u16, Value) {
         let authorization = format!("Bearer {key}");
-        let headers = [("authorization", authorization.as_str()), ("idempotency-key", request), ("content-type", "application/json")];
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("idempotency-key", request),
+            ("content-type", "application/json"),
+        ];
         let (status, answer) = self.http("PATCH", &format!("/v1/entities/{entity}"), &headers, fields.as_bytes());
         (status, serde_json::from_str(&answer).unwrap_or_default())
     }
@@ -233,7 +241,10 @@ pub fn http(
 ) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(DEADLINE))?;
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -22,7 +22,12 @@ impl Resolver<'_> {
         (made.len() == config.destinations.len()).then_some(made)
     }
 
-    fn destination(&mut self, name: &str, config: &DestinationConfig, schemas: &Schemas) -> Option<ResolvedDestination> {
+    fn destination(
+        &mut self,
+        name: &str,
+        config: &DestinationConfig,
+        schemas: &Schemas,
+    ) -> Option<ResolvedDestination> {
         let at = ["destinations", name];
         self.filter(name, config, schemas);
         let outlet = self.outlet(name, config);
@@ -33,7 +38,11 @@ impl Resolver<'_> {
             return None;
         }
         match config.connector.build(&secrets?, outlet?) {
-            Ok(made) => Some(ResolvedDestination { name: name.to_owned(), destination: Arc::from(made), options: config.options() }),
+            Ok(made) => Some(ResolvedDestination {
+                name: name.to_owned(),
+                destination: Arc::from(made),
+                options: config.options(),
+            }),
             Err(error) => {
                 let message = chain(&error);
                 self.report(&[at[0], at[1], field_of(&message)], message.as_str());
@@ -45,18 +54,27 @@ impl Resolver<'_> {
     fn filter(&mut self, name: &str, config: &DestinationConfig, schemas: &Schemas) {
         let filter = config.filter();
         let at = |list: &'static str| ["destinations", name, "filter", list];
-        for (list, entries) in [("kinds", &filter.kinds), ("types", &filter.types), ("systems_except", &filter.systems_except)] {
+        for (list, entries) in
+            [("kinds", &filter.kinds), ("types", &filter.types), ("systems_except", &filter.systems_except)]
+        {
             self.no_twins(&at(list), entries);
         }
         let known: Vec<String> = schemas.iter().map(|(kind, _)| kind.to_owned()).collect();
         let kinds = filter.kinds.iter().enumerate().map(|(number, kind)| ("kinds", number, kind.as_str()));
         // Of a type such as `order.placed` the first part is the kind; a pattern may leave it open.
-        let types = filter.types.iter().enumerate().filter_map(|(number, name)| Some(("types", number, name.split_once('.')?.0)));
+        let types = filter
+            .types
+            .iter()
+            .enumerate()
+            .filter_map(|(number, name)| Some(("types", number, name.split_once('.')?.0)));
         for (list, number, kind) in kinds.chain(types) {
             if !kind.contains('*') && !known.iter().any(|known| known == kind) {
                 let near = suggestion(kind, known.iter().map(String::as_str));
                 let [a, b, c, d] = at(list);
-                self.report(&[a, b, c, d, &number.to_string()], format!("`{kind}` is not a kind that this hub knows{near}"));
+                self.report(
+                    &[a, b, c, d, &number.to_string()],
+                    format!("`{kind}` is not a kind that this hub knows{near}"),
+                );
             }
         }
         for (number, system) in filter.systems_except.iter().enumerate() {

@@ -80,7 +80,9 @@ impl Resolver<'_> {
         let at = ["domains", kind, "schema"];
         let Some(file) = self.config.domains.get(kind).and_then(|domain| domain.schema.as_ref()) else {
             if !schemas.iter().any(|(known, _)| known == kind) {
-                let message = format!("`{kind}` is not a kind that Lockstep knows: [domains.{kind}] needs `schema`, the file of its JSON Schema");
+                let message = format!(
+                    "`{kind}` is not a kind that Lockstep knows: [domains.{kind}] needs `schema`, the file of its JSON Schema"
+                );
                 self.report(&at[..2], message);
             }
             return;
@@ -90,7 +92,8 @@ impl Resolver<'_> {
         match serde_json::from_str::<serde_json::Value>(&text) {
             Err(error) => {
                 // serde_json counts columns in bytes, from 1.
-                let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+                let line_start =
+                    text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
                 let (line, column) = line_column(&text, line_start + error.column().saturating_sub(1));
                 self.problems.push(Problem::new(whole, line, column, format!("this is not JSON: {error}")));
             }

@@ -137,7 +137,8 @@ impl<'a> Resolver<'a> {
 
     fn listen(&mut self) {
         let listen = &self.config.http.listen;
-        let port = listen.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
+        let port =
+            listen.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
         if port.is_none() {
             let message = format!("`listen` must be an address and a port such as 127.0.0.1:7070, not \"{listen}\"");
             self.report(&["http", "listen"], message);
@@ -147,7 +148,9 @@ impl<'a> Resolver<'a> {
     fn system(&mut self, path: &[&str], system: &str) {
         if !self.systems.contains(system) {
             let near = suggestion(system, self.systems.iter().copied());
-            let message = format!("no source, destination or [systems] entry names the system `{system}`{near} (A system that only writes with an API key is declared as [systems.{system}].)");
+            let message = format!(
+                "no source, destination or [systems] entry names the system `{system}`{near} (A system that only writes with an API key is declared as [systems.{system}].)"
+            );
             self.report(path, message);
         }
     }

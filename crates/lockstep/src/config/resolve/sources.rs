@@ -78,8 +78,7 @@ impl Resolver<'_> {
     }
 
     fn pack(&mut self, name: &str, pack: &str, config: &SourceConfig) -> Option<Pack> {
-        let of_mappings =
-            [("mapping", config.mapping.is_some()), ("topic_header", config.topic_header.is_some())];
+        let of_mappings = [("mapping", config.mapping.is_some()), ("topic_header", config.topic_header.is_some())];
         for (field, given) in of_mappings {
             if given {
                 let message = format!("`{field}` is for a source without `pack`; the pack `{pack}` has its own");
@@ -136,7 +135,9 @@ impl Resolver<'_> {
             Ok(verifier) => all_here.then_some(verifier),
             Err(error) => {
                 let field = match error {
-                    SchemeError::NoSecret { .. } | SchemeError::EmptySecret { .. } | SchemeError::SecretNotBase64 { .. } => "secrets",
+                    SchemeError::NoSecret { .. }
+                    | SchemeError::EmptySecret { .. }
+                    | SchemeError::SecretNotBase64 { .. } => "secrets",
                     _ => "signature",
                 };
                 self.report(&["sources", name, field], chain(&error));

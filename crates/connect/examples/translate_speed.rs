@@ -39,8 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{name}: {} bytes, us per order", body.len());
         each("bytes to serde_json's tree", || serde_json::from_slice::<serde_json::Value>(&body).is_ok());
         each("bytes to the whole value", || from_json(&body).is_ok());
-        each("bytes to what is read of it", || program.parse(&body).is_ok());
-        let value = program.parse(&body)?;
+        each("bytes to what is read of it", || program.parse_shared(&body).is_ok());
+        let value = program.parse_shared(&body)?;
         each("copying that", || !matches!(black_box(value.clone()), Value::Null));
         each("running the mapping, with that copy", || program.run_with(value.clone(), meta.clone()).is_ok());
         let output = program.run_with(value.clone(), meta.clone())?;

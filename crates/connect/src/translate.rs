@@ -93,7 +93,7 @@ impl Translator {
         }
     }
 
-    fn changes(&self, topic: &str, headers: &HeaderMap, body: &[u8], received_at_us: i64) -> Result<Vec<Change>, Reason> {
+    fn changes(&self, topic: &str, headers: &HeaderMap, body: &Bytes, received_at_us: i64) -> Result<Vec<Change>, Reason> {
         let program = self.programs.get(topic).or_else(|| self.programs.get(ANY_TOPIC));
         let program = program.ok_or_else(|| {
             let detail = match topic {
@@ -102,7 +102,7 @@ impl Translator {
             };
             Reason { code: "unknown-topic", detail, at: String::new() }
         })?;
-        let value = program.parse(body).map_err(|error| Reason {
+        let value = program.parse_shared(body).map_err(|error| Reason {
             code: "not-json",
             detail: error.to_string(),
             at: format!("{}:{}", error.line, error.column),

@@ -55,7 +55,8 @@ fn is_whole(document: &Value) {
         assert!(number(&out["delivered"]) > 0, "{name}");
     }
     let compared = number(&document["verdict"]["compared"]);
-    let held: u64 = ["shop", "marketplace", "erp", "wms"].iter().map(|n| number(&document["systems"][n]["entities"])).sum();
+    let held: u64 =
+        ["shop", "marketplace", "erp", "wms"].iter().map(|n| number(&document["systems"][n]["entities"])).sum();
     assert_eq!(compared, held, "every entity of every copy was compared");
 }
 
@@ -166,8 +167,8 @@ fn the_orders_of_a_file_arrive_whole() {
 
 #[test]
 fn the_orders_of_a_real_shop_arrive_whole() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../shared/data/datasets/online-retail/online-retail.csv.gz");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/datasets/online-retail/online-retail.csv.gz");
     if !path.exists() || std::env::var_os("LOCKSTEP_LONG_TESTS").is_none_or(|value| value != "1") {
         println!("skipped: needs the Online Retail data set beside the repository and LOCKSTEP_LONG_TESTS=1");
         return;
@@ -220,6 +221,10 @@ fn a_file_that_is_no_orders_is_refused_in_one_sentence() {
     };
     check("other.csv", "a,b\n1,2\n", "must be InvoiceNo,StockCode,Description");
     let head = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
-    check("half.csv", &format!("{head}1,A,x,half,2020-01-01 10:00:00,1.0,,UK\n"), "half.csv:2: Quantity must be a whole number");
+    check(
+        "half.csv",
+        &format!("{head}1,A,x,half,2020-01-01 10:00:00,1.0,,UK\n"),
+        "half.csv:2: Quantity must be a whole number",
+    );
     check("packed.csv.gz", "this is not packed", "can't be read");
 }

@@ -1,10 +1,14 @@
 //! JSON bytes to values and back, without a detour over another tree.
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use bytes::Bytes;
 use thiserror::Error;
 use vrl::value::{KeyString, ObjectMap, Value};
 
 use crate::wanted::Wanted;
+
+/// The shortest text that is shared with the body instead of copied.
+const SHARED_BYTES_MIN: usize = 1;
 
 /// The bytes are not JSON.
 #[derive(Debug, Error)]
@@ -34,18 +38,23 @@ impl From<serde_json::Error> for JsonError {
 /// Reads JSON. A whole number beyond the 64 bits of an integer becomes its digits as text: an identifier must
 /// not lose its end in a float.
 pub fn from_json(bytes: &[u8]) -> Result<Value, JsonError> {
-    read(bytes, &Wanted::All)
+    read(bytes, None, &Wanted::All)
 }
 
-/// Reads of JSON what is wanted and checks the syntax of the rest.
-pub(crate) fn read(bytes: &[u8], wanted: &Wanted) -> Result<Value, JsonError> {
+/// Reads of JSON what is wanted and checks the syntax of the rest. Text is taken as a part of `shared`, the
+/// same bytes, where that is given.
+pub(crate) fn read(bytes: &[u8], shared: Option<&Bytes>, wanted: &Wanted) -> Result<Value, JsonError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Reader(wanted).deserialize(&mut reader)?;
+    let value = Reader { shared, wanted }.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
 }
 
-struct Reader<'w>(&'w Wanted);
+#[derive(Clone, Copy)]
+struct Reader<'w> {
+    shared: Option<&'w Bytes>,
+    wanted: &'w Wanted,
+}
 
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
     type Value = Value;
@@ -84,6 +93,17 @@ impl<'de> Visitor<'de> for Reader<'_> {
         Ok(Value::from(value))
     }
 
+    fn visit_borrowed_str<E: serde::de::Error>(self, value: &'de str) -> Result<Value, E> {
+        // A short text is copied sooner than its place is shared with others.
+        match self.shared {
+            Some(shared) if value.len() >= SHARED_BYTES_MIN => {
+                let text = shared.slice_ref(value.as_bytes()).try_into();
+                text.map(Value::String).map_err(|_| E::custom("invalid unicode"))
+            }
+            _ => self.visit_str(value),
+        }
+    }
+
     fn visit_unit<E>(self) -> Result<Value, E> {
         Ok(Value::Null)
     }
@@ -91,7 +111,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut array = Vec::with_capacity(items.size_hint().unwrap_or(4));
         // A path into an array is a path of each item here: which item is not known before it is read.
-        while let Some(item) = items.next_element_seed(Reader(self.0))? {
+        while let Some(item) = items.next_element_seed(self)? {
             array.push(item);
         }
         Ok(Value::Array(array))
@@ -99,10 +119,10 @@ impl<'de> Visitor<'de> for Reader<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut object = ObjectMap::new();
-        while let Some(key) = members.next_key_seed(KeyReader(self.0))? {
+        while let Some(key) = members.next_key_seed(KeyReader(self.wanted))? {
             match key {
                 Some((key, wanted)) => {
-                    let value = members.next_value_seed(Reader(wanted))?;
+                    let value = members.next_value_seed(Reader { wanted, ..self })?;
                     object.insert(key, value);
                 }
                 None => {

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use thiserror::Error;
 use vrl::compiler::runtime::{Runtime, Terminate};
 use vrl::compiler::state::{ExternalEnv, RuntimeState};
@@ -14,7 +15,7 @@ use vrl::value::kind::Collection;
 use vrl::value::{Kind, ObjectMap, Value};
 
 use crate::json::{self, JsonError};
-use crate::wanted::Wanted;
+use crate::wanted::{Looks, Wanted};
 
 /// Times without an offset are UTC: the machine's time zone must not decide what a mapping gives.
 static UTC: LazyLock<TimeZone> = LazyLock::new(|| TimeZone::parse("UTC").unwrap_or_default());
@@ -70,19 +71,15 @@ impl Program {
     pub fn compile(name: &str, source: &str) -> Result<Self, CompileError> {
         // A body may be any JSON, not only an object; what is known about it is an object.
         let external = ExternalEnv::new_with_kind(Kind::json(), Kind::object(Collection::json()));
-        let result = compile_with_external(
-            source,
-            crate::functions::all(),
-            &external,
-            CompileConfig::default(),
-        );
+        let mut config = CompileConfig::default();
+        config.set_custom(Looks::default());
+        let result = compile_with_external(source, crate::functions::all(), &external, config);
         let compiled = result.map_err(|list| compile_error(name, source, list))?;
-        let warnings = compiled
-            .warnings
-            .into_iter()
-            .map(|one| compile_error(name, source, one.into()))
-            .collect();
-        let wanted = Wanted::by(&compiled.program.info().target_queries);
+        let none = Looks::default();
+        let looks = compiled.config.get_custom().unwrap_or(&none);
+        let wanted = Wanted::by(&compiled.program.info().target_queries, looks);
+        let warnings = compiled.warnings.into_iter();
+        let warnings = warnings.map(|one| compile_error(name, source, one.into())).collect();
         Ok(Self {
             name: name.to_owned(),
             source: source.to_owned(),
@@ -104,7 +101,12 @@ impl Program {
 
     /// Reads of a JSON body what this program looks at. The whole body must be JSON all the same.
     pub fn parse(&self, body: &[u8]) -> Result<Value, JsonError> {
-        json::read(body, &self.wanted)
+        json::read(body, None, &self.wanted)
+    }
+
+    /// The same without a copy of its text, as far as there are no escapes in it: the value holds the body.
+    pub fn parse_shared(&self, body: &Bytes) -> Result<Value, JsonError> {
+        json::read(body, Some(body), &self.wanted)
     }
 
     /// Runs the program with `target` at `.` and nothing at `%`.

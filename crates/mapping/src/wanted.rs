@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use vrl::compiler::prelude::FunctionCompileContext;
+use vrl::diagnostic::Span;
 use vrl::path::{OwnedSegment, OwnedTargetPath, PathPrefix};
 
 /// What is wanted of a JSON value.
@@ -10,34 +12,78 @@ use vrl::path::{OwnedSegment, OwnedTargetPath, PathPrefix};
 pub(crate) enum Wanted {
     /// All of it.
     All,
-    /// Of an object these members, of an array these members of each item.
+    /// Of an object these members, of an array these members of each item; of anything else all.
     Members(BTreeMap<String, Wanted>),
 }
 
+/// The calls of a program that look at less than all of what their path leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Looks(Vec<Look>);
+
+#[derive(Debug)]
+struct Look {
+    /// The call; a compiler that compiles it twice must not have it counted twice.
+    call: Span,
+    path: OwnedTargetPath,
+    members: Vec<String>,
+}
+
+impl Looks {
+    /// Notes that the call which is being compiled looks only at these members of what is at `path`, and
+    /// whether it is there.
+    pub(crate) fn note<'m>(
+        ctx: &mut FunctionCompileContext,
+        path: &OwnedTargetPath,
+        members: impl IntoIterator<Item = &'m str>,
+    ) {
+        let call = ctx.span();
+        let Some(Self(looks)) = ctx.get_external_context_mut::<Self>() else { return };
+        if !looks.iter().any(|look| look.call == call && look.path == *path) {
+            let members = members.into_iter().map(str::to_owned).collect();
+            looks.push(Look { call, path: path.clone(), members });
+        }
+    }
+}
+
 impl Wanted {
-    /// What the paths that a program reads ask for. What it only writes need not be there: a program that looks
-    /// at its writing reads that path, or one above it.
-    pub(crate) fn by<'p>(paths: impl IntoIterator<Item = &'p OwnedTargetPath>) -> Self {
+    /// What a program asks for that reads these paths. What it only writes need not be there: a program that
+    /// looks at its writing reads that path, or one above it.
+    ///
+    /// The path of a look is among the paths that are read. So often as it stands there beyond the looks,
+    /// something reads all of it.
+    pub(crate) fn by(paths: &[OwnedTargetPath], looks: &Looks) -> Self {
+        let mut whole: Vec<&OwnedTargetPath> = paths.iter().filter(|path| path.prefix == PathPrefix::Event).collect();
         let mut wanted = Self::Members(BTreeMap::new());
-        for path in paths {
-            if path.prefix == PathPrefix::Event {
-                wanted.add(&path.path.segments);
+        for Look { path, members, .. } in &looks.0 {
+            if let Some(at) = whole.iter().position(|other| *other == path) {
+                whole.swap_remove(at);
+                let at = wanted.descend(&path.path.segments);
+                for member in members {
+                    at.descend(&[OwnedSegment::field(member)]).all();
+                }
             }
+        }
+        for path in whole {
+            wanted.descend(&path.path.segments).all();
         }
         wanted
     }
 
-    fn add(&mut self, path: &[OwnedSegment]) {
-        let Self::Members(members) = self else { return };
-        match path.split_first() {
-            Some((OwnedSegment::Field(name), rest)) => members
+    /// What is wanted at a path, which makes the path itself wanted.
+    fn descend(&mut self, path: &[OwnedSegment]) -> &mut Self {
+        match (self, path.split_first()) {
+            (Self::Members(members), Some((OwnedSegment::Field(name), rest))) => members
                 .entry(name.as_str().to_owned())
                 .or_insert_with(|| Self::Members(BTreeMap::new()))
-                .add(rest),
+                .descend(rest),
             // The items of an array share what is wanted of them.
-            Some((OwnedSegment::Index(_), rest)) => self.add(rest),
-            None => *self = Self::All,
+            (here, Some((OwnedSegment::Index(_), rest))) => here.descend(rest),
+            (here, _) => here,
         }
+    }
+
+    fn all(&mut self) {
+        *self = Self::All;
     }
 
     /// What is wanted below a member; nothing where the member itself is not.
@@ -55,7 +101,9 @@ mod tests {
 
     fn parsed(source: &str, body: &str) -> serde_json::Value {
         let program = Program::compile("t.vrl", source).unwrap();
-        to_json(&program.parse(body.as_bytes()).unwrap())
+        let value = program.parse(body.as_bytes()).unwrap();
+        assert_eq!(program.parse_shared(&body.to_owned().into()).unwrap(), value);
+        to_json(&value)
     }
 
     #[test]
@@ -67,21 +115,27 @@ mod tests {
             (".d[1].e", r#"{"d":[{"e":1},{"e":3}]}"#),
             (".d[0]", r#"{"d":[{"e":1,"f":2},{"e":3}]}"#),
             ("exists(.i)", r#"{"i":null}"#),
+            ("exists(.g)", r#"{"g":{}}"#),
+            ("[exists(.g), .g]", r#"{"g":{"h":1}}"#),
+            ("[exists(.g), exists(.g), .g.h]", r#"{"g":{"h":1}}"#),
+            ("exists(.a.c)", r#"{"a":{"c":2}}"#),
             ("del(.g)", r#"{"g":{"h":1}}"#),
-            (
-                "map_values(array!(.d)) -> |item| { item.e }",
-                r#"{"d":[{"e":1,"f":2},{"e":3}]}"#,
-            ),
-            ("pick!(.g, {\"x\": \"h\"})", r#"{"g":{"h":1}}"#),
+            ("map_values(array!(.d)) -> |item| { item.e }", r#"{"d":[{"e":1,"f":2},{"e":3}]}"#),
+            ("pick!(.a, {\"x\": \"b\"})", r#"{"a":{"b":1}}"#),
+            ("pick!(.d, [\"e\"])", r#"{"d":[{"e":1},{"e":3}]}"#),
+            ("pick!(., [\"i\"])", r#"{"i":null}"#),
+            ("[pick!(., [\"i\"]), .a.b]", r#"{"a":{"b":1},"i":null}"#),
+            ("[pick!(., [\"i\"]), .]", body),
+            ("[pick!(.a, [\"b\"]), pick!(.a, [\"b\"]), .a]", r#"{"a":{"b":1,"c":2}}"#),
+            ("[pick!(.a, [\"b\"]), pick!(.a, [\"c\"])]", r#"{"a":{"b":1,"c":2}}"#),
+            ("each(array!(.d)) -> |item| { pick!(.a, [\"b\"]) }", r#"{"a":{"b":1},"d":[{"e":1,"f":2},{"e":3}]}"#),
+            ("each([1]) -> |item| { [pick!(.a, [\"b\"]), .a] }", r#"{"a":{"b":1,"c":2}}"#),
+            ("pick!(del(.a), [\"b\"])", r#"{"a":{"b":1,"c":2}}"#),
             ("(.i || .a.c)", r#"{"a":{"c":2},"i":null}"#),
-            (
-                "if .i == null { .g.h } else { 1 }",
-                r#"{"g":{"h":1},"i":null}"#,
-            ),
+            ("if .i == null { .g.h } else { 1 }", r#"{"g":{"h":1},"i":null}"#),
             (".new = .a.c\n.new", r#"{"a":{"c":2}}"#),
             ("%a", "{}"),
             (".", body),
-            ("pick!(., [\"i\"])", body),
             ("get!(., [\"a\"])", body),
             (".new = 1\n.", body),
         ];
@@ -94,8 +148,8 @@ mod tests {
     #[test]
     fn what_is_not_kept_must_still_be_json() {
         let program = Program::compile("t.vrl", ".a").unwrap();
-        assert!(program.parse(br#"{"a":1,"b":[tru]}"#).is_err());
-        assert!(program.parse(br#"{"a":1,"b":[1}"#).is_err());
-        assert!(program.parse(br#"{"a":1} x"#).is_err());
+        for body in [r#"{"a":1,"b":[tru]}"#, r#"{"a":1,"b":[1}"#, r#"{"a":1} x"#] {
+            assert!(program.parse(body.as_bytes()).is_err(), "{body}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use super::{count, mib, row};
 
 /// How to run it.
 #[derive(Debug, Args)]
-pub struct EndToEndArgs {
+pub(super) struct EndToEndArgs {
     /// Signed orders a second.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,

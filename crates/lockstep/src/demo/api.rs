@@ -64,10 +64,7 @@ pub(crate) struct QuarantineItem {
 impl ApiClient {
     /// The API at `base`, with the value of the `Authorization` header.
     pub(crate) fn new(client: HttpClient, base: String, authorization: HeaderValue) -> Self {
-        let headers = [
-            (AUTHORIZATION, authorization),
-            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        ];
+        let headers = [(AUTHORIZATION, authorization), (CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         Self { client, base, headers: headers.into_iter().collect() }
     }
 

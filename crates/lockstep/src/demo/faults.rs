@@ -104,9 +104,9 @@ impl Faults {
 }
 
 fn outage_at(since: Duration, first: Duration) -> bool {
-    since.checked_sub(first).is_some_and(|since| {
-        Duration::from_nanos((since.as_nanos() % OUTAGE_EVERY.as_nanos()) as u64) < OUTAGE
-    })
+    since
+        .checked_sub(first)
+        .is_some_and(|since| Duration::from_nanos((since.as_nanos() % OUTAGE_EVERY.as_nanos()) as u64) < OUTAGE)
 }
 
 #[cfg(test)]
@@ -123,8 +123,12 @@ mod tests {
         assert_eq!(roll(7), roll(7));
         assert_ne!(roll(7), roll(8));
         let seen = roll(7);
-        assert!(seen.iter().any(|(r, _)| *r == Reception::Fails) && seen.iter().any(|(r, _)| *r == Reception::CutsAfter));
-        assert!(seen.iter().any(|(_, s)| *s == Sending::Twice) && seen.iter().any(|(_, s)| matches!(s, Sending::Late(_))));
+        assert!(
+            seen.iter().any(|(r, _)| *r == Reception::Fails) && seen.iter().any(|(r, _)| *r == Reception::CutsAfter)
+        );
+        assert!(
+            seen.iter().any(|(_, s)| *s == Sending::Twice) && seen.iter().any(|(_, s)| matches!(s, Sending::Late(_)))
+        );
     }
 
     #[test]

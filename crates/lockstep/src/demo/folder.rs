@@ -23,7 +23,8 @@ impl Folder {
             }
         };
         std::fs::create_dir_all(&path).with_context(|| format!("the folder {} can't be made", path.display()))?;
-        let mut entries = std::fs::read_dir(&path).with_context(|| format!("the folder {} can't be read", path.display()))?;
+        let mut entries =
+            std::fs::read_dir(&path).with_context(|| format!("the folder {} can't be read", path.display()))?;
         if entries.next().is_some() {
             let message = format!("--keep must name a new or an empty folder, and {} has files", path.display());
             return Err(Failure::usage("keep", message).into());

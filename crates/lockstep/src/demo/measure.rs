@@ -136,13 +136,7 @@ impl Latency {
 impl Percentiles {
     fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile);
-        Self {
-            count: histogram.len(),
-            p50_us: at(0.50),
-            p95_us: at(0.95),
-            p99_us: at(0.99),
-            max_us: histogram.max(),
-        }
+        Self { count: histogram.len(), p50_us: at(0.50), p95_us: at(0.95), p99_us: at(0.99), max_us: histogram.max() }
     }
 }
 

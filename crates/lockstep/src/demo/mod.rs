@@ -96,10 +96,7 @@ pub async fn run(args: DemoArgs, json: bool) -> anyhow::Result<ExitCode> {
     };
     let file_totals = surveyed.as_ref().map(|survey| survey.totals.clone());
     let folder = Folder::new(args.keep.as_deref())?;
-    let plan = Plan {
-        orders_of_file: args.orders.is_some(),
-        faults: args.faults.then_some(args.seed),
-    };
+    let plan = Plan { orders_of_file: args.orders.is_some(), faults: args.faults.then_some(args.seed) };
     let world = World::start(folder.path(), &plan).await?;
     let mut session = Session::new(world, Screen::new(json), title(&args));
     let settled = session.run(&args, surveyed).await?;

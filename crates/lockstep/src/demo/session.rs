@@ -11,27 +11,27 @@ use lockstep_hub::Tallies;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::DemoArgs;
 use super::measure::{Counter, Counters};
 use super::operator::Operator;
 use super::orders::file::{Invoices, OrdersError, Survey};
 use super::orders::shop::FileShop;
+use super::orders::totals::Totals;
 use super::party::Party;
 use super::screen::{Due, Screen};
 use super::settle::{self, Progress};
 use super::systems::sender::Lane;
-use super::orders::totals::Totals;
 use super::text::{grouped, signed};
 use super::traffic::{self, Assortment, Erp, Marketplace, Pace, Shop, Wms};
 use super::view::{self, Doings, Headline, Moment, Rates};
 use super::world::World;
-use super::DemoArgs;
 
 /// How often it is looked how things stand.
 const LOOK: Duration = Duration::from_millis(50);
 /// Over how long rates are shown.
 const RATE_OVER: Duration = Duration::from_secs(1);
 /// How often the operator looks at the dead letters.
-const OPERATOR_EVERY: Duration = Duration::from_secs(2);
+const OPERATOR_EVERY: Duration = Duration::from_secs(1);
 /// The longest wait for the end, whatever moves.
 const END_MAX: Duration = Duration::from_secs(600);
 
@@ -170,7 +170,13 @@ impl Session {
         start(Party::Wms, Box::new(Wms::new(assortment, args.seed, to_ship)))
     }
 
-    fn say_file(&mut self, args: &DemoArgs, survey: Survey, tasks: &mut Tasks, lanes: &mut Vec<Lane>) -> anyhow::Result<()> {
+    fn say_file(
+        &mut self,
+        args: &DemoArgs,
+        survey: Survey,
+        tasks: &mut Tasks,
+        lanes: &mut Vec<Lane>,
+    ) -> anyhow::Result<()> {
         let path = args.orders.clone().unwrap_or_default();
         let (shop, wms) = (self.world.lane(Party::Shop)?, self.world.lane(Party::Wms)?);
         let counters = self.world.systems[Party::Shop.index()].counters.clone();
@@ -221,7 +227,8 @@ impl Session {
         };
         let phase = |_: Duration, session: &Self| {
             let tallies = session.world.hub().stats().tallies();
-            let pending: i64 = Party::ALL.iter().map(|p| settle::standing(&tallies, *p).pending(tallies.published)).sum();
+            let pending: i64 =
+                Party::ALL.iter().map(|p| settle::standing(&tallies, *p).pending(tallies.published)).sum();
             format!("settling: {} deliveries pending", signed(pending))
         };
         match self.watch(&phase, Some(END_MAX), settled).await? {
@@ -307,7 +314,8 @@ type Tasks = JoinSet<anyhow::Result<()>>;
 /// Whether every change that was made up is acknowledged, and every order that was heard of is shipped.
 fn all_said(counters: &[Arc<Counters>], ships_all: bool) -> bool {
     let wms = &counters[Party::Wms.index()];
-    (!ships_all || wms.to_ship.get() == wms.offered.get()) && counters.iter().all(|c| c.offered.get() == c.finished.get())
+    (!ships_all || wms.to_ship.get() == wms.offered.get())
+        && counters.iter().all(|c| c.offered.get() == c.finished.get())
 }
 
 /// Whether the hub's sums have every change that was said.

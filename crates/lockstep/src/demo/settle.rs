@@ -29,7 +29,11 @@ impl Progress {
         }
         for destination in tallies.destinations.values() {
             // A dead letter that dies again is no progress; one more or one less is.
-            now = now.wrapping_mul(31).wrapping_add(destination.accounted()).wrapping_mul(31).wrapping_add(destination.dead);
+            now = now
+                .wrapping_mul(31)
+                .wrapping_add(destination.accounted())
+                .wrapping_mul(31)
+                .wrapping_add(destination.dead);
         }
         if now != self.last {
             self.last = now;

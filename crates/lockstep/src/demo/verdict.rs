@@ -41,7 +41,14 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    fn differs(&mut self, party: Party, entity: String, field: &str, theirs: impl Into<String>, hubs: impl Into<String>) {
+    fn differs(
+        &mut self,
+        party: Party,
+        entity: String,
+        field: &str,
+        theirs: impl Into<String>,
+        hubs: impl Into<String>,
+    ) {
         self.differences += 1;
         if self.told.len() < TOLD_MAX {
             let (theirs, hubs) = (short(theirs.into()), short(hubs.into()));

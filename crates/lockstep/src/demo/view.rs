@@ -9,6 +9,9 @@ use super::party::Party;
 use super::settle::standing;
 use super::text::{grouped, millis, signed};
 
+/// How wide the table is at most.
+const COLUMNS: usize = 100;
+
 /// What is known at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Moment {
@@ -21,7 +24,11 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    pub(crate) fn of<'a>(counters: impl Iterator<Item = (Party, &'a Counters)>, tallies: Tallies, commit: &Latency) -> Self {
+    pub(crate) fn of<'a>(
+        counters: impl Iterator<Item = (Party, &'a Counters)>,
+        tallies: Tallies,
+        commit: &Latency,
+    ) -> Self {
         let (mut sent, mut received) = ([0; Party::ALL.len()], [0; Party::ALL.len()]);
         for (party, counters) in counters {
             sent[party.index()] = counters.sent.get();
@@ -123,14 +130,16 @@ pub(crate) fn table<'a>(
     colour: bool,
 ) -> Vec<String> {
     let mut lines = Vec::new();
-    let title = format!("lockstep demo   {}", headline.run);
-    let gap = 98_usize.saturating_sub(title.chars().count() + headline.phase.chars().count()).max(2);
+    // A line that does not fit would be broken by the terminal, and drawn over wrongly.
+    let room = COLUMNS.saturating_sub(headline.phase.chars().count() + 2);
+    let title: String = format!("lockstep demo   {}", headline.run).chars().take(room).collect();
+    let gap = COLUMNS.saturating_sub(title.chars().count() + headline.phase.chars().count());
     lines.push(format!("{}{}{}", paint(colour, Ink::Bold, &title), " ".repeat(gap), headline.phase));
     lines.push(String::new());
     lines.push(paint(
         colour,
         Ink::Dim,
-        "system       sent/s      sent  accepted   again | recv/s  received  verified   bad   again | p50 ms p99 ms",
+        "system       sent/s      sent  accepted   again |received/s  verified   bad   again | p50 ms  p99 ms",
     ));
     for (party, counters) in systems.clone() {
         let at = party.index();
@@ -138,14 +147,13 @@ pub(crate) fn table<'a>(
         let bad = counters.rejected.get() + counters.malformed.get();
         let bad_text = format!("{:>6}", grouped(bad));
         lines.push(format!(
-            "{:<12}{:>7}{:>10}{:>10}{:>8} |{:>7}{:>10}{:>10}{}{:>8} |{:>7}{:>7}",
+            "{:<12}{:>7}{:>10}{:>10}{:>8} |{:>10}{:>10}{}{:>8} |{:>7}{:>8}",
             party.name(),
             grouped(rates.per_s(now, |m| m.sent[at])),
             grouped(counters.sent.get()),
             grouped(counters.accepted.get()),
             grouped(counters.retried.get()),
             grouped(rates.per_s(now, |m| m.received[at])),
-            grouped(counters.received.get()),
             grouped(counters.verified.get()),
             if bad > 0 { paint(colour, Ink::Bad, &bad_text) } else { bad_text },
             grouped(counters.repeated.get()),
@@ -204,8 +212,14 @@ fn conservation_lines(lines: &mut Vec<String>, now: &Moment, colour: bool) {
         std::array::from_fn(|at| sum[at] + one[at])
     });
     let [received, applied, superseded, duplicate, quarantined, refused] = sum;
+    lines.push(paint(
+        colour,
+        Ink::Dim,
+        "in             received  =    applied  + superseded  +  duplicate  + quarantined  +  refused",
+    ));
     lines.push(format!(
-        "in   {} received = {} applied + {} superseded + {} duplicate + {} quarantined + {} refused  {}",
+        "{:<12}{:>11}{:>14}{:>13}{:>14}{:>14}{:>11}    {}",
+        "all",
         grouped(received),
         grouped(applied),
         grouped(superseded),
@@ -215,14 +229,19 @@ fn conservation_lines(lines: &mut Vec<String>, now: &Moment, colour: bool) {
         mark(received == applied + superseded + duplicate + quarantined + refused),
     ));
     let violations = tallies.violations();
-    lines.push(format!("out  {} published = to each system:", grouped(tallies.published)));
+    lines.push(paint(
+        colour,
+        Ink::Dim,
+        "out           published  =  delivered  +   filtered  +    pending  +     dead  +  superseded",
+    ));
     for party in Party::ALL {
         let tally = standing(tallies, party);
         let pending = tally.pending(tallies.published);
         let broken = violations.iter().any(|v| v.contains(&format!("destination {}:", party.name())));
         lines.push(format!(
-            "     {:<12}{:>9} delivered +{:>9} filtered +{:>7} pending +{:>6} dead +{:>6} superseded  {}",
+            "{:<12}{:>11}{:>14}{:>14}{:>14}{:>12}{:>15}  {}",
             party.name(),
+            grouped(tallies.published),
             grouped(tally.delivered),
             grouped(tally.filtered),
             signed(pending),
@@ -234,12 +253,18 @@ fn conservation_lines(lines: &mut Vec<String>, now: &Moment, colour: bool) {
 }
 
 /// The same in one line, where there is no terminal.
-pub(crate) fn line<'a>(headline: &Headline, now: &Moment, then: &Moment, systems: impl Iterator<Item = (Party, &'a Counters)>) -> String {
+pub(crate) fn line<'a>(
+    headline: &Headline,
+    now: &Moment,
+    then: &Moment,
+    systems: impl Iterator<Item = (Party, &'a Counters)>,
+) -> String {
     let rates = Rates::Since(then);
     let timed = Timed::together(systems.map(|(_, c)| &c.latency));
-    let (pending, dead) = Party::ALL.iter().map(|party| standing(&now.tallies, *party)).fold((0, 0), |sum, t| {
-        (sum.0 + t.pending(now.tallies.published), sum.1 + t.dead)
-    });
+    let (pending, dead) = Party::ALL
+        .iter()
+        .map(|party| standing(&now.tallies, *party))
+        .fold((0, 0), |sum, t| (sum.0 + t.pending(now.tallies.published), sum.1 + t.dead));
     format!(
         "{}: {} changes/s, {} deliveries/s, p50 {} ms, p99 {} ms, {} pending, {} dead letters",
         headline.phase,
@@ -281,7 +306,8 @@ mod tests {
             let destination = DestinationTally { delivered: 9_999_999, ..DestinationTally::default() };
             tallies.destinations.insert(party.name().to_owned(), destination);
         }
-        let source = SourceTally { received: 9_999_999, applied: 9_999_999, ..SourceTally::default() };
+        let source =
+            SourceTally { received: 9_999_999, applied: 9_990_000, superseded: 9_999, ..SourceTally::default() };
         tallies.sources.insert("shop".to_owned(), source);
         let systems = || all.iter().map(|(party, counters)| (*party, counters));
         let now = Moment::of(systems(), tallies, &Latency::default());
@@ -289,7 +315,7 @@ mod tests {
         let rates = Rates::Whole(Duration::from_secs(30));
         let lines = table(&headline, &now, rates, systems(), Doings::default(), false);
         for line in &lines {
-            assert!(line.chars().count() <= 104, "{} columns: {line}", line.chars().count());
+            assert!(line.chars().count() <= COLUMNS, "{} columns: {line}", line.chars().count());
         }
     }
 }

@@ -153,7 +153,12 @@ impl World {
 }
 
 impl System {
-    async fn start(folder: &Path, party: Party, plan: &Plan, to_ship: Option<mpsc::Sender<String>>) -> anyhow::Result<Self> {
+    async fn start(
+        folder: &Path,
+        party: Party,
+        plan: &Plan,
+        to_ship: Option<mpsc::Sender<String>>,
+    ) -> anyhow::Result<Self> {
         let name = party.name();
         let from_hub = secret();
         let to_hub = secret();
@@ -259,12 +264,15 @@ fn keep_secret(folder: &Path, name: &str, secret: &Secret) -> anyhow::Result<()>
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path).and_then(|mut file| std::io::Write::write_all(&mut file, secret.expose().as_bytes()));
+    let file =
+        options.open(&path).and_then(|mut file| std::io::Write::write_all(&mut file, secret.expose().as_bytes()));
     file.with_context(|| format!("{} can't be written", path.display()))
 }
 
 fn key(keys: &Keys, name: &str, scopes: &[Scope], system: Option<&str>) -> anyhow::Result<HeaderValue> {
-    let key = keys.create(name, scopes, system, system).map_err(|error| Failure::usage("keys", crate::exit::chain(&error)))?;
+    let key = keys
+        .create(name, scopes, system, system)
+        .map_err(|error| Failure::usage("keys", crate::exit::chain(&error)))?;
     let mut value = HeaderValue::from_str(&format!("Bearer {key}")).context("a key can't stand in a header")?;
     value.set_sensitive(true);
     Ok(value)

@@ -130,19 +130,18 @@ impl Hub {
     pub fn start(folder: &Path) -> Self {
         let made = run(folder, &["key", "create", "--name", "tests", "--scopes", "admin", "--system", "tests"]);
         // A second start of the same folder has its key already.
-        let key_file = folder.join("tests.key");
         if made.code == 0 {
-            std::fs::write(&key_file, made.out.trim()).unwrap();
+            std::fs::write(folder.join("tests.key"), made.out.trim()).unwrap();
         }
-        let key = std::fs::read_to_string(&key_file).unwrap();
-        let mut child = lockstep()
-            .current_dir(folder)
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = lockstep();
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        Self::of(folder, command)
+    }
+
+    /// Starts a hub by a command of the test's own, which leaves an admin key in `tests.key` before the hub listens.
+    pub fn of(folder: &Path, mut command: Command) -> Self {
+        let mut child =
+            command.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let mut errors = child.stderr.take().unwrap();
         let logs = std::thread::spawn(move || {
             let mut text = String::new();
@@ -156,6 +155,7 @@ impl Hub {
             panic!("the first line is `{first}`; logs:\n{}", logs.join().unwrap());
         };
         let address = address.parse().unwrap();
+        let key = std::fs::read_to_string(folder.join("tests.key")).unwrap().trim().to_owned();
         let hub = Self { child: Some(child), address, folder: folder.to_owned(), key, logs: Some(logs) };
         until("the hub is ready", || (hub.http("GET", "/healthz/ready", &[], b"").0 == 200).then_some(()));
         hub
@@ -206,6 +206,11 @@ impl Hub {
         ];
         let (status, answer) = self.http("PATCH", &format!("/v1/entities/{entity}"), &headers, fields.as_bytes());
         (status, serde_json::from_str(&answer).unwrap_or_default())
+    }
+
+    /// The process.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     /// Sends a signal.

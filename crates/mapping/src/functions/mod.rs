@@ -3,7 +3,9 @@
 //! One function, one file; one line in [`all`].
 
 mod alias;
+mod each;
 mod exact;
+mod exists;
 mod id;
 mod money;
 mod money_sum;
@@ -46,7 +48,6 @@ pub const STANDARD: &[&str] = &[
     "encode_key_value",
     "encode_percent",
     "ends_with",
-    "exists",
     "filter",
     "find",
     "flatten",
@@ -147,6 +148,8 @@ pub fn all() -> &'static [Box<dyn Function>] {
 fn own() -> Vec<Box<dyn Function>> {
     vec![
         Box::new(alias::Alias),
+        Box::new(each::Each),
+        Box::new(exists::Exists),
         Box::new(id::Id),
         Box::new(money::Money),
         Box::new(money_sum::MoneySum),

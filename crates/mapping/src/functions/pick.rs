@@ -4,16 +4,19 @@ use vrl::compiler::expression::{Expr, Query};
 use vrl::compiler::function::Error;
 use vrl::compiler::prelude::*;
 
+use crate::wanted::Looks;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pick;
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::required("value", kind::OBJECT | kind::NULL, "The object."),
+    Parameter::required("value", kind::OBJECT | kind::ARRAY | kind::NULL, "The object, or an array of objects."),
     Parameter::required(
         "names",
         kind::OBJECT | kind::ARRAY,
         "The new names, each with the old one, as a constant object; or an array of names that stay.",
     ),
+    Parameter::optional("nulls", kind::BOOLEAN, "Whether members that are null are picked too; a constant."),
 ];
 
 const EXAMPLES: &[Example] = &[
@@ -22,6 +25,18 @@ const EXAMPLES: &[Example] = &[
         source: r#"pick!(.address, {"line1": "address1", "line2": "address2", "city": "city", "phone": "phone"})"#,
         input: r#"{"address":{"address1":"1 Quay","address2":null,"city":"Bergen","latitude":60.4}}"#,
         result: Ok(r#"{"line1":"1 Quay","city":"Bergen"}"#),
+    },
+    example! {
+        title: "Null too: it can say that there is none any more",
+        source: r#"pick!(., {"number": "name", "note": "note", "phone": "phone"}, nulls: true)"#,
+        input: r##"{"name":"#7","note":null}"##,
+        result: Ok(r##"{"number":"#7","note":null}"##),
+    },
+    example! {
+        title: "Of each item",
+        source: r#"pick!(.lines, ["sku"])"#,
+        input: r#"{"lines":[{"sku":"A","grams":3},{"grams":4}]}"#,
+        result: Ok(r#"[{"sku":"A"},{}]"#),
     },
     example! {
         title: "The same names",
@@ -53,7 +68,7 @@ impl Function for Pick {
     }
 
     fn usage(&self) -> &'static str {
-        "Makes an object of some members of another one. Members that are null or missing are left out; null gives null."
+        "Makes an object of some members of another one, or does so for each item of an array. Members that are missing are left out, and those that are null unless `nulls` is true; null gives null."
     }
 
     fn category(&self) -> &'static str {
@@ -61,7 +76,7 @@ impl Function for Pick {
     }
 
     fn return_kind(&self) -> u16 {
-        kind::OBJECT | kind::NULL
+        kind::OBJECT | kind::ARRAY | kind::NULL
     }
 
     fn parameters(&self) -> &'static [Parameter] {
@@ -72,32 +87,26 @@ impl Function for Pick {
         EXAMPLES
     }
 
-    fn compile(
-        &self,
-        state: &TypeState,
-        _: &mut FunctionCompileContext,
-        arguments: ArgumentList,
-    ) -> Compiled {
+    fn compile(&self, state: &TypeState, ctx: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
         let names = arguments.required_expr("names");
         let Some(constant) = names.resolve_constant(state) else {
-            return Err(Box::new(Error::ExpectedStaticExpression {
-                keyword: "names",
-                expr: Box::new(names),
-            }));
+            return Err(Box::new(Error::ExpectedStaticExpression { keyword: "names", expr: Box::new(names) }));
         };
         let names = pairs(&constant).ok_or_else(|| {
             let error = "must be an object or an array whose values are names";
-            Box::new(Error::InvalidArgument {
-                keyword: "names",
-                value: constant.clone(),
-                error,
-            }) as Box<dyn DiagnosticMessage>
+            Box::new(Error::InvalidArgument { keyword: "names", value: constant.clone(), error }) as Box<dyn DiagnosticMessage>
         })?;
-        Ok(PickCall {
-            value: arguments.required_expr("value"),
-            names,
+        let nulls = match arguments.optional_literal("nulls", state)? {
+            Some(Value::Boolean(nulls)) => nulls,
+            _ => false,
+        };
+        let value = arguments.required_expr("value");
+        if let Expr::Query(query) = &value
+            && let Some(path) = query.external_path()
+        {
+            Looks::note(ctx, path, names.iter().map(|(_, old)| old.as_str()));
         }
-        .as_expr())
+        Ok(PickCall { value, names, nulls }.as_expr())
     }
 }
 
@@ -124,25 +133,24 @@ fn pairs(names: &Value) -> Option<Vec<(KeyString, KeyString)>> {
 struct PickCall {
     value: Expr,
     names: Vec<(KeyString, KeyString)>,
+    nulls: bool,
 }
 
 impl PickCall {
     fn pick(&self, value: Option<&Value>) -> Resolved {
         match value {
             Some(Value::Object(members)) => {
-                let wanted = self
-                    .names
-                    .iter()
-                    .filter_map(|(new, old)| match members.get(old) {
-                        None | Some(Value::Null) => None,
-                        Some(value) => Some((new.clone(), value.clone())),
-                    });
+                let wanted = self.names.iter().filter_map(|(new, old)| match members.get(old) {
+                    Some(Value::Null) if !self.nulls => None,
+                    found => found.map(|value| (new.clone(), value.clone())),
+                });
                 Ok(Value::Object(wanted.collect()))
             }
-            None | Some(Value::Null) => Ok(Value::Null),
-            Some(other) => {
-                Err(format!("expected an object to pick from, not {}", other.kind_str()).into())
+            Some(Value::Array(items)) => {
+                items.iter().map(|item| self.pick(Some(item))).collect::<Result<_, _>>().map(Value::Array)
             }
+            None | Some(Value::Null) => Ok(Value::Null),
+            Some(other) => Err(format!("expected an object to pick from, not {}", other.kind_str()).into()),
         }
     }
 }
@@ -175,6 +183,6 @@ impl FunctionExpression for PickCall {
     }
 
     fn type_def(&self, _: &TypeState) -> TypeDef {
-        TypeDef::object(Collection::any()).add_null().fallible()
+        TypeDef::object(Collection::any()).or_array(Collection::any()).add_null().fallible()
     }
 }

@@ -184,7 +184,8 @@ impl Rows {
         let read = |source| OrdersError::Read { path: path.to_owned(), source };
         let headers = reader.headers().map_err(read)?;
         // Some editors put a byte order mark before the first name.
-        let names = headers.iter().enumerate().map(|(at, n)| if at == 0 { n.trim_start_matches('\u{feff}') } else { n });
+        let names =
+            headers.iter().enumerate().map(|(at, n)| if at == 0 { n.trim_start_matches('\u{feff}') } else { n });
         if !names.eq(COLUMNS) {
             let found = headers.iter().collect::<Vec<_>>().join(",");
             return Err(OrdersError::Columns { path: path.to_owned(), found });
@@ -218,13 +219,7 @@ impl Rows {
             price: Exact::parse(text(5)).ok_or_else(|| value(5, "a decimal number"))?,
             price_text: text(5).to_owned(),
         };
-        Ok(Some(Row {
-            number,
-            invoice: required(0)?,
-            customer: text(6).to_owned(),
-            country: text(7).to_owned(),
-            line,
-        }))
+        Ok(Some(Row { number, invoice: required(0)?, customer: text(6).to_owned(), country: text(7).to_owned(), line }))
     }
 }
 
@@ -298,7 +293,10 @@ mod tests {
             assert!(error.ends_with(expected), "{error}");
         };
         check("1,A,x,1.5,2020-01-01 10:00:00,1,,UK\n", "bad.csv:2: Quantity must be a whole number, not `1.5`");
-        check("1,A,x,1,2020-01-01,1,,UK\n", "bad.csv:2: InvoiceDate must be a time such as 2010-12-01 08:26:00, not `2020-01-01`");
+        check(
+            "1,A,x,1,2020-01-01,1,,UK\n",
+            "bad.csv:2: InvoiceDate must be a time such as 2010-12-01 08:26:00, not `2020-01-01`",
+        );
         check("1,A,x,1,2020-01-01 10:00:00,1e3,,UK\n", "bad.csv:2: UnitPrice must be a decimal number, not `1e3`");
         check(",A,x,1,2020-01-01 10:00:00,1,,UK\n", "bad.csv:2: InvoiceNo must be a text that is not empty, not ``");
         let two = "1,A,x,1,2020-01-01 10:00:00,1,5,UK\n1,A,x,1,2020-01-01 10:00:00,1,6,UK\n";

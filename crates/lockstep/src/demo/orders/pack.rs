@@ -37,7 +37,8 @@ fn put(path: &Path, text: &str) -> anyhow::Result<()> {
 fn order_schema() -> anyhow::Result<serde_json::Value> {
     let schemas = Schemas::builtin();
     let mut schema = schemas.get("order").context("there is no schema of an order")?.clone();
-    let ordered = schema.pointer_mut("/$defs/line/properties/ordered").context("the schema of an order has no quantity")?;
+    let ordered =
+        schema.pointer_mut("/$defs/line/properties/ordered").context("the schema of an order has no quantity")?;
     *ordered = json!({ "description": "Quantity ordered, or taken back where it is negative.", "type": "integer" });
     Ok(schema)
 }
@@ -75,7 +76,8 @@ mod tests {
         let pack = Pack::load(&dir.path().join("packs").join(NAME)).expect("a pack");
         let mut schemas = Schemas::builtin();
         schemas.declare("order", order_schema().expect("a schema")).expect("a valid schema");
-        let options = Options { source: "shop".into(), system: "shop".into(), channel: None, currency: Some("GBP".into()) };
+        let options =
+            Options { source: "shop".into(), system: "shop".into(), channel: None, currency: Some("GBP".into()) };
         let translator = Translator::new(&pack, Arc::new(schemas), options).expect("mappings that compile");
         let (mut audit, mut orders, mut shop) = (Audit::default(), Vec::new(), FileShop::new(1));
         for outgoing in invoices.iter().flat_map(|invoice| shop.webhooks(invoice)) {
@@ -83,7 +85,10 @@ mod tests {
             let InputBody::Changes(changes) = body else { panic!("{}: {body:?}", outgoing.topic) };
             for change in changes.iter().filter(|change| change.kind == "order") {
                 let mut json = Vec::new();
-                lockstep_core::event::write_object(&mut json, change.fields.iter().map(|f| (f.name.as_str(), f.json.as_ref())));
+                lockstep_core::event::write_object(
+                    &mut json,
+                    change.fields.iter().map(|f| (f.name.as_str(), f.json.as_ref())),
+                );
                 let text = String::from_utf8(json).expect("JSON is text");
                 audit.order(&change.key, &text);
                 orders.push(serde_json::from_str(&text).expect("JSON"));
@@ -102,15 +107,22 @@ mod tests {
             country: "EIRE".into(),
             lines: vec![line("A", -3, "27.5"), late, line("B", 1, "-11062.06")],
         };
-        let cancellation =
-            Invoice { number: "C8".into(), customer: String::new(), country: "France".into(), lines: vec![line("A", -1, "0.0")] };
+        let cancellation = Invoice {
+            number: "C8".into(),
+            customer: String::new(),
+            country: "France".into(),
+            lines: vec![line("A", -1, "0.0")],
+        };
         let (audit, orders) = through(&[invoice, cancellation]);
         assert_eq!(audit.unreadable, Vec::<String>::new());
         let totals = audit.totals();
         assert_eq!((totals.invoices, totals.cancellations, totals.lines, totals.units), (2, 1, 4, -2));
         assert_eq!(totals.gross.to_string(), "-11144.559");
         assert_eq!((totals.customers, totals.stock_codes), (1, 3));
-        assert_eq!(orders[0]["lines"][1]["properties"], json!({ "unit_price_exact": "0.001", "invoice_date": "2020-01-01T10:01:00Z" }));
+        assert_eq!(
+            orders[0]["lines"][1]["properties"],
+            json!({ "unit_price_exact": "0.001", "invoice_date": "2020-01-01T10:01:00Z" })
+        );
         assert_eq!(orders[0]["attributes"], json!({ "country": "EIRE", "total_exact": "-11144.559" }));
         assert_eq!(orders[0]["lines"][0].get("title"), None);
         assert_eq!(orders[0]["lines"][2]["title"], "\"B\" thing");

@@ -65,7 +65,8 @@ impl Traffic for Marketplace {
             let at = self.random.usize(..self.open.len());
             let subject = self.open.remove(at).unwrap_or_default();
             let cancelled_at = lockstep_connect::time::format_rfc3339(now_us);
-            let data = format!(r#"{{"cancel_reason":"customer","cancelled_at":"{cancelled_at}","lifecycle":"cancelled"}}"#);
+            let data =
+                format!(r#"{{"cancel_reason":"customer","cancelled_at":"{cancelled_at}","lifecycle":"cancelled"}}"#);
             ("order.cancelled", (subject, data))
         } else {
             ("order.placed", self.order(now_us))
@@ -73,8 +74,16 @@ impl Traffic for Marketplace {
         self.sent += 1;
         let id = format!("marketplace-{:x}-{}", self.assortment.run, self.sent);
         let mut body = String::with_capacity(1_024);
-        CloudEvent { source: "/demo/marketplace", id: id.clone(), event_type, subject: &subject, at_us: now_us, sequence: None, data: &data }
-            .write(&mut body);
+        CloudEvent {
+            source: "/demo/marketplace",
+            id: id.clone(),
+            event_type,
+            subject: &subject,
+            at_us: now_us,
+            sequence: None,
+            data: &data,
+        }
+        .write(&mut body);
         Outgoing { id, topic: STRUCTURED, body: body.into(), changes: 1 }
     }
 }

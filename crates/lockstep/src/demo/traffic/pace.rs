@@ -37,7 +37,12 @@ impl Pace {
 
 /// Gives what is due to a system's connections until its time is over. Where they can't keep up it waits for them,
 /// and the offered rate is not reached: the table shows it.
-pub(crate) async fn drive(pace: Pace, mut traffic: Box<dyn Traffic>, to_send: mpsc::Sender<Outgoing>, counters: Arc<Counters>) {
+pub(crate) async fn drive(
+    pace: Pace,
+    mut traffic: Box<dyn Traffic>,
+    to_send: mpsc::Sender<Outgoing>,
+    counters: Arc<Counters>,
+) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut offered = 0_u64;

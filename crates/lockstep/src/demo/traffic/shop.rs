@@ -174,7 +174,8 @@ impl Shop {
         self.refunds += 1;
         let (refund, order_id) = (self.id(self.refunds), self.id(order.number));
         let at = lockstep_connect::time::format_rfc3339(now_us);
-        let amount: i64 = order.lines.iter().take(1).map(|(article, count)| Assortment::price_cents(*article) * count).sum();
+        let amount: i64 =
+            order.lines.iter().take(1).map(|(article, count)| Assortment::price_cents(*article) * count).sum();
         format!(
             r#"{{"id":{refund},"admin_graphql_api_id":"gid://shopify/Refund/{refund}","order_id":{order_id},"created_at":"{at}","processed_at":"{at}","note":"returned","restock":false,"refund_line_items":[],"order_adjustments":[],"transactions":[{{"id":{transaction},"admin_graphql_api_id":"gid://shopify/OrderTransaction/{transaction}","order_id":{order_id},"kind":"refund","status":"success","gateway":"demo_payments","amount":"{}","currency":"{CURRENCY}","authorization":"demo-{refund}","created_at":"{at}","processed_at":"{at}","test":false,"parent_id":null,"message":"Success"}}]}}"#,
             decimal(amount),
@@ -251,8 +252,15 @@ mod tests {
         assert_eq!(
             names,
             [
-                "customers/update", "orders/cancelled", "orders/create", "orders/fulfilled", "orders/paid",
-                "orders/updated", "products/create", "products/update", "refunds/create",
+                "customers/update",
+                "orders/cancelled",
+                "orders/create",
+                "orders/fulfilled",
+                "orders/paid",
+                "orders/updated",
+                "products/create",
+                "products/update",
+                "refunds/create",
             ]
         );
     }

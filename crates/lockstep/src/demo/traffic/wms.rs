@@ -68,7 +68,9 @@ fn shipped(random: &mut fastrand::Rng, whole: bool, now_us: i64) -> String {
     let at = lockstep_connect::time::format_rfc3339(now_us);
     let tracking = random.u64(10_000_000_000..99_999_999_999);
     if whole {
-        format!(r#"{{"lifecycle":"shipped","shipped_at":"{at}","tracking":{{"carrier":"demo-parcel","number":"{tracking}"}}}}"#)
+        format!(
+            r#"{{"lifecycle":"shipped","shipped_at":"{at}","tracking":{{"carrier":"demo-parcel","number":"{tracking}"}}}}"#
+        )
     } else {
         r#"{"lifecycle":"partially_shipped"}"#.to_owned()
     }

@@ -3,6 +3,7 @@
 //! Nothing is queued for a reader: what it has not taken yet stays in the journal. One that falls behind too far,
 //! or takes no byte for too long, is cut off and can come back with `Last-Event-ID`.
 
+use std::sync::Arc;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ struct Reading {
     stream: EventStream,
     filter: EventFilter,
     /// Events of the batch at hand that are not yet written; the batch is shared with the hub's own memory.
-    pending: std::vec::IntoIter<Event>,
+    pending: std::vec::IntoIter<Arc<Event>>,
     /// The position that the client knows.
     said: Position,
     /// The least that it has been behind: who starts far back may catch up in peace, but not fall back further.

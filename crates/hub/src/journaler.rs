@@ -109,7 +109,7 @@ impl Journaler {
                 let last = first + sealed.records.len() as Position - 1;
                 self.stats.durable.store(last, Ordering::Release);
                 // Decoded records take about three times their encoded bytes.
-                self.tail.push(TailBatch { first, records: sealed.records, bytes: bytes * 3 });
+                self.tail.push(TailBatch::new(first, sealed.records, bytes * 3));
                 announce(sealed.replies, sealed.deferred, &self.stats);
                 Ok(())
             }

@@ -196,34 +196,65 @@ pub(crate) fn recover(
     }
     let mut facts = Facts::new(rules);
     facts.next = bounds.next;
-    loop {
-        let entries = reader.read(state.position + 1, RECOVER_BYTES)?;
-        if entries.is_empty() {
-            break;
-        }
-        for entry in entries {
-            let position = entry.position;
-            let record = Record::read(entry.record).map_err(|source| OpenError::Record { position, source })?;
-            if let Some(Body::Fact(fact)) = &record.body {
-                let id = lockstep_core::entity_id(&fact.kind, &fact.key);
-                let entity = match facts.entities.entry(id) {
-                    std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-                    std::collections::hash_map::Entry::Vacant(new) => {
-                        let known = state.entity(new.key()).map_err(state_error)?;
-                        new.insert(known.unwrap_or_default())
-                    }
-                };
-                fold::fold(entity, position, record.recorded_at_us, fact);
+    // One thread reads and decodes ahead, this one folds: recovery is what a restart waits for.
+    std::thread::scope(|scope| {
+        let (ahead, chunks) = mpsc::sync_channel(1);
+        scope.spawn(move || read_ahead(reader, at + 1, &ahead));
+        for chunk in chunks {
+            for (position, record) in chunk? {
+                fold_again(state, &mut facts, position, &record)?;
             }
-            state.absorb(position, &record, true);
+            // Decoded entities are far larger than encoded ones: they are put away part by part.
+            for (id, entity) in facts.entities.drain() {
+                state.put(id, &entity);
+            }
+            progress(state.position);
         }
-        // Decoded entities are far larger than encoded ones: they are put away part by part.
-        for (id, entity) in facts.entities.drain() {
-            state.put(id, &entity);
+        Ok(facts)
+    })
+}
+
+type Chunk = Result<Vec<(Position, Record)>, OpenError>;
+
+fn read_ahead(reader: &dyn Reader, mut from: Position, ahead: &mpsc::SyncSender<Chunk>) {
+    loop {
+        let chunk = read_chunk(reader, from);
+        let last = match &chunk {
+            Ok(records) => records.last().map(|(position, _)| *position),
+            Err(_) => None,
+        };
+        let failed = chunk.is_err();
+        // Nobody takes it where folding has failed.
+        if (last.is_none() && !failed) || ahead.send(chunk).is_err() || failed {
+            return;
         }
-        progress(state.position);
+        from = last.unwrap_or(from) + 1;
     }
-    Ok(facts)
+}
+
+fn read_chunk(reader: &dyn Reader, from: Position) -> Chunk {
+    let decode = |entry: lockstep_journal::Entry| {
+        let position = entry.position;
+        let record = Record::read(entry.record).map_err(|source| OpenError::Record { position, source })?;
+        Ok((position, record))
+    };
+    reader.read(from, RECOVER_BYTES)?.into_iter().map(decode).collect()
+}
+
+fn fold_again(state: &mut State, facts: &mut Facts, position: Position, record: &Record) -> Result<(), OpenError> {
+    if let Some(Body::Fact(fact)) = &record.body {
+        let id = lockstep_core::entity_id(&fact.kind, &fact.key);
+        let entity = match facts.entities.entry(id) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                let known = state.entity(new.key()).map_err(state_error)?;
+                new.insert(known.unwrap_or_default())
+            }
+        };
+        fold::fold(entity, position, record.recorded_at_us, fact);
+    }
+    state.absorb(position, record, true);
+    Ok(())
 }
 
 fn state_error(error: crate::state::StateError) -> OpenError {

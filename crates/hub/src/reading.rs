@@ -70,7 +70,7 @@ pub struct EventPage {
 #[derive(Clone, Debug)]
 pub enum StreamItem {
     /// Events, in order; possibly none when only other records were written.
-    Events(Vec<Event>),
+    Events(Vec<Arc<Event>>),
 }
 
 /// Events after a position, then live. Holds no queue: a slow reader falls behind on the disk, not in memory.
@@ -110,7 +110,7 @@ impl EventStream {
                     let records = blocking(move || read(&*reader, after + 1, READ_BYTES)).await?;
                     let Some((last, _)) = records.last() else { return Ok(StreamItem::Events(Vec::new())) };
                     self.after = *last;
-                    let events = records.into_iter().filter_map(|(p, r)| Event::of(p, r)).collect();
+                    let events = records.into_iter().filter_map(|(p, r)| Event::of(p, r).map(Arc::new)).collect();
                     return Ok(StreamItem::Events(events));
                 }
             }

@@ -4,27 +4,45 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lockstep_core::record::Record;
+use lockstep_core::record::{Body, Record};
 use lockstep_core::{Event, Position};
 use tokio::sync::watch;
 
-/// A durable batch.
+/// A durable batch. Events are shared: every destination and live reader has the same one.
 #[derive(Debug)]
 pub(crate) struct TailBatch {
-    pub(crate) first: Position,
-    pub(crate) records: Vec<Record>,
-    pub(crate) bytes: usize,
+    first: Position,
+    records: Vec<TailRecord>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum TailRecord {
+    Event(Arc<Event>),
+    Other(Record),
 }
 
 impl TailBatch {
+    pub(crate) fn new(first: Position, records: Vec<Record>, bytes: usize) -> Self {
+        let numbered = (first..).zip(records);
+        let records = numbered.map(|(position, record)| match Event::take(position, record) {
+            Ok(event) => TailRecord::Event(Arc::new(event)),
+            Err(record) => TailRecord::Other(record),
+        });
+        Self { first, records: records.collect(), bytes }
+    }
+
     pub(crate) fn last(&self) -> Position {
         self.first + self.records.len() as Position - 1
     }
 
-    pub(crate) fn events_after(&self, after: Position) -> Vec<Event> {
+    pub(crate) fn events_after(&self, after: Position) -> Vec<Arc<Event>> {
         let skip = (after + 1).saturating_sub(self.first) as usize;
-        let numbered = self.records.iter().enumerate().skip(skip);
-        numbered.filter_map(|(at, r)| Event::of(self.first + at as Position, r.clone())).collect()
+        let event = |record: &TailRecord| match record {
+            TailRecord::Event(event) => Some(event.clone()),
+            TailRecord::Other(_) => None,
+        };
+        self.records.iter().skip(skip).filter_map(event).collect()
     }
 }
 
@@ -108,6 +126,9 @@ impl Tail {
         let at = ring.batches.partition_point(|batch| batch.last() < position);
         let batch = ring.batches.get(at)?;
         let index = position.checked_sub(batch.first)?;
-        batch.records.get(index as usize).cloned()
+        Some(match batch.records.get(index as usize)? {
+            TailRecord::Event(event) => Record::new(event.recorded_at_us, Body::Fact(event.fact.clone())),
+            TailRecord::Other(record) => record.clone(),
+        })
     }
 }

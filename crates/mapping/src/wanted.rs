@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use vrl::compiler::prelude::FunctionCompileContext;
 use vrl::diagnostic::Span;
 use vrl::path::{OwnedSegment, OwnedTargetPath, PathPrefix};
+use vrl::value::KeyString;
 
 /// What is wanted of a JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,21 +26,17 @@ struct Look {
     /// The call; a compiler that compiles it twice must not have it counted twice.
     call: Span,
     path: OwnedTargetPath,
-    members: Vec<String>,
+    /// The members of it, as paths.
+    members: Vec<Vec<KeyString>>,
 }
 
 impl Looks {
     /// Notes that the call which is being compiled looks only at these members of what is at `path`, and
     /// whether it is there.
-    pub(crate) fn note<'m>(
-        ctx: &mut FunctionCompileContext,
-        path: &OwnedTargetPath,
-        members: impl IntoIterator<Item = &'m str>,
-    ) {
+    pub(crate) fn note(ctx: &mut FunctionCompileContext, path: &OwnedTargetPath, members: Vec<Vec<KeyString>>) {
         let call = ctx.span();
         let Some(Self(looks)) = ctx.get_external_context_mut::<Self>() else { return };
         if !looks.iter().any(|look| look.call == call && look.path == *path) {
-            let members = members.into_iter().map(str::to_owned).collect();
             looks.push(Look { call, path: path.clone(), members });
         }
     }
@@ -59,7 +56,8 @@ impl Wanted {
                 whole.swap_remove(at);
                 let at = wanted.descend(&path.path.segments);
                 for member in members {
-                    at.descend(&[OwnedSegment::field(member)]).all();
+                    let member: Vec<_> = member.iter().cloned().map(OwnedSegment::Field).collect();
+                    at.descend(&member).all();
                 }
             }
         }
@@ -124,6 +122,8 @@ mod tests {
             ("pick!(.a, {\"x\": \"b\"})", r#"{"a":{"b":1}}"#),
             ("pick!(.d, [\"e\"])", r#"{"d":[{"e":1},{"e":3}]}"#),
             ("pick!(., [\"i\"])", r#"{"i":null}"#),
+            ("pick!(., [\"a.c\", \"d.e\"])", r#"{"a":{"c":2},"d":[{"e":1},{"e":3}]}"#),
+            ("pick!(., [\"a.c\", \"a\"])", r#"{"a":{"b":1,"c":2}}"#),
             ("[pick!(., [\"i\"]), .a.b]", r#"{"a":{"b":1},"i":null}"#),
             ("[pick!(., [\"i\"]), .]", body),
             ("[pick!(.a, [\"b\"]), pick!(.a, [\"b\"]), .a]", r#"{"a":{"b":1,"c":2}}"#),

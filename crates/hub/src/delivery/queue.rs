@@ -10,7 +10,7 @@ use lockstep_core::{Event, Position};
 
 /// One event on its way.
 pub(crate) struct Item {
-    pub(crate) event: Event,
+    pub(crate) event: Arc<Event>,
     pub(crate) bytes: usize,
     pub(crate) prepared: Option<Arc<Prepared>>,
     pub(crate) attempts: Vec<Attempt>,

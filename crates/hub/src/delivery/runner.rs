@@ -134,7 +134,7 @@ impl Runner {
         }
     }
 
-    fn take_events(&mut self, events: Vec<Event>) {
+    fn take_events(&mut self, events: Vec<Arc<Event>>) {
         for event in events {
             if self.window.is_settled(event.position) {
                 continue;
@@ -278,7 +278,7 @@ impl Runner {
             return Ok(());
         };
         let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
-        let item = Item { event, bytes: 512, prepared: None, attempts, round: 0, manual: Some(by) };
+        let item = Item { event: Arc::new(event), bytes: 512, prepared: None, attempts, round: 0, manual: Some(by) };
         if self.newer_was_delivered(&item.event).await? {
             self.close(&item, DeadLetterEnd::Superseded);
         } else {

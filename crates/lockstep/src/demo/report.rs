@@ -104,7 +104,7 @@ impl Report {
     pub(crate) fn table(&self, session: &Session, colour: bool) -> Vec<String> {
         let headline = Headline {
             run: session.run.clone(),
-            phase: format!("sent for {:.1} s, rates over all of it", self.sending.as_secs_f64()),
+            phase: format!("sent for {:.1} s, mean rates", self.sending.as_secs_f64()),
         };
         let rates = Rates::Whole(self.sending);
         view::table(&headline, &self.moment, rates, session.systems(), session.doings(), colour)

@@ -45,7 +45,7 @@ impl Function for Exists {
 
     fn compile(&self, state: &TypeState, ctx: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
         if let Some(path) = arguments.required_query("field")?.external_path() {
-            Looks::note(ctx, path, []);
+            Looks::note(ctx, path, Vec::new());
         }
         STANDARD.compile(state, ctx, arguments)
     }

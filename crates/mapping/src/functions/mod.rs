@@ -7,6 +7,7 @@ mod each;
 mod exact;
 mod exists;
 mod id;
+mod look;
 mod money;
 mod money_sum;
 mod pick;

@@ -1,14 +1,15 @@
 //! `money_sum(items, member, currency)`: the exact sum of an amount of each item.
 
+use vrl::compiler::expression::Expr;
 use vrl::compiler::prelude::*;
 
-use super::{exact, money};
+use super::{exact, look, money};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MoneySum;
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::required("items", kind::ARRAY, "The items, objects."),
+    Parameter::required("items", kind::ARRAY | kind::NULL, "The items, objects."),
     Parameter::required("member", kind::BYTES, "The member that has the amount in major units."),
     Parameter::required("currency", kind::BYTES, "The ISO 4217 code, three letters A-Z."),
 ];
@@ -24,6 +25,12 @@ const EXAMPLES: &[Example] = &[
         title: "Nothing",
         source: r#"money_sum!([], "price", "JPY")"#,
         result: Ok(r#"{"currency":"JPY","minor":0}"#),
+    },
+    example! {
+        title: "No items at all: null, not zero",
+        source: r#"money_sum!(.tax_lines, "price", "EUR")"#,
+        input: "{}",
+        result: Ok("null"),
     },
     example! {
         title: "An item without an amount",
@@ -49,7 +56,7 @@ impl Function for MoneySum {
     }
 
     fn usage(&self) -> &'static str {
-        "Adds up an amount of each item of an array, exactly, in the currency's minor units."
+        "Adds up an amount of each item of an array, exactly, in the currency's minor units. Null gives null."
     }
 
     fn category(&self) -> &'static str {
@@ -57,7 +64,7 @@ impl Function for MoneySum {
     }
 
     fn return_kind(&self) -> u16 {
-        kind::OBJECT
+        kind::OBJECT | kind::NULL
     }
 
     fn parameters(&self) -> &'static [Parameter] {
@@ -70,7 +77,7 @@ impl Function for MoneySum {
 
     fn compile(&self, _: &TypeState, _: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
         Ok(MoneySumCall {
-            items: arguments.required("items"),
+            items: arguments.required_expr("items"),
             member: arguments.required("member"),
             currency: arguments.required("currency"),
         }
@@ -80,30 +87,39 @@ impl Function for MoneySum {
 
 #[derive(Clone, Debug)]
 struct MoneySumCall {
-    items: Box<dyn Expression>,
+    items: Expr,
     member: Box<dyn Expression>,
     currency: Box<dyn Expression>,
 }
 
 impl FunctionExpression for MoneySumCall {
     fn resolve(&self, ctx: &mut Context) -> Resolved {
-        let items = self.items.resolve(ctx)?.try_array()?;
         let member = self.member.resolve(ctx)?;
         let member = member.try_bytes_utf8_lossy()?;
         let currency = self.currency.resolve(ctx)?;
-        let code = money::code(&currency)?;
-        // The currency is checked even where there is nothing to add up.
-        let mut sum = lockstep_core::money::minor("0", code).map_err(|e| e.to_string())?;
-        for (index, item) in items.iter().enumerate() {
-            let amount = item.as_object().and_then(|members| members.get(member.as_ref()));
-            let amount = amount.ok_or_else(|| format!("amount `{member}` of item {index} is missing"))?;
-            let minor = lockstep_core::money::minor(&exact::decimal("amount", amount)?, code).map_err(|e| e.to_string())?;
-            sum = sum.checked_add(minor).ok_or_else(|| format!("the sum of `{member}` is too large"))?;
-        }
-        Ok(money::value(sum, currency))
+        let sum = look::at(&self.items, ctx, |items| sum(items, &member, money::code(&currency)?))?;
+        Ok(sum.map_or(Value::Null, |sum| money::value(sum, currency)))
     }
 
     fn type_def(&self, _: &TypeState) -> TypeDef {
-        money::type_def()
+        money::type_def().add_null()
     }
+}
+
+fn sum(items: &Value, member: &str, currency: &str) -> Result<Option<i64>, String> {
+    let items = match items {
+        Value::Array(items) => items,
+        Value::Null => return Ok(None),
+        other => return Err(format!("the items to add up must be an array, not {}", other.kind_str())),
+    };
+    // The currency is checked even where there is nothing to add up.
+    let mut sum = lockstep_core::money::minor("0", currency).map_err(|e| e.to_string())?;
+    for (index, item) in items.iter().enumerate() {
+        let amount = item.as_object().and_then(|members| members.get(member));
+        let amount = amount.ok_or_else(|| format!("amount `{member}` of item {index} is missing"))?;
+        let text = exact::decimal("amount", amount)?;
+        let minor = lockstep_core::money::minor(&text, currency).map_err(|e| e.to_string())?;
+        sum = sum.checked_add(minor).ok_or_else(|| format!("the sum of `{member}` is too large"))?;
+    }
+    Ok(Some(sum))
 }

@@ -1,9 +1,10 @@
 //! `pick(value, names)`: some members of an object under other names.
 
-use vrl::compiler::expression::{Expr, Query};
+use vrl::compiler::expression::Expr;
 use vrl::compiler::function::Error;
 use vrl::compiler::prelude::*;
 
+use super::look;
 use crate::wanted::Looks;
 
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +15,7 @@ const PARAMETERS: &[Parameter] = &[
     Parameter::required(
         "names",
         kind::OBJECT | kind::ARRAY,
-        "The new names, each with the old one, as a constant object; or an array of names that stay.",
+        "The new names, each with the old one, as a constant object; or an array of names that stay, where `a.b` picks `b` of what is at `a`.",
     ),
     Parameter::optional("nulls", kind::BOOLEAN, "Whether members that are null are picked too; a constant."),
 ];
@@ -43,6 +44,12 @@ const EXAMPLES: &[Example] = &[
         source: r#"pick!(., ["id", "email"])"#,
         input: r#"{"id":7,"email":"a@example.com","token":"x"}"#,
         result: Ok(r#"{"id":7,"email":"a@example.com"}"#),
+    },
+    example! {
+        title: "Of what is inside",
+        source: r#"pick!(., ["id", "taxes.price", "taxes.title"])"#,
+        input: r#"{"id":7,"taxes":[{"price":"1","rate":0.2},{"title":"VAT"}],"token":"x"}"#,
+        result: Ok(r#"{"id":7,"taxes":[{"price":"1"},{"title":"VAT"}]}"#),
     },
     example! {
         title: "Nothing of nothing",
@@ -92,7 +99,7 @@ impl Function for Pick {
         let Some(constant) = names.resolve_constant(state) else {
             return Err(Box::new(Error::ExpectedStaticExpression { keyword: "names", expr: Box::new(names) }));
         };
-        let names = pairs(&constant).ok_or_else(|| {
+        let names = names_of(&constant).ok_or_else(|| {
             let error = "must be an object or an array whose values are names";
             Box::new(Error::InvalidArgument { keyword: "names", value: constant.clone(), error }) as Box<dyn DiagnosticMessage>
         })?;
@@ -104,82 +111,110 @@ impl Function for Pick {
         if let Expr::Query(query) = &value
             && let Some(path) = query.external_path()
         {
-            Looks::note(ctx, path, names.iter().map(|(_, old)| old.as_str()));
+            Looks::note(ctx, path, paths(&names));
         }
         Ok(PickCall { value, names, nulls }.as_expr())
     }
 }
 
-/// New names with the old ones, in the order of the new.
-fn pairs(names: &Value) -> Option<Vec<(KeyString, KeyString)>> {
+/// A member to pick.
+#[derive(Clone, Debug)]
+struct Name {
+    new: KeyString,
+    old: KeyString,
+    /// What to pick of the member itself; empty where it is picked whole.
+    inner: Vec<Name>,
+}
+
+fn names_of(names: &Value) -> Option<Vec<Name>> {
     let name = |value: &Value| match value {
         Value::String(text) if !text.is_empty() => Some(KeyString::from(&**text)),
         _ => None,
     };
     match names {
-        Value::Object(members) => members
-            .iter()
-            .map(|(new, old)| Some((new.clone(), name(old)?)))
-            .collect(),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| Some((name(item)?, name(item)?)))
-            .collect(),
+        Value::Object(members) => {
+            members.iter().map(|(new, old)| Some(Name { new: new.clone(), old: name(old)?, inner: Vec::new() })).collect()
+        }
+        Value::Array(items) => {
+            let mut names = Vec::new();
+            for item in items {
+                add(&mut names, name(item)?.as_str());
+            }
+            Some(names)
+        }
         _ => None,
     }
+}
+
+/// Adds `a.b.c` to names; a member that is picked whole stays so.
+fn add(names: &mut Vec<Name>, path: &str) {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let known = names.iter().position(|name| name.old.as_str() == first);
+    match (known, rest) {
+        (Some(at), None) => names[at].inner.clear(),
+        (Some(at), Some(_)) if names[at].inner.is_empty() => {}
+        (Some(at), Some(rest)) => add(&mut names[at].inner, rest),
+        (None, rest) => {
+            let mut inner = Vec::new();
+            if let Some(rest) = rest {
+                add(&mut inner, rest);
+            }
+            names.push(Name { new: first.into(), old: first.into(), inner });
+        }
+    }
+}
+
+/// The paths at which something is picked whole.
+fn paths(names: &[Name]) -> Vec<Vec<KeyString>> {
+    let mut all = Vec::new();
+    for name in names {
+        if name.inner.is_empty() {
+            all.push(vec![name.old.clone()]);
+        }
+        for mut path in paths(&name.inner) {
+            path.insert(0, name.old.clone());
+            all.push(path);
+        }
+    }
+    all
 }
 
 #[derive(Clone, Debug)]
 struct PickCall {
     value: Expr,
-    names: Vec<(KeyString, KeyString)>,
+    names: Vec<Name>,
     nulls: bool,
 }
 
-impl PickCall {
-    fn pick(&self, value: Option<&Value>) -> Resolved {
-        match value {
-            Some(Value::Object(members)) => {
-                let wanted = self.names.iter().filter_map(|(new, old)| match members.get(old) {
-                    Some(Value::Null) if !self.nulls => None,
-                    found => found.map(|value| (new.clone(), value.clone())),
-                });
-                Ok(Value::Object(wanted.collect()))
+fn pick(value: &Value, names: &[Name], nulls: bool) -> Result<Value, String> {
+    match value {
+        Value::Object(members) => {
+            let mut picked = ObjectMap::new();
+            for Name { new, old, inner } in names {
+                match members.get(old) {
+                    None => {}
+                    Some(Value::Null) if !nulls => {}
+                    Some(whole) if inner.is_empty() => {
+                        picked.insert(new.clone(), whole.clone());
+                    }
+                    Some(outer) => {
+                        picked.insert(new.clone(), pick(outer, inner, nulls)?);
+                    }
+                }
             }
-            Some(Value::Array(items)) => {
-                items.iter().map(|item| self.pick(Some(item))).collect::<Result<_, _>>().map(Value::Array)
-            }
-            None | Some(Value::Null) => Ok(Value::Null),
-            Some(other) => Err(format!("expected an object to pick from, not {}", other.kind_str()).into()),
+            Ok(Value::Object(picked))
         }
+        Value::Array(items) => {
+            items.iter().map(|item| pick(item, names, nulls)).collect::<Result<_, _>>().map(Value::Array)
+        }
+        Value::Null => Ok(Value::Null),
+        other => Err(format!("expected an object to pick from, not {}", other.kind_str())),
     }
-}
-
-/// What a path leads to, without a copy of all that is around the picked members.
-fn look<'c>(query: &Query, ctx: &'c Context) -> Option<Option<&'c Value>> {
-    if let Some(path) = query.external_path() {
-        return Some(ctx.target().target_get(path).ok().flatten());
-    }
-    let variable = query.variable_ident()?;
-    Some(
-        ctx.state()
-            .variable(variable)
-            .and_then(|value| value.get(query.path())),
-    )
 }
 
 impl FunctionExpression for PickCall {
     fn resolve(&self, ctx: &mut Context) -> Resolved {
-        match &self.value {
-            Expr::Query(query) => {
-                if let Some(value) = look(query, ctx) {
-                    return self.pick(value);
-                }
-            }
-            Expr::Variable(variable) => return self.pick(ctx.state().variable(variable.ident())),
-            _ => {}
-        }
-        self.pick(Some(&self.value.resolve(ctx)?))
+        look::at(&self.value, ctx, |value| pick(value, &self.names, self.nulls))
     }
 
     fn type_def(&self, _: &TypeState) -> TypeDef {

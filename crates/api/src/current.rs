@@ -17,7 +17,7 @@ where
 {
     let mut answer = question().await;
     for _ in 1..TRIES {
-        if !matches!(answer, Err(Unavailable::DiskFull | Unavailable::Poisoned(_))) {
+        if !matches!(answer, Err(Unavailable::DiskFull | Unavailable::Poisoned(_) | Unavailable::TooLarge)) {
             break;
         }
         answer = question().await;

@@ -223,7 +223,13 @@ pub(crate) async fn patch(
         body: InputBody::Changes(vec![change]),
         releases: None,
     };
-    let outcome = view::only(api.hub.submit(vec![input]).await?)?;
+    let outcome = match view::only(api.hub.submit(vec![input]).await?) {
+        Err(problem) if problem.code() == Code::KeyReused => {
+            let detail = format!("the `Idempotency-Key` `{request_key}` was used before with another payload");
+            return Err(problem.with_detail(detail));
+        }
+        outcome => outcome?,
+    };
     let mut response = view::json(&OutcomeBody::from(&outcome));
     if let Outcome::Applied { version, .. } = outcome {
         response.headers_mut().extend(etag(version).map(|tag| (header::ETAG, tag)));

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lockstep_hub::now_us;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,9 @@ const FORMAT: u32 = 1;
 const PREFIX: &str = "lsk_";
 /// A change of the file is noticed after at most this long.
 const CHECK_INTERVAL_US: i64 = 1_000_000;
+/// For an unknown key the file is looked at again at once, but not more often than this: guessing must not
+/// become reading from the disk.
+const UNKNOWN_INTERVAL_US: i64 = 50_000;
 
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -137,6 +140,9 @@ pub enum KeysError {
     /// Writes speak for a system.
     #[error("a key with the scope `write` needs the system that it speaks for")]
     NoSystem,
+    /// The system's name is not fit.
+    #[error("a system's name must be 1 to 64 characters of a-z, 0-9, ., _ and -, not `{0}`")]
+    System(String),
     /// The operating system gives no random bytes.
     #[error("the operating system gives no random bytes: {0}")]
     Random(String),
@@ -153,6 +159,12 @@ pub enum KeyRefused {
     Unknown,
 }
 
+/// Whether a system can have this name: 1 to 64 characters of a-z, 0-9, `.`, `_` and `-`.
+pub fn is_system_name(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    (1..=64).contains(&name.len()) && name.bytes().all(fits)
+}
+
 /// The keys of a data folder. Cheap to clone. Changes that another process makes to the file are noticed.
 #[derive(Clone)]
 pub struct Keys(Arc<Shared>);
@@ -161,6 +173,9 @@ struct Shared {
     path: PathBuf,
     table: RwLock<Table>,
     checked_at_us: AtomicI64,
+    /// When an unknown key last made the hub look at the file. Locked while it looks: whoever comes meanwhile
+    /// with the same new key must find it too.
+    unknown_at_us: Mutex<i64>,
 }
 
 #[derive(Default)]
@@ -182,7 +197,8 @@ impl Keys {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, KeysError> {
         let path = path.into();
         let table = load(&path)?;
-        Ok(Self(Arc::new(Shared { path, table: RwLock::new(table), checked_at_us: AtomicI64::new(now_us()) })))
+        let (table, checked_at_us) = (RwLock::new(table), AtomicI64::new(now_us()));
+        Ok(Self(Arc::new(Shared { path, table, checked_at_us, unknown_at_us: Mutex::new(0) })))
     }
 
     /// Makes a key and gives its text, which is kept nowhere.
@@ -201,6 +217,11 @@ impl Keys {
         }
         if scopes.is_empty() {
             return Err(KeysError::NoScope);
+        }
+        if let Some(system) = system
+            && !is_system_name(system)
+        {
+            return Err(KeysError::System(system.to_owned()));
         }
         let system = system.unwrap_or_default();
         if system.is_empty() && scopes.contains(&Scope::Write) {
@@ -257,10 +278,23 @@ impl Keys {
     pub fn verify(&self, text: &str) -> Result<Arc<Key>, KeyRefused> {
         self.look_for_changes();
         let (id, secret) = text.strip_prefix(PREFIX).and_then(|t| t.split_once('_')).ok_or(KeyRefused::Malformed)?;
-        let table = self.0.table.read().unwrap_or_else(PoisonError::into_inner);
-        let key = table.keys.get(id).ok_or(KeyRefused::Unknown)?;
+        let key = self.find(id).or_else(|| self.find_new(id, now_us())).ok_or(KeyRefused::Unknown)?;
         let same = bool::from(hash(secret).as_bytes().ct_eq(key.hash.as_bytes()));
-        if same { Ok(key.key.clone()) } else { Err(KeyRefused::Unknown) }
+        if same { Ok(key.key) } else { Err(KeyRefused::Unknown) }
+    }
+
+    fn find(&self, id: &str) -> Option<Stored> {
+        self.0.table.read().unwrap_or_else(PoisonError::into_inner).keys.get(id).cloned()
+    }
+
+    /// A key that was made a moment ago is valid at once.
+    fn find_new(&self, id: &str, now_us: i64) -> Option<Stored> {
+        let mut looked_at_us = self.0.unknown_at_us.lock().unwrap_or_else(PoisonError::into_inner);
+        if !(0..UNKNOWN_INTERVAL_US).contains(&(now_us - *looked_at_us)) {
+            *looked_at_us = now_us;
+            self.look();
+        }
+        self.find(id)
     }
 
     fn look_for_changes(&self) {
@@ -270,7 +304,14 @@ impl Keys {
             return;
         }
         let mine = self.0.checked_at_us.compare_exchange(checked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if !mine || stamp(&self.0.path).ok() == Some(self.stamp()) {
+        if mine {
+            self.look();
+        }
+    }
+
+    /// Reads the file again where it is another than the one that was read.
+    fn look(&self) {
+        if stamp(&self.0.path).ok() == Some(self.stamp()) {
             return;
         }
         match load(&self.0.path) {
@@ -427,6 +468,27 @@ mod tests {
         assert!(matches!(keys.create("", &[Scope::Read], None, None), Err(KeysError::Name(_))));
         assert!(matches!(keys.create("b", &[], None, None), Err(KeysError::NoScope)));
         assert!(matches!(keys.create("b", &[Scope::Write], None, None), Err(KeysError::NoSystem)));
+        for system in ["", "ERP", "er p", "é", &"x".repeat(65)] {
+            assert!(matches!(keys.create("b", &[Scope::Write], Some(system), None), Err(KeysError::System(_))), "{system}");
+        }
+        assert!(keys.create("b", &[Scope::Write], Some("erp.eu_1-2"), None).is_ok());
+    }
+
+    #[test]
+    fn a_key_made_by_another_process_is_valid_at_once_and_guessing_reads_no_files() {
+        let (folder, keys) = keys();
+        let other = Keys::open(folder.path().join("keys.json")).unwrap();
+        let text = other.create("a", &[Scope::Read], None, None).unwrap();
+        assert!(keys.verify(&text).is_ok());
+        let next = other.create("b", &[Scope::Read], None, None).unwrap();
+        let id = next[PREFIX.len()..].split('_').next().unwrap();
+        let guessed_at_us = now_us() + 1_000_000;
+        assert!(keys.find_new("000000000000", guessed_at_us).is_none());
+        let last = other.create("c", &[Scope::Read], None, None).unwrap();
+        assert!(keys.find_new(id, guessed_at_us + 1).is_some(), "the guess made it look");
+        let id = last[PREFIX.len()..].split('_').next().unwrap();
+        assert!(keys.find_new(id, guessed_at_us + UNKNOWN_INTERVAL_US - 1).is_none(), "not again so soon");
+        assert!(keys.find_new(id, guessed_at_us + UNKNOWN_INTERVAL_US).is_some());
     }
 
     #[test]
@@ -434,8 +496,6 @@ mod tests {
         let (folder, keys) = keys();
         let other = Keys::open(folder.path().join("keys.json")).unwrap();
         let text = other.create("a", &[Scope::Read], None, None).unwrap();
-        // The clock is moved instead of waiting: as if the last look were long ago.
-        keys.0.checked_at_us.store(0, Ordering::Relaxed);
         assert!(keys.verify(&text).is_ok());
         assert!(other.revoke("a").unwrap());
         assert!(!other.revoke("a").unwrap());

@@ -45,7 +45,7 @@ use tokio::sync::watch;
 
 use crate::http_stats::HttpStats;
 
-pub use keys::{Key, KeyRefused, Keys, KeysError, Scope};
+pub use keys::{Key, KeyRefused, Keys, KeysError, Scope, is_system_name};
 pub use openapi::document as openapi;
 pub use options::ApiOptions;
 pub use problem::{Code, Problem, ProblemBody};

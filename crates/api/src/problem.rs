@@ -199,6 +199,13 @@ impl Problem {
         self
     }
 
+    /// The same in another sentence.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = detail.into();
+        self
+    }
+
     /// The same with a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -264,6 +271,7 @@ impl From<Unavailable> for Problem {
             Unavailable::Saturated { retry_after_s } => retry(Self::new(Code::Saturated, detail), retry_after_s),
             Unavailable::DiskFull => retry(Self::new(Code::DiskFull, detail), 5),
             Unavailable::Poisoned(_) => Self::new(Code::Poisoned, detail),
+            Unavailable::TooLarge => Self::new(Code::BodyTooLarge, detail),
             Unavailable::ShuttingDown => retry(Self::new(Code::ShuttingDown, detail), 1),
             Unavailable::Read(_) => Self::new(Code::ReadFailed, detail),
         }

@@ -8,12 +8,19 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, header};
 use lockstep_core::{Input, InputBody, Raw};
 use lockstep_hub::now_us;
+use utoipa::ToSchema;
 
 use crate::params::Segments;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::trace::Trace;
 use crate::view::{self, OutcomeBody};
 use crate::{Api, body};
+
+/// A body that is taken as it comes.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[allow(dead_code, reason = "it stands for the bytes in the documentation alone")]
+pub(crate) struct RawBody(Vec<u8>);
 
 /// Takes a signed delivery in.
 ///
@@ -26,7 +33,7 @@ use crate::{Api, body};
     operation_id = "receiveWebhook",
     tag = "intake",
     params(("source" = String, Path, description = "The source, as named in the configuration")),
-    request_body(content = Vec<u8>, content_type = "application/json", description = "The delivery, as the sender signs it"),
+    request_body(content = RawBody, content_type = "*/*", description = "The delivery, byte for byte as the sender signs it; most senders send JSON"),
     responses(
         (status = 200, description = "Durable", body = OutcomeBody),
         (status = 400, description = "The body can't be read", body = ProblemBody, content_type = "application/problem+json"),

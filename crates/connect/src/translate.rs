@@ -93,7 +93,13 @@ impl Translator {
         }
     }
 
-    fn changes(&self, topic: &str, headers: &HeaderMap, body: &Bytes, received_at_us: i64) -> Result<Vec<Change>, Reason> {
+    fn changes(
+        &self,
+        topic: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+        received_at_us: i64,
+    ) -> Result<Vec<Change>, Reason> {
         let program = self.programs.get(topic).or_else(|| self.programs.get(ANY_TOPIC));
         let program = program.ok_or_else(|| {
             let detail = match topic {
@@ -169,7 +175,9 @@ impl Translator {
                 ("sequence", value) => return Err(wrong("a whole number that is not negative", &value)),
                 ("occurred_at", value) => return Err(wrong("an RFC 3339 time or microseconds since 1970", &value)),
                 (other, _) => {
-                    let detail = format!("`{other}` is no member of a change: those are kind, key, sequence, occurred_at and fields");
+                    let detail = format!(
+                        "`{other}` is no member of a change: those are kind, key, sequence, occurred_at and fields"
+                    );
                     return Err(Reason::not_a_change(format!("{at}/{other}"), detail));
                 }
             }

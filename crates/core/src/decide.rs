@@ -17,7 +17,7 @@ use crate::event::event_type;
 use crate::fold::fold;
 use crate::merge::{Rule, Standing};
 use crate::order::LIFECYCLE_FIELD;
-use crate::record::{Body, Fact, FactOutcome, Quarantined, Record, Ruling};
+use crate::record::{Body, Fact, FactOutcome, Quarantined, QuarantineClosed, Record, Ruling};
 use crate::rules::Rules;
 use crate::{Position, delivery_hash};
 
@@ -29,8 +29,8 @@ pub type FixedState = BuildHasherDefault<Xxh3>;
 pub struct Seen {
     /// Its first record.
     pub position: Position,
-    /// The hash of its payload.
-    pub payload_hash: u64,
+    /// The hash of its payload; unknown where retention has dropped the record.
+    pub payload_hash: Option<u64>,
 }
 
 /// What the decision knows: loaded for the inputs before the decision begins.
@@ -95,14 +95,14 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     let hash = delivery_hash(&input.source, &input.delivery);
     if let Some((key, payload_hash)) = &input.request_key
         && let Some(seen) = facts.seen.get(&request_key_hash(&input.source, key))
-        && seen.payload_hash != *payload_hash
+        && seen.payload_hash.is_some_and(|hash| hash != *payload_hash)
     {
         return Err(Refusal::KeyReused { key: key.clone(), of: seen.position });
     }
     if let Some(seen) = facts.seen.get(&hash)
         && input.releases != Some(seen.position)
     {
-        if input.reject_reuse && seen.payload_hash != input.payload_hash {
+        if input.reject_reuse && seen.payload_hash.is_some_and(|hash| hash != input.payload_hash) {
             return Err(Refusal::KeyReused { key: input.delivery.clone(), of: seen.position });
         }
         return Ok(Decision { records: Vec::new(), outcome: Outcome::Duplicate { of: seen.position } });
@@ -110,6 +110,12 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     // Taken out, so that the fields move into the record instead of being copied.
     let body = std::mem::replace(&mut input.body, InputBody::Changes(Vec::new()));
     if matches!(&body, InputBody::Changes(changes) if changes.is_empty()) {
+        if let Some(position) = input.releases {
+            let closed = QuarantineClosed { source: input.source, position };
+            let outcome = Outcome::Superseded { position: facts.next, count: 1 };
+            facts.next += 1;
+            return Ok(Decision { records: vec![Record::new(now_us, Body::QuarantineClosed(closed))], outcome });
+        }
         // Understood, and it proposes nothing: there is nothing to record, not even that it was seen.
         return Ok(Decision { records: Vec::new(), outcome: Outcome::Superseded { position: 0, count: 0 } });
     }
@@ -132,9 +138,9 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         }
     };
     let position = facts.next - decision.records.len() as Position;
-    facts.seen.entry(hash).or_insert(Seen { position, payload_hash: input.payload_hash });
+    facts.seen.entry(hash).or_insert(Seen { position, payload_hash: Some(input.payload_hash) });
     if let Some((key, payload_hash)) = &input.request_key {
-        let seen = Seen { position, payload_hash: *payload_hash };
+        let seen = Seen { position, payload_hash: Some(*payload_hash) };
         facts.seen.entry(request_key_hash(&input.source, key)).or_insert(seen);
     }
     Ok(decision)
@@ -266,6 +272,8 @@ fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change) 
     let won = verdicts.iter().any(|v| !v.stale && v.winner.is_empty());
     let first = entity.position == 0;
     let document_changed = !changed.is_empty();
+    let event_type =
+        if document_changed { type_of(entity, &change, &changed, &rest, first) } else { String::new() };
     Fact {
         source: input.source.clone(),
         system: input.system.clone(),
@@ -278,7 +286,7 @@ fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change) 
         outcome: if won { FactOutcome::Applied } else { FactOutcome::Superseded } as i32,
         version: entity.version + u64::from(document_changed),
         previous: entity.position,
-        event_type: if document_changed { type_of(entity, &change, &changed, first) } else { String::new() },
+        event_type,
         changed,
         rest,
         rulings: group(&verdicts),
@@ -294,14 +302,16 @@ fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change) 
     }
 }
 
-fn type_of(entity: &Entity, change: &Change, changed: &[u32], first: bool) -> String {
+fn type_of(entity: &Entity, change: &Change, changed: &[u32], rest: &[Field], first: bool) -> String {
     let telling = match change.kind.as_str() {
         "order" => LIFECYCLE_FIELD,
         "payment" => "kind",
         _ => return event_type(&change.kind, first, None, None),
     };
     let was = entity.value(telling).map(|json| json.as_ref());
-    let now = changed.iter().map(|at| &change.fields[*at as usize]).find(|f| f.name == telling);
+    // What stands in the rest is the winning value, also where the change itself speaks of the field.
+    let own = || changed.iter().map(|at| &change.fields[*at as usize]).find(|f| f.name == telling);
+    let now = rest.iter().find(|f| f.name == telling).or_else(own);
     let is = now.map_or(was, |f| Some(f.json.as_ref()));
     event_type(&change.kind, first, was, is)
 }

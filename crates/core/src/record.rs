@@ -17,7 +17,7 @@ pub struct Record {
     #[prost(int64, tag = "1")]
     pub recorded_at_us: i64,
     /// What it records.
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8")]
     pub body: Option<Body>,
 }
 
@@ -42,11 +42,25 @@ pub enum Body {
     /// Nothing but its being written: proof that the journal takes records again.
     #[prost(message, tag = "7")]
     Probe(Probe),
+    /// A quarantined delivery's end without a change.
+    #[prost(message, tag = "8")]
+    QuarantineClosed(QuarantineClosed),
 }
 
 /// See [`Body::Probe`].
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Probe {}
+
+/// A quarantined delivery was understood at last, and proposes nothing.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct QuarantineClosed {
+    /// The way in.
+    #[prost(string, tag = "1")]
+    pub source: String,
+    /// The quarantined record.
+    #[prost(uint64, tag = "2")]
+    pub position: Position,
+}
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
@@ -192,9 +206,9 @@ pub struct Progress {
     /// Every event up to here is settled: delivered, filtered or dead.
     #[prost(uint64, tag = "2")]
     pub cursor: Position,
-    /// Settled events beyond the cursor, ascending.
+    /// Events beyond the cursor, and up to `read_to`, that are not settled, ascending.
     #[prost(uint64, repeated, tag = "3")]
-    pub settled: Vec<Position>,
+    pub open: Vec<Position>,
     /// How many were delivered since the last progress record.
     #[prost(uint64, tag = "4")]
     pub delivered: u64,
@@ -204,6 +218,9 @@ pub struct Progress {
     /// How many events it was not to have, because they were published before it was added.
     #[prost(uint64, tag = "6")]
     pub skipped: u64,
+    /// How far it has looked: every event up to here that is not in `open` is settled.
+    #[prost(uint64, tag = "7")]
+    pub read_to: Position,
 }
 
 /// One attempt to deliver.

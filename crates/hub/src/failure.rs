@@ -19,6 +19,9 @@ pub enum Unavailable {
     /// A write or sync failed: what is on the disk is uncertain until the hub is started again.
     #[error("the journal is poisoned by a failed write ({0}): the hub must be started again")]
     Poisoned(String),
+    /// Together, the decisions are larger than one append can be.
+    #[error("what was sent together makes more than the journal can write at once: send it in smaller parts")]
+    TooLarge,
     /// The hub is shutting down.
     #[error("the hub is shutting down")]
     ShuttingDown,
@@ -34,6 +37,7 @@ impl Unavailable {
             Self::Saturated { .. } => "saturated",
             Self::DiskFull => "disk-full",
             Self::Poisoned(_) => "poisoned",
+            Self::TooLarge => "body-too-large",
             Self::ShuttingDown => "shutting-down",
             Self::Read(_) => "read-failed",
         }

@@ -65,7 +65,7 @@ impl Flusher {
         true
     }
 
-    fn write(&mut self, snapshot: &Snapshot) -> Result<(), rusqlite::Error> {
+    pub(crate) fn write(&mut self, snapshot: &Snapshot) -> Result<(), rusqlite::Error> {
         let transaction = self.file.connection.unchecked_transaction()?;
         {
             let mut put =

@@ -9,7 +9,7 @@ use lockstep_core::{Entity, Input, Outcome, Position, Refusal};
 use lockstep_journal::Reader;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::delivery::{Control, Controls};
+use crate::delivery::{Controls, Retry};
 use crate::failure::Unavailable;
 use crate::looper::{Message, Query, Submission};
 use crate::reading::{EventFilter, EventStream, ReadError};
@@ -116,8 +116,8 @@ impl HubHandle {
     /// Sends an open dead letter again, in its entity's order. The outcome is journaled; it can be read from
     /// the list of dead letters. `false` where there is no such destination running.
     pub async fn retry_dead_letter(&self, row: &DeadLetterRow, by: &str) -> bool {
-        let control = Control::Retry { event: row.event, record: row.record, by: by.to_owned() };
-        self.control(&row.destination, control).await
+        let retry = Retry { event: row.event, record: row.record, by: by.to_owned() };
+        self.controls.retry(&row.destination, retry).await
     }
 
     /// Gives an open dead letter up. `false` where there is no such open dead letter.
@@ -179,10 +179,6 @@ impl HubHandle {
     pub(crate) fn report(&self, report: crate::delivery::Report) {
         // A closed inbox means shutdown; what is not journaled is delivered again with the same id.
         let _ = self.inbox.send(Message::Report(report));
-    }
-
-    async fn control(&self, destination: &str, control: Control) -> bool {
-        self.controls.send(destination, control).await
     }
 
     /// Asks the loop; the answer waits for what it was drawn from to be durable.

@@ -2,7 +2,7 @@
 //! syncs a batch, the loop decides the next.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
@@ -17,6 +17,9 @@ use crate::handle::Answer;
 use crate::looper::Message;
 use crate::stats::Stats;
 use crate::tail::{Tail, TailBatch};
+
+/// A buffer that has grown beyond this is not kept.
+const BUFFER_KEPT_BYTES: usize = 32 * 1024 * 1024;
 
 /// An answer that waits for the sync.
 pub(crate) struct Reply {
@@ -54,6 +57,8 @@ pub(crate) struct Journaler {
     pub(crate) stats: Arc<Stats>,
     pub(crate) tail: Arc<Tail>,
     pub(crate) inbox: Sender<Message>,
+    /// Raised with a failure: a flush must not wait for what will never be durable.
+    pub(crate) abandon: Arc<AtomicBool>,
 }
 
 impl Journaler {
@@ -69,6 +74,7 @@ impl Journaler {
                     None => {
                         if let Err((sealed, cause)) = self.append(sealed, &mut buffer) {
                             refuse(sealed, &cause);
+                            self.abandon.store(true, Ordering::Release);
                             // The loop may be gone at shutdown.
                             let _ = self.inbox.send(Message::JournalFailed(cause.clone()));
                             if matches!(cause, Unavailable::Poisoned(_)) {
@@ -92,6 +98,9 @@ impl Journaler {
         if sealed.records.is_empty() {
             announce(sealed.replies, sealed.deferred, &self.stats);
             return Ok(());
+        }
+        if buffer.bytes() > BUFFER_KEPT_BYTES {
+            *buffer = Batch::default();
         }
         buffer.clear();
         for record in &sealed.records {
@@ -121,6 +130,10 @@ impl Journaler {
                 self.stats.disk_full.store(true, Ordering::Relaxed);
                 tracing::error!("the disk of the data folder is full: writes are refused until there is space");
                 Err((sealed, Unavailable::DiskFull))
+            }
+            Err(JournalError::TooLarge { .. }) => {
+                *buffer = Batch::default();
+                Err((sealed, Unavailable::TooLarge))
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the journal failed");

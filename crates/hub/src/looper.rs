@@ -1,6 +1,6 @@
 //! The loop: collect, load, decide, seal. The only place where state changes, on one thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
@@ -11,7 +11,7 @@ use lockstep_core::{Entity, Facts, Input, InputBody, Outcome, Position, Refusal,
 use lockstep_journal::Reader;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::delivery::{Control, Controls, Report, ReportBody};
+use crate::delivery::{Controls, Phase, Report, ReportBody};
 use crate::failure::{OpenError, Unavailable};
 use crate::flush::Flushed;
 use crate::handle::{Answer, DeadLetterFilter, Page, QuarantineFilter};
@@ -70,7 +70,11 @@ impl Mode {
     }
 }
 
+/// The bytes of records at which a batch is closed: a small change can make a large record, since an event
+/// carries the whole document.
+const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 const TICK: Duration = Duration::from_millis(100);
+const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
 
@@ -90,6 +94,8 @@ pub(crate) struct Looper {
     pub(crate) controls: Controls,
     pub(crate) clock: Clock,
     pub(crate) mode: Mode,
+    /// What a batch that had grown too large has left for the next.
+    pub(crate) carried: VecDeque<Message>,
 }
 
 /// The loop's own times.
@@ -97,6 +103,8 @@ pub(crate) struct Clock {
     /// Reports of an older generation speak of a delivery state that a failure has voided.
     pub(crate) generation: u64,
     pub(crate) last_flush: Instant,
+    /// After a failed flush, when the next may be tried.
+    pub(crate) not_before: Instant,
     pub(crate) last_figures: Instant,
     pub(crate) last_retention: Instant,
 }
@@ -104,7 +112,7 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        Self { generation: 0, last_flush: now, last_figures: now, last_retention: now }
+        Self { generation: 0, last_flush: now, not_before: now, last_figures: now, last_retention: now }
     }
 }
 
@@ -112,6 +120,7 @@ impl Clock {
 #[derive(Default)]
 struct Open {
     records: Vec<Record>,
+    bytes: usize,
     replies: Vec<Reply>,
     deferred: Vec<Deferred>,
 }
@@ -126,7 +135,11 @@ impl Looper {
     pub(crate) fn run(mut self) {
         loop {
             let mut messages = Vec::new();
-            match self.inbox.recv_timeout(TICK) {
+            let next = match self.carried.pop_front() {
+                Some(message) => Ok(message),
+                None => self.inbox.recv_timeout(TICK),
+            };
+            match next {
                 Ok(message) => self.collect(message, &mut messages),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => messages.push(Message::Shutdown),
@@ -143,7 +156,7 @@ impl Looper {
     }
 
     /// Drains what is ready, under a count and a byte limit; never waits for more.
-    fn collect(&self, first: Message, messages: &mut Vec<Message>) {
+    fn collect(&mut self, first: Message, messages: &mut Vec<Message>) {
         let (mut inputs, mut bytes) = (0, 0);
         let mut next = Some(first);
         while let Some(message) = next {
@@ -155,7 +168,7 @@ impl Looper {
             if inputs >= self.options.batch_inputs_max || bytes >= self.options.batch_bytes_max {
                 return;
             }
-            next = self.inbox.try_recv().ok();
+            next = self.carried.pop_front().or_else(|| self.inbox.try_recv().ok());
         }
     }
 
@@ -164,25 +177,21 @@ impl Looper {
         let inputs = messages.iter().map(|m| if let Message::Submit(s) = m { s.inputs.len() } else { 1 }).sum();
         let mut open = Open { records: Vec::with_capacity(inputs), ..Open::default() };
         let mut shutdown = false;
-        if let Err(error) = self.load(&messages) {
-            // Without its facts nothing may be decided.
-            let cause = Unavailable::Read(chain(&error));
+        // Without its facts nothing may be decided; everything else goes on, in its order.
+        let unread = self.load(&messages).err().map(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "the state can't be read");
-            for message in messages {
-                match message {
-                    Message::Submit(submission) => drop(submission.reply.send(Err(cause.clone()))),
-                    Message::Shutdown => shutdown = true,
-                    other => _ = self.to_self.send(other),
-                }
-            }
-            self.facts.entities.clear();
-            self.facts.seen.clear();
-            return shutdown;
-        }
+            Unavailable::Read(chain(&error))
+        });
         let mut failed = None;
-        for message in messages {
+        let mut messages = messages.into_iter();
+        while let Some(message) = messages.next() {
+            if open.bytes > RECORD_BYTES_MAX && matches!(message, Message::Submit(_)) {
+                self.carried.push_back(message);
+                self.carried.extend(messages);
+                break;
+            }
             match message {
-                Message::Submit(submission) => match self.mode.refuses() {
+                Message::Submit(submission) => match self.refuses().or_else(|| unread.clone()) {
                     None => self.decide(submission, &mut open),
                     Some(cause) => drop(submission.reply.send(Err(cause))),
                 },
@@ -234,7 +243,7 @@ impl Looper {
 
     fn load_seen(&mut self, hash: u64, same: impl Fn(&Record) -> Option<Seen>) -> Result<(), StateError> {
         if !self.facts.seen.contains_key(&hash) {
-            let read = |position| crate::reading::record(&*self.reader, position).ok().flatten();
+            let read = |position| crate::reading::record(&*self.reader, position);
             if let Some(seen) = self.state.seen(hash, read, same)? {
                 self.facts.seen.insert(hash, seen);
             }
@@ -256,7 +265,7 @@ impl Looper {
                 continue;
             }
             let source = input.source.clone();
-            let names_request = input.request_key.is_some();
+            let request_key = input.request_key.as_ref().map(|(key, _)| key.clone());
             let first = self.facts.next;
             match decide::decide(&mut self.facts, input, now) {
                 Ok(decision) => {
@@ -268,13 +277,15 @@ impl Looper {
                     for (at, record) in decision.records.iter().enumerate() {
                         self.state.absorb(first + at as Position, record, false);
                     }
+                    open.bytes += decision.records.iter().map(Record::encoded_bytes).sum::<usize>();
                     open.records.extend(decision.records);
                     answers.push(Ok(decision.outcome));
                 }
                 Err(refusal) => {
                     tally_of(&mut self.state.tallies.sources, &source).refused += 1;
                     // A reused request key speaks for the whole request.
-                    if number == 0 && names_request && matches!(refusal, Refusal::KeyReused { .. }) {
+                    let whole = matches!(&refusal, Refusal::KeyReused { key, .. } if Some(key) == request_key.as_ref());
+                    if number == 0 && whole {
                         refused_whole = Some(refusal.clone());
                     }
                     answers.push(Err(refusal));
@@ -284,13 +295,44 @@ impl Looper {
         open.replies.push(Reply { to: reply, answers, arrived, permit });
     }
 
+    /// Why nothing may be written now.
+    fn refuses(&self) -> Option<Unavailable> {
+        // A state file that can't be written must not fill the memory instead.
+        let overfull = self.state.dirty_bytes() > 4 * self.options.flush_bytes_max;
+        self.mode.refuses().or(overfull.then_some(Unavailable::Saturated { retry_after_s: 5 }))
+    }
+
     fn take_report(&mut self, body: ReportBody, open: &mut Open) {
+        // A dead letter has one end. Whoever asks for a second one comes too late.
+        let open_letter = match &body {
+            ReportBody::Closed(closed) => Some((&closed.destination, closed.event)),
+            ReportBody::DeadLettered(dead) if dead.again => Some((&dead.destination, dead.event)),
+            _ => None,
+        };
+        if let Some((destination, event)) = open_letter
+            && !matches!(self.dead_letter(destination, event), Ok(Some(_)))
+        {
+            return;
+        }
         let body = match body {
             ReportBody::Progress(progress) => Body::Progress(progress),
             ReportBody::DeadLettered(dead) => Body::DeadLettered(dead),
             ReportBody::Closed(closed) => Body::DeadLetterClosed(closed),
         };
         self.record(body, open);
+    }
+
+    fn dead_letter(&self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
+        let key = (destination.to_owned(), event);
+        for layer in self.state.overlays().into_iter().rev() {
+            if let Some(row) = layer.dead_opened.get(&key) {
+                return Ok(Some(row.clone()));
+            }
+            if layer.dead_closed.contains(&key) {
+                return Ok(None);
+            }
+        }
+        self.state.file.dead_letter(destination, event).map_err(unreadable)
     }
 
     /// Records something that needs no decision.
@@ -312,7 +354,7 @@ impl Looper {
             }
         }
         self.stats.decided.store(self.facts.next - 1, Ordering::Relaxed);
-        let Open { records, replies, deferred } = open;
+        let Open { records, replies, deferred, .. } = open;
         if records.is_empty() && replies.is_empty() && deferred.is_empty() {
             return;
         }
@@ -379,16 +421,23 @@ impl Looper {
         let due = behind >= self.options.flush_records_max
             || self.state.dirty_bytes() >= self.options.flush_bytes_max
             || self.clock.last_flush.elapsed() >= Duration::from_millis(self.options.flush_interval_ms);
-        if due {
+        if due && Instant::now() >= self.clock.not_before {
             self.clock.last_flush = Instant::now();
             // The flusher lives as long as the loop.
             let _ = self.snapshots.send(self.state.snapshot());
         }
     }
 
+    fn set_stuck(&self, what: Option<String>) {
+        if let Ok(mut stuck) = self.stats.stuck.lock() {
+            *stuck = what.into_iter().collect();
+        }
+    }
+
     fn take_flushed(&mut self, flushed: Flushed) {
         match flushed {
             Flushed::Done(runs) => {
+                self.set_stuck(None);
                 self.state.flushed(runs);
                 self.stats.flushed.store(self.state.flushed, Ordering::Relaxed);
             }
@@ -396,6 +445,9 @@ impl Looper {
             Flushed::Failed(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the state could not be flushed; it is tried again");
                 self.state.flush_failed();
+                // Not at once: what it failed of may need a while.
+                self.clock.not_before = Instant::now() + FLUSH_AGAIN;
+                self.set_stuck(Some(format!("the state file can't be written ({})", chain(&error))));
             }
         }
     }
@@ -442,7 +494,7 @@ impl Looper {
             return;
         }
         self.clock.generation += 1;
-        self.controls.broadcast(&Control::Stop);
+        self.controls.phase_all(|_| Phase::Stopped);
         self.abandon.store(true, Ordering::Release);
         if !self.state.is_settled()
             && let Ok(flushed) = self.flushed.recv()
@@ -455,18 +507,28 @@ impl Looper {
             Ok(()) if cause == Unavailable::DiskFull => {
                 Mode::Full { next_probe: Instant::now() + PROBE_EVERY, probing: false }
             }
+            Ok(()) if cause == Unavailable::TooLarge => Mode::Normal,
             Ok(()) => Mode::Poisoned(cause),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the state can't be read again");
                 Mode::Poisoned(Unavailable::Poisoned(chain(&error)))
             }
         };
+        if matches!(self.mode, Mode::Normal) {
+            self.restart_deliveries();
+        }
+    }
+
+    fn restart_deliveries(&self) {
+        let generation = self.clock.generation;
+        let destinations = &self.state.tallies.destinations;
+        self.controls.phase_all(|name| Phase::Running { generation, tally: destinations.get(name).cloned() });
     }
 
     fn reload(&mut self) -> Result<(), OpenError> {
         let file = self.state.file.reader()?;
         self.state = State::new(file, self.options.cache_bytes_max)?;
-        self.facts = crate::open::recover(&mut self.state, &*self.reader, self.options.rules.clone(), |_| {})?;
+        self.facts = crate::open::recover(&mut self.state, &*self.reader, self.options.rules.clone(), |_| Ok(()))?;
         Ok(())
     }
 
@@ -477,10 +539,7 @@ impl Looper {
         self.mode = Mode::Normal;
         self.stats.disk_full.store(false, Ordering::Relaxed);
         tracing::info!("the disk has space again: writes are accepted");
-        let generation = self.clock.generation;
-        for (name, tally) in &self.state.tallies.destinations {
-            self.controls.send_now(name, Control::Restart { generation, tally: tally.clone() });
-        }
+        self.restart_deliveries();
     }
 
     /// The last flush, so that the next start has nothing to fold. Losing it would lose nothing.
@@ -519,13 +578,13 @@ fn same_delivery(record: &Record, source: &str, delivery: &str) -> Option<Seen> 
         Some(Body::Quarantined(held)) => (&held.source, &held.delivery, held.payload_hash),
         _ => return None,
     };
-    (found_source == source && found_delivery == delivery).then_some(Seen { position: 0, payload_hash })
+    (found_source == source && found_delivery == delivery).then_some(Seen { position: 0, payload_hash: Some(payload_hash) })
 }
 
 fn same_request(record: &Record, source: &str, key: &str) -> Option<Seen> {
     match &record.body {
         Some(Body::Fact(fact)) if fact.source == source && fact.request_key == key => {
-            Some(Seen { position: 0, payload_hash: fact.request_hash })
+            Some(Seen { position: 0, payload_hash: Some(fact.request_hash) })
         }
         _ => None,
     }
@@ -596,20 +655,11 @@ impl View<'_> {
     }
 
     pub(crate) fn dead_letter(&mut self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
-        let key = (destination.to_owned(), event);
-        for layer in self.looper.state.overlays().into_iter().rev() {
-            if let Some(row) = layer.dead_opened.get(&key) {
-                return Ok(Some(row.clone()));
-            }
-            if layer.dead_closed.contains(&key) {
-                return Ok(None);
-            }
-        }
-        self.looper.state.file.dead_letter(destination, event).map_err(unreadable)
+        self.looper.dead_letter(destination, event)
     }
 
     pub(crate) fn discard(&mut self, destination: &str, event: Position, reason: &str, by: &str) -> Result<bool, Unavailable> {
-        if let Some(cause) = self.looper.mode.refuses() {
+        if let Some(cause) = self.looper.refuses() {
             return Err(cause);
         }
         if self.dead_letter(destination, event)?.is_none() {

@@ -1,5 +1,6 @@
 //! Opening a hub: lock the folder, open the state, fold the journal's tail, start the threads.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,9 +61,25 @@ impl Hub {
         let reader = journal.reader();
         let mut state = State::new(writing.reader()?, options.cache_bytes_max)?;
         let folded_from = state.position;
-        let facts = recover(&mut state, &*reader, options.rules.clone(), |_| {})?;
-
         let stats = Arc::new(Stats::default());
+        let abandon = Arc::new(AtomicBool::new(false));
+        let mut flusher = Flusher {
+            runs: writing.seen_runs()?,
+            file: writing,
+            stats: stats.clone(),
+            abandon: abandon.clone(),
+            seen_us: i64::from(options.seen_days) * 86_400_000_000,
+            retired,
+        };
+        // Rebuilding from a long journal must not take more memory than running does.
+        let facts = recover(&mut state, &*reader, options.rules.clone(), |state| {
+            let behind = state.position - state.flushed;
+            if state.dirty_bytes() >= options.flush_bytes_max || behind >= 2 * options.flush_records_max {
+                flusher.write(&state.snapshot())?;
+                state.flushed(flusher.runs.clone());
+            }
+            Ok(())
+        })?;
         stats.decided.store(state.position, Ordering::Relaxed);
         stats.durable.store(state.position, Ordering::Relaxed);
         stats.flushed.store(state.flushed, Ordering::Relaxed);
@@ -77,7 +94,6 @@ impl Hub {
             "the hub is open"
         );
         let tail = Arc::new(Tail::new(facts.next, options.tail_bytes_max));
-        let abandon = Arc::new(AtomicBool::new(false));
         let controls = Controls::default();
         let (to_loop, inbox) = unbounded();
         let (to_journal, journal_work) = mpsc::sync_channel(1);
@@ -85,15 +101,7 @@ impl Hub {
         let (flush_done, flushed) = unbounded();
 
         let journaler =
-            Journaler { journal, epoch, stats: stats.clone(), tail: tail.clone(), inbox: to_loop.clone() };
-        let flusher = Flusher {
-            runs: writing.seen_runs()?,
-            file: writing,
-            stats: stats.clone(),
-            abandon: abandon.clone(),
-            seen_us: i64::from(options.seen_days) * 86_400_000_000,
-            retired,
-        };
+            Journaler { journal, epoch, stats: stats.clone(), tail: tail.clone(), inbox: to_loop.clone(), abandon: abandon.clone() };
         let room_bytes = u32::try_from(options.queue_bytes_max).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
         let handle = HubHandle {
             inbox: to_loop.clone(),
@@ -119,6 +127,7 @@ impl Hub {
             controls,
             clock: Clock::new(),
             mode: Mode::Normal,
+            carried: VecDeque::new(),
         };
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
@@ -184,7 +193,7 @@ pub(crate) fn recover(
     state: &mut State,
     reader: &dyn Reader,
     rules: Rules,
-    mut progress: impl FnMut(Position),
+    mut after_part: impl FnMut(&mut State) -> Result<(), OpenError>,
 ) -> Result<Facts, OpenError> {
     let bounds = reader.bounds();
     let at = state.position;
@@ -208,7 +217,7 @@ pub(crate) fn recover(
             for (id, entity) in facts.entities.drain() {
                 state.put(id, &entity);
             }
-            progress(state.position);
+            after_part(state)?;
         }
         Ok(facts)
     })
@@ -260,6 +269,8 @@ fn fold_again(state: &mut State, facts: &mut Facts, position: Position, record: 
 fn state_error(error: crate::state::StateError) -> OpenError {
     match error {
         crate::state::StateError::File(error) => OpenError::State(error),
+        crate::state::StateError::Journal(crate::ReadError::Journal(error)) => OpenError::Journal(error),
+        crate::state::StateError::Journal(_) => OpenError::State(rusqlite::Error::InvalidQuery),
         crate::state::StateError::Entity { source, .. } => OpenError::Record { position: 0, source },
     }
 }

@@ -7,6 +7,7 @@ use lockstep_core::record::{Body, Record};
 use lockstep_core::{Event, Position};
 use lockstep_journal::{Error as JournalError, Reader};
 use thiserror::Error;
+use tokio::task::JoinHandle;
 
 use crate::tail::{Tail, TailRead};
 
@@ -78,11 +79,13 @@ pub struct EventStream {
     tail: Arc<Tail>,
     reader: Arc<dyn Reader>,
     after: Position,
+    /// A read under way outlives a caller that stops waiting for it: the next call takes it up again.
+    reading: Option<JoinHandle<Result<Vec<(Position, Record)>, ReadError>>>,
 }
 
 impl EventStream {
     pub(crate) fn new(tail: Arc<Tail>, reader: Arc<dyn Reader>, after: Position) -> Self {
-        Self { tail, reader, after }
+        Self { tail, reader, after, reading: None }
     }
 
     /// The position up to which everything has been given.
@@ -107,7 +110,12 @@ impl EventStream {
                 TailRead::AtEnd => self.tail.wait(self.after + 1).await,
                 TailRead::Disk => {
                     let (reader, after) = (self.reader.clone(), self.after);
-                    let records = blocking(move || read(&*reader, after + 1, READ_BYTES)).await?;
+                    let reading = self.reading.get_or_insert_with(|| {
+                        tokio::task::spawn_blocking(move || read(&*reader, after + 1, READ_BYTES))
+                    });
+                    let records = reading.await;
+                    self.reading = None;
+                    let records = records.unwrap_or(Err(ReadError::Interrupted))?;
                     let Some((last, _)) = records.last() else { return Ok(StreamItem::Events(Vec::new())) };
                     self.after = *last;
                     let events = records.into_iter().filter_map(|(p, r)| Event::of(p, r).map(Arc::new)).collect();

@@ -37,8 +37,10 @@ impl SourceTally {
 pub struct DestinationTally {
     /// Every event up to here is settled.
     pub cursor: Position,
-    /// Settled events beyond the cursor.
-    pub settled: BTreeSet<Position>,
+    /// How far it has looked beyond the cursor.
+    pub read_to: Position,
+    /// Events between the two that are not settled; as many as its window has.
+    pub open: BTreeSet<Position>,
     /// Events published before it was added, which it was not to have.
     pub skipped: u64,
     /// Delivered events, retried dead letters among them.
@@ -87,7 +89,7 @@ impl Tallies {
         });
         let destinations = self.destinations.iter().filter_map(|(name, t)| {
             let pending = t.pending(self.published);
-            let drained = t.cursor >= self.last_event;
+            let drained = t.read_to >= self.last_event && t.open.is_empty();
             (pending < 0 || (drained && pending != 0)).then(|| {
                 format!("destination {name}: {} events published, {} accounted for, cursor {}", self.published, t.accounted(), t.cursor)
             })

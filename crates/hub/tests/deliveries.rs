@@ -119,7 +119,10 @@ async fn a_dead_letter_can_be_retried_discarded_or_found_overtaken() {
     until_tallies(&handle, "the newer one delivered", |t| t.destinations["erp"].delivered == 1).await;
 
     let rows = dead(&handle).await;
-    assert!(handle.retry_dead_letter(&rows[0], "test").await);
+    for _ in 0..3 {
+        // Asked for again before its outcome is known, it has one effect all the same.
+        assert!(handle.retry_dead_letter(&rows[0], "test").await);
+    }
     assert!(handle.retry_dead_letter(&rows[1], "test").await);
     assert!(handle.discard_dead_letter("erp", rows[2].event, "not wanted", "test").await.unwrap());
     assert!(!handle.discard_dead_letter("erp", rows[2].event, "again", "test").await.unwrap());
@@ -152,5 +155,21 @@ async fn a_dead_destination_slows_no_other_one() {
     assert_eq!(tallies.destinations.get("stuck").map_or(0, |d| d.delivered), 0);
     assert_eq!(tallies.violations(), Vec::<String>::new());
     assert!(stuck.attempts() <= 10, "a window of ten, each waiting for its retry");
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_destination_that_refuses_everything_still_moves_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    hub.add_destination("erp", Scripted::new(|_, _| AttemptResult::Rejected), quick());
+    let handle = hub.handle();
+    fill(&handle, 7, 200).await;
+    let tallies = until_tallies(&handle, "all dead", |t| {
+        t.destinations.get("erp").is_some_and(|d| d.dead == 200 && d.cursor >= t.last_event)
+    })
+    .await;
+    assert!(tallies.destinations["erp"].open.is_empty());
+    assert_eq!(tallies.violations(), Vec::<String>::new());
     hub.shutdown().await;
 }

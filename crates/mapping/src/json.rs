@@ -1,14 +1,11 @@
 //! JSON bytes to values and back, without a detour over another tree.
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use bytes::Bytes;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use thiserror::Error;
 use vrl::value::{KeyString, ObjectMap, Value};
 
 use crate::wanted::Wanted;
-
-/// The shortest text that is shared with the body instead of copied.
-const SHARED_BYTES_MIN: usize = 1;
 
 /// The bytes are not JSON.
 #[derive(Debug, Error)]
@@ -27,11 +24,7 @@ impl From<serde_json::Error> for JsonError {
         let (line, column) = (error.line(), error.column());
         let text = error.to_string();
         let place = format!(" at line {line} column {column}");
-        Self {
-            reason: text.strip_suffix(&place).unwrap_or(&text).to_owned(),
-            line,
-            column,
-        }
+        Self { reason: text.strip_suffix(&place).unwrap_or(&text).to_owned(), line, column }
     }
 }
 
@@ -94,14 +87,10 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_borrowed_str<E: serde::de::Error>(self, value: &'de str) -> Result<Value, E> {
-        // A short text is copied sooner than its place is shared with others.
-        match self.shared {
-            Some(shared) if value.len() >= SHARED_BYTES_MIN => {
-                let text = shared.slice_ref(value.as_bytes()).try_into();
-                text.map(Value::String).map_err(|_| E::custom("invalid unicode"))
-            }
-            _ => self.visit_str(value),
-        }
+        // A part of the body costs a count, a copy costs an allocation.
+        let Some(shared) = self.shared else { return self.visit_str(value) };
+        let text = shared.slice_ref(value.as_bytes()).try_into();
+        text.map(Value::String).map_err(|_| E::custom("invalid unicode"))
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -154,10 +143,7 @@ impl<'w> Visitor<'_> for KeyReader<'w> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self
-            .0
-            .member(key)
-            .map(|wanted| (KeyString::from(key), wanted)))
+        Ok(self.0.member(key).map(|wanted| (KeyString::from(key), wanted)))
     }
 }
 
@@ -170,10 +156,9 @@ pub fn to_json(value: &Value) -> serde_json::Value {
         Value::Integer(value) => Json::from(*value),
         Value::Float(value) => Json::from(value.into_inner()),
         Value::Array(items) => items.iter().map(to_json).collect(),
-        Value::Object(members) => members
-            .iter()
-            .map(|(key, value)| (key.as_str().to_owned(), to_json(value)))
-            .collect(),
+        Value::Object(members) => {
+            members.iter().map(|(key, value)| (key.as_str().to_owned(), to_json(value))).collect()
+        }
         Value::Bytes(_) | Value::String(_) | Value::Regex(_) | Value::Timestamp(_) => {
             Json::String(value.to_string_lossy().into_owned())
         }
@@ -212,9 +197,7 @@ pub fn write_json(value: &Value, out: &mut Vec<u8>) {
             out.push(b'}');
         }
         Value::String(text) => write_text(text, out),
-        Value::Bytes(_) | Value::Regex(_) | Value::Timestamp(_) => {
-            write_text(&value.to_string_lossy(), out)
-        }
+        Value::Bytes(_) | Value::Regex(_) | Value::Timestamp(_) => write_text(&value.to_string_lossy(), out),
     }
 }
 
@@ -224,10 +207,7 @@ fn write_plain<T: serde::Serialize>(value: &T, out: &mut Vec<u8>) {
 }
 
 fn write_text(text: &str, out: &mut Vec<u8>) {
-    if text
-        .bytes()
-        .any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
-    {
+    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
         let _ = serde_json::to_writer(out, text);
         return;
     }
@@ -274,13 +254,7 @@ mod tests {
     #[test]
     fn what_is_not_json_is_refused_with_its_place() {
         let error = from_json(b"{\n  \"a\": trx\n}").unwrap_err();
-        assert_eq!(
-            (
-                error.line,
-                error.to_string().starts_with("the body is not JSON: ")
-            ),
-            (2, true)
-        );
+        assert_eq!((error.line, error.to_string().starts_with("the body is not JSON: ")), (2, true));
         for bytes in [&b""[..], b"{", b"{}x", b"[1,]", b"\"\xff\"", b"{\"a\" 1}"] {
             assert!(from_json(bytes).is_err(), "{bytes:?}");
         }

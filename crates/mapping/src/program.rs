@@ -6,9 +6,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use vrl::compiler::runtime::{Runtime, Terminate};
 use vrl::compiler::state::{ExternalEnv, RuntimeState};
-use vrl::compiler::{
-    CompileConfig, ExpressionError, SecretTarget, Target, TimeZone, compile_with_external,
-};
+use vrl::compiler::{CompileConfig, ExpressionError, SecretTarget, Target, TimeZone, compile_with_external};
 use vrl::diagnostic::{DiagnosticList, DiagnosticMessage, Formatter, Span};
 use vrl::path::{OwnedTargetPath, PathPrefix};
 use vrl::value::kind::Collection;
@@ -61,8 +59,7 @@ pub struct RunError {
 impl RunError {
     /// The place: `name:line`, or only the name.
     pub fn at(&self) -> String {
-        self.line
-            .map_or_else(|| self.name.clone(), |line| format!("{}:{line}", self.name))
+        self.line.map_or_else(|| self.name.clone(), |line| format!("{}:{line}", self.name))
     }
 }
 
@@ -80,13 +77,7 @@ impl Program {
         let wanted = Wanted::by(&compiled.program.info().target_queries, looks);
         let warnings = compiled.warnings.into_iter();
         let warnings = warnings.map(|one| compile_error(name, source, one.into())).collect();
-        Ok(Self {
-            name: name.to_owned(),
-            source: source.to_owned(),
-            compiled: compiled.program,
-            wanted,
-            warnings,
-        })
+        Ok(Self { name: name.to_owned(), source: source.to_owned(), compiled: compiled.program, wanted, warnings })
     }
 
     /// The name given when it was compiled.
@@ -116,14 +107,9 @@ impl Program {
 
     /// Runs the program with `target` at `.` and `meta` at `%`.
     pub fn run_with(&self, target: Value, meta: Value) -> Result<Value, RunError> {
-        let mut target = Input {
-            value: target,
-            meta,
-        };
+        let mut target = Input { value: target, meta };
         let mut runtime = Runtime::new(RuntimeState::default());
-        runtime
-            .resolve(&mut target, &self.compiled, &UTC)
-            .map_err(|end| self.run_error(end))
+        runtime.resolve(&mut target, &self.compiled, &UTC).map_err(|end| self.run_error(end))
     }
 
     #[cold]
@@ -131,27 +117,20 @@ impl Program {
         let error = end.get_expression_error();
         let (message, span) = match error {
             // The label of the innermost call comes first and has the plain message.
-            ExpressionError::Error {
-                message, labels, ..
-            } => match labels.first() {
+            ExpressionError::Error { message, labels, .. } => match labels.first() {
                 Some(label) => (label.message.clone(), Some(label.span)),
                 None => (message, None),
             },
-            ExpressionError::Abort { message, span } => (
-                message.unwrap_or_else(|| "the mapping gave up on this input".to_owned()),
-                Some(span),
-            ),
+            ExpressionError::Abort { message, span } => {
+                (message.unwrap_or_else(|| "the mapping gave up on this input".to_owned()), Some(span))
+            }
             other => {
                 let span = other.labels().first().map(|label| label.span);
                 (other.message(), span)
             }
         };
         let line = span.map(|span| place(&self.source, span).0);
-        RunError {
-            name: self.name.clone(),
-            line,
-            message,
-        }
+        RunError { name: self.name.clone(), line, message }
     }
 }
 
@@ -192,11 +171,7 @@ impl Target for Input {
         Ok(self.root_mut(path.prefix).get_mut(&path.path))
     }
 
-    fn target_remove(
-        &mut self,
-        path: &OwnedTargetPath,
-        compact: bool,
-    ) -> Result<Option<Value>, String> {
+    fn target_remove(&mut self, path: &OwnedTargetPath, compact: bool) -> Result<Option<Value>, String> {
         Ok(self.root_mut(path.prefix).remove(&path.path, compact))
     }
 }
@@ -212,51 +187,25 @@ impl SecretTarget for Input {
 }
 
 fn compile_error(name: &str, source: &str, list: DiagnosticList) -> CompileError {
-    let worst = list
-        .iter()
-        .find(|one| one.is_problem())
-        .or_else(|| list.iter().next());
+    let worst = list.iter().find(|one| one.is_problem()).or_else(|| list.iter().next());
     let (message, (line, column)) = match worst {
         Some(one) => {
-            let label = one
-                .labels()
-                .iter()
-                .find(|label| label.primary)
-                .or_else(|| one.labels().first());
+            let label = one.labels().iter().find(|label| label.primary).or_else(|| one.labels().first());
             let at = label.map_or((1, 1), |label| place(source, label.span));
-            let detail = label
-                .map(|label| label.message.as_str())
-                .filter(|text| *text != one.message());
-            (
-                detail.map_or_else(
-                    || one.message().to_owned(),
-                    |text| format!("{}: {text}", one.message()),
-                ),
-                at,
-            )
+            let detail = label.map(|label| label.message.as_str()).filter(|text| *text != one.message());
+            (detail.map_or_else(|| one.message().to_owned(), |text| format!("{}: {text}", one.message())), at)
         }
         None => ("the mapping does not compile".to_owned(), (1, 1)),
     };
     let rendered = Formatter::new(source, list).to_string().trim().to_owned();
-    CompileError {
-        name: name.to_owned(),
-        line,
-        column,
-        message,
-        rendered,
-    }
+    CompileError { name: name.to_owned(), line, column, message, rendered }
 }
 
 /// The line and column of a span's beginning, both from 1.
 fn place(source: &str, span: Span) -> (usize, usize) {
-    let before = source
-        .get(..span.start().min(source.len()))
-        .unwrap_or(source);
+    let before = source.get(..span.start().min(source.len())).unwrap_or(source);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[line_start..].chars().count() + 1,
-    )
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 #[cfg(test)]
@@ -266,27 +215,24 @@ mod tests {
 
     fn run(source: &str, body: &str) -> Result<serde_json::Value, RunError> {
         let program = Program::compile("t.vrl", source).unwrap();
-        program
-            .run(from_json(body.as_bytes()).unwrap())
-            .map(|value| to_json(&value))
+        program.run(from_json(body.as_bytes()).unwrap()).map(|value| to_json(&value))
     }
 
     #[test]
     fn one_program_runs_on_many_threads() {
-        let program = Program::compile("t.vrl", "out = []\nfor_each(array!(.)) -> |_i, item| { out = push(out, to_string!(item)) }\nout").unwrap();
+        let program = Program::compile(
+            "t.vrl",
+            "out = []\nfor_each(array!(.)) -> |_i, item| { out = push(out, to_string!(item)) }\nout",
+        )
+        .unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let program = &program;
                 scope.spawn(move || {
                     for n in 0..100 {
                         let body = format!("[{n},{thread}]");
-                        let out = program
-                            .run(program.parse(body.as_bytes()).unwrap())
-                            .unwrap();
-                        assert_eq!(
-                            to_json(&out),
-                            serde_json::json!([n.to_string(), thread.to_string()])
-                        );
+                        let out = program.run(program.parse(body.as_bytes()).unwrap()).unwrap();
+                        assert_eq!(to_json(&out), serde_json::json!([n.to_string(), thread.to_string()]));
                     }
                 });
             }
@@ -297,17 +243,8 @@ mod tests {
     fn a_mapping_that_can_fail_unhandled_does_not_compile() {
         let error = Program::compile("maps/a.vrl", "x = 1\n  y = to_int(.amount)\ny").unwrap_err();
         assert_eq!((error.line, error.column), (2, 7));
-        assert!(
-            error
-                .to_string()
-                .starts_with("maps/a.vrl:2:7: unhandled fallible assignment"),
-            "{error}"
-        );
-        assert!(
-            error.rendered.contains("to_int(.amount)") && !error.rendered.contains('\u{1b}'),
-            "{}",
-            error.rendered
-        );
+        assert!(error.to_string().starts_with("maps/a.vrl:2:7: unhandled fallible assignment"), "{error}");
+        assert!(error.rendered.contains("to_int(.amount)") && !error.rendered.contains('\u{1b}'), "{}", error.rendered);
         let error = Program::compile("a.vrl", "a = \"é\" + b").unwrap_err();
         assert_eq!((error.line, error.column), (1, 11));
         assert!(Program::compile("a.vrl", "{").is_err());
@@ -315,21 +252,11 @@ mod tests {
 
     #[test]
     fn a_failure_names_its_line_and_says_only_what_is_wrong() {
-        let error = run(
-            "a = 1\nb = money!(.total,\n  \"EUR\")\nb",
-            r#"{"total":"1.005"}"#,
-        )
-        .unwrap_err();
+        let error = run("a = 1\nb = money!(.total,\n  \"EUR\")\nb", r#"{"total":"1.005"}"#).unwrap_err();
         assert_eq!(error.at(), "t.vrl:2");
-        assert_eq!(
-            error.to_string(),
-            "amount `1.005` has more than the 2 decimal digits of EUR"
-        );
+        assert_eq!(error.to_string(), "amount `1.005` has more than the 2 decimal digits of EUR");
         let error = run("if .a == null {\n  abort \"a is missing\"\n}\n1", "{}").unwrap_err();
-        assert_eq!(
-            (error.at().as_str(), error.message.as_str()),
-            ("t.vrl:2", "a is missing")
-        );
+        assert_eq!((error.at().as_str(), error.message.as_str()), ("t.vrl:2", "a is missing"));
     }
 
     #[test]
@@ -343,18 +270,13 @@ mod tests {
     fn what_is_known_about_the_input_is_at_the_percent_sign() {
         let program = Program::compile("t.vrl", "[.a, %channel, %none]").unwrap();
         let meta = from_json(br#"{"channel":"web"}"#).unwrap();
-        let out = program
-            .run_with(from_json(br#"{"a":1}"#).unwrap(), meta)
-            .unwrap();
+        let out = program.run_with(from_json(br#"{"a":1}"#).unwrap(), meta).unwrap();
         assert_eq!(to_json(&out), serde_json::json!([1, "web", null]));
     }
 
     #[test]
     fn times_without_an_offset_are_utc() {
-        let out = run(
-            r#"stamp!(parse_timestamp!(.t, "%Y-%m-%d %H:%M"))"#,
-            r#"{"t":"1970-01-01 00:01"}"#,
-        );
+        let out = run(r#"stamp!(parse_timestamp!(.t, "%Y-%m-%d %H:%M"))"#, r#"{"t":"1970-01-01 00:01"}"#);
         assert_eq!(out, Ok(serde_json::json!(60_000_000)));
     }
 }

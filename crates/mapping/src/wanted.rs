@@ -70,10 +70,9 @@ impl Wanted {
     /// What is wanted at a path, which makes the path itself wanted.
     fn descend(&mut self, path: &[OwnedSegment]) -> &mut Self {
         match (self, path.split_first()) {
-            (Self::Members(members), Some((OwnedSegment::Field(name), rest))) => members
-                .entry(name.as_str().to_owned())
-                .or_insert_with(|| Self::Members(BTreeMap::new()))
-                .descend(rest),
+            (Self::Members(members), Some((OwnedSegment::Field(name), rest))) => {
+                members.entry(name.as_str().to_owned()).or_insert_with(|| Self::Members(BTreeMap::new())).descend(rest)
+            }
             // The items of an array share what is wanted of them.
             (here, Some((OwnedSegment::Index(_), rest))) => here.descend(rest),
             (here, _) => here,

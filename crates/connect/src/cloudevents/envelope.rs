@@ -36,6 +36,14 @@ impl Place {
         }
     }
 
+    /// An attribute in a sentence.
+    pub(super) fn named(self, name: &str) -> String {
+        match self {
+            Self::Body | Self::Element(_) => format!("`{name}`"),
+            Self::Headers => format!("the header `{}`", self.attribute(name)),
+        }
+    }
+
     /// The event as a whole.
     pub(super) fn event(self) -> String {
         match self {
@@ -141,16 +149,16 @@ impl<'a> Envelope<'a> {
                 self.known[at] = Some(value);
                 return;
             }
-            Some(_) => "it is given twice",
+            Some(_) => "is given twice",
             None if name.is_empty()
                 || !name
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) =>
             {
-                "the name of an attribute has only a-z and 0-9"
+                "can't be the name of an attribute: those have only a-z and 0-9"
             }
             None if value == Attribute::Other => {
-                "an attribute is a string, a boolean or a whole number"
+                "must be a string, a boolean or a whole number"
             }
             None => return,
         };
@@ -160,7 +168,7 @@ impl<'a> Envelope<'a> {
     /// Takes the data in.
     pub(super) fn set_data(&mut self, data: Value) {
         if self.data.is_some() {
-            self.refuse("data", "it is given twice");
+            self.refuse("data", "is given twice");
         }
         self.data = Some(data);
     }
@@ -173,17 +181,13 @@ impl<'a> Envelope<'a> {
     /// Checks everything that CloudEvents asks of an event.
     pub(super) fn check(mut self, place: Place) -> Result<Event<'a>, CloudEventsError> {
         let invalid = |name: &str, detail: &str| {
-            Err(CloudEventsError::new(
-                "attribute-invalid",
-                place.attribute(name),
-                detail,
-            ))
+            Err(CloudEventsError::attribute("attribute-invalid", place, name, detail))
         };
         if let Some((name, problem)) = &self.refused {
             return invalid(name, problem);
         }
         if self.required(Name::SpecVersion, place)? != "1.0" {
-            return invalid("specversion", "it must be \"1.0\"");
+            return invalid("specversion", "must be \"1.0\"");
         }
         let id = self.required(Name::Id, place)?;
         let source = self.required(Name::Source, place)?;
@@ -191,7 +195,7 @@ impl<'a> Envelope<'a> {
             if text.len() > IDENTITY_BYTES_MAX || text.chars().any(char::is_control) {
                 return invalid(
                     name,
-                    "it must be at most 1024 bytes without control characters",
+                    "must be at most 1024 bytes without control characters",
                 );
             }
         }
@@ -203,7 +207,7 @@ impl<'a> Envelope<'a> {
                 None => {
                     return invalid(
                         "time",
-                        "it must be an RFC 3339 time such as 2026-02-03T04:05:06Z",
+                        "must be an RFC 3339 time such as 2026-02-03T04:05:06Z",
                     );
                 }
                 time_us => time_us,
@@ -216,7 +220,7 @@ impl<'a> Envelope<'a> {
         {
             return invalid(
                 "datacontenttype",
-                "it must be a media type such as application/json",
+                "must be a media type such as application/json",
             );
         }
         self.text(Name::DataSchema, place)?;
@@ -232,18 +236,18 @@ impl<'a> Envelope<'a> {
             if self.data.is_some() {
                 return invalid(
                     "data_base64",
-                    "data comes either in `data` or in `data_base64`, not in both",
+                    "can't come beside `data`: an event has one of them",
                 );
             }
             let decoded = STANDARD.decode(encoded.as_bytes()).ok();
             let Some(decoded) = decoded else {
-                return invalid("data_base64", "it must be base64 with padding");
+                return invalid("data_base64", "must be base64 with padding");
             };
             if is_json(content.as_deref()) {
                 let Ok(data) = serde_json::from_slice(&decoded) else {
                     return invalid(
                         "data_base64",
-                        "it must be the base64 of JSON, as its content type says",
+                        "must be the base64 of JSON, as its content type says",
                     );
                 };
                 self.data = Some(data);
@@ -273,11 +277,12 @@ impl<'a> Envelope<'a> {
             None | Some(Attribute::Null) => Ok(None),
             Some(Attribute::Text(text)) if !text.is_empty() => Ok(Some(text)),
             Some(_) => {
-                let at = place.attribute(NAMES[name as usize]);
-                Err(CloudEventsError::new(
+                let name = NAMES[name as usize];
+                Err(CloudEventsError::attribute(
                     "attribute-invalid",
-                    at,
-                    "it must be a string that is not empty",
+                    place,
+                    name,
+                    "must be a string that is not empty",
                 ))
             }
         }
@@ -285,8 +290,8 @@ impl<'a> Envelope<'a> {
 
     fn required(&mut self, name: Name, place: Place) -> Result<Cow<'a, str>, CloudEventsError> {
         self.text(name, place)?.ok_or_else(|| {
-            let at = place.attribute(NAMES[name as usize]);
-            CloudEventsError::new("attribute-missing", at, "every event needs this attribute")
+            let name = NAMES[name as usize];
+            CloudEventsError::attribute("attribute-missing", place, name, "is missing: every event needs it")
         })
     }
 
@@ -301,11 +306,12 @@ impl<'a> Envelope<'a> {
             Some(_) => None,
         };
         let wrong = || {
-            let at = place.attribute(NAMES[name as usize]);
-            CloudEventsError::new(
+            let name = NAMES[name as usize];
+            CloudEventsError::attribute(
                 "attribute-invalid",
-                at,
-                "it must be a whole number from 0, or its decimal digits",
+                place,
+                name,
+                "must be a whole number from 0, or its decimal digits",
             )
         };
         number.map(Some).ok_or_else(wrong)

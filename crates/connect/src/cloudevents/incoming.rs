@@ -141,7 +141,7 @@ fn mode(headers: &HeaderMap, content_type: &[u8]) -> Result<Mode, CloudEventsErr
     } else if headers.contains_key("ce-specversion") {
         Ok(Mode::Binary)
     } else {
-        let detail = "it must be application/cloudevents+json or application/cloudevents-batch+json, or the event's \
+        let detail = "`Content-Type` must be application/cloudevents+json or application/cloudevents-batch+json, or the event's \
             attributes must come in `ce-` headers with `ce-specversion: 1.0`";
         Err(CloudEventsError::new("media-type", "content-type", detail))
     }
@@ -178,11 +178,9 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
     }
 
     fn read(&mut self, event: Event<'_>, place: Place) -> Result<IncomingEvent, CloudEventsError> {
-        let attribute = |code, name: &str, detail: String| {
-            CloudEventsError::new(code, place.attribute(name), detail)
-        };
-        let invalid =
-            |name: &str, detail: &str| Err(attribute("attribute-invalid", name, detail.to_owned()));
+        let attribute =
+            |code, name: &str, rule: &str| CloudEventsError::attribute(code, place, name, rule);
+        let invalid = |name: &str, rule: &str| Err(attribute("attribute-invalid", name, rule));
 
         let Some((kind, _verb)) = event
             .event_type
@@ -191,28 +189,28 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
         else {
             return invalid(
                 "type",
-                "it must be <kind>.<verb>, for example price.changed",
+                "must be <kind>.<verb>, for example price.changed",
             );
         };
         let Some(subject) = event.subject.as_deref() else {
-            let detail = "it must be there and name the entity: <kind>/<key>".to_owned();
-            return Err(attribute("attribute-missing", "subject", detail));
+            let rule = "is missing: it must name the entity, <kind>/<key>";
+            return Err(attribute("attribute-missing", "subject", rule));
         };
         let Some((subject_kind, key)) = subject.split_once('/') else {
-            return invalid("subject", "it must name the entity: <kind>/<key>");
+            return invalid("subject", "must name the entity: <kind>/<key>");
         };
         if subject_kind != kind {
             return invalid(
                 "subject",
-                &format!("it must begin with the kind that `type` has: {kind}/"),
+                &format!("must begin with the kind that `type` has: {kind}/"),
             );
         }
         if let Some(content_type) = event.other_content {
-            let detail = format!("data must be JSON, not {content_type}");
-            return Err(attribute("data-invalid", "datacontenttype", detail));
+            let rule = format!("must be JSON, as `data` must be, not {content_type}");
+            return Err(attribute("data-invalid", "datacontenttype", &rule));
         }
         let not_an_object = || {
-            let detail = "data must be a JSON object: the fields that the event speaks of";
+            let detail = "`data` must be a JSON object: the fields that the event speaks of";
             CloudEventsError::new("data-invalid", place.data(""), detail)
         };
         let data = event
@@ -342,17 +340,20 @@ fn from_headers<'a>(headers: &'a HeaderMap, body: &[u8]) -> Result<Envelope<'a>,
             continue;
         };
         let Some(text) = decode(value) else {
-            let detail = "it must be visible ASCII, everything else as percent-encoded UTF-8";
-            return Err(CloudEventsError::new(
+            let rule = "must be visible ASCII, everything else as percent-encoded UTF-8";
+            return Err(CloudEventsError::attribute(
                 "attribute-invalid",
-                Place::Headers.attribute(name),
-                detail,
+                Place::Headers,
+                name,
+                rule,
             ));
         };
         // In binary mode these two come as the body and its content type.
         if matches!(name, "data" | "datacontenttype" | "data_base64") {
-            let detail =
-                "in binary mode the data is the body, and its content type is `content-type`";
+            let detail = format!(
+                "the header `ce-{name}` can't be there: in binary mode the data is the body, and its content type is \
+                 `content-type`"
+            );
             return Err(CloudEventsError::new(
                 "attribute-invalid",
                 format!("ce-{name}"),

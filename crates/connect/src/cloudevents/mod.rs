@@ -55,4 +55,9 @@ impl CloudEventsError {
             detail: detail.into(),
         }
     }
+
+    /// Something about one attribute, which the sentence names: `rule` is the rest of it.
+    fn attribute(code: &'static str, place: envelope::Place, name: &str, rule: &str) -> Self {
+        Self::new(code, place.attribute(name), format!("{} {rule}", place.named(name)))
+    }
 }

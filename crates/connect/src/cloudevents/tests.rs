@@ -326,6 +326,19 @@ fn each_mistake_is_named_with_its_place() {
 }
 
 #[test]
+fn the_sentence_names_the_attribute() {
+    let detail = |headers: &HeaderMap, body: Value| read(headers, &body.to_string()).unwrap_err().detail;
+    let batch = json!([price(), with(price(), "subject", json!("price"))]);
+    assert_eq!(detail(&batched(), batch), "`subject` must name the entity: <kind>/<key>");
+    let other = with(price(), "subject", json!("order/1"));
+    assert_eq!(detail(&structured(), other), "`subject` must begin with the kind that `type` has: price/");
+    let without = with(price(), "id", json!(null));
+    assert_eq!(detail(&structured(), without), "`id` is missing: every event needs it");
+    let binary = headers(&[("ce-specversion", "1.0"), ("ce-id", "1"), ("content-type", "application/json")]);
+    assert_eq!(detail(&binary, json!({})), "the header `ce-source` is missing: every event needs it");
+}
+
+#[test]
 fn the_schema_is_asked_by_kind_and_answers_with_a_place() {
     let strict = |kind: &str, data: &Value| match (kind, data["price"]["minor"].as_i64()) {
         ("price", Some(_)) => Ok(()),

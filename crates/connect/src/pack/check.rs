@@ -86,7 +86,10 @@ impl Pack {
             currency: self.sample_options.currency.clone(),
         };
         let translator = Translator::new(self, schemas.clone(), options).map_err(|errors| {
-            errors.into_iter().map(|e| self.finding(&e.name, e.line, format!("{}\n{}", e.message, e.rendered))).collect::<Vec<_>>()
+            errors
+                .into_iter()
+                .map(|e| self.finding(&e.name, e.line, format!("{}\n{}", e.message, e.rendered)))
+                .collect::<Vec<_>>()
         })?;
         let run = |sample: &super::Sample| {
             let got = translator.translate(&sample.topic, &sample.headers, &sample.body, RECEIVED_AT_US);

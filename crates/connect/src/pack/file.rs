@@ -50,10 +50,17 @@ impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let name = HeaderName::from_bytes(text.as_bytes());
-        let name = name.map_err(|_| serde::de::Error::custom(format!("`{text}` must be the name of an HTTP header")))?;
+        let name =
+            name.map_err(|_| serde::de::Error::custom(format!("`{text}` must be the name of an HTTP header")))?;
         // What a mapping reads is kept and shown: it must never be what authenticates.
-        if name == http::header::AUTHORIZATION || name == http::header::COOKIE || name.as_str().contains("signature") || name.as_str().contains("hmac") {
-            return Err(serde::de::Error::custom(format!("`{text}` holds a secret or a signature, which a pack must not read")));
+        if name == http::header::AUTHORIZATION
+            || name == http::header::COOKIE
+            || name.as_str().contains("signature")
+            || name.as_str().contains("hmac")
+        {
+            return Err(serde::de::Error::custom(format!(
+                "`{text}` holds a secret or a signature, which a pack must not read"
+            )));
         }
         Ok(Self(name))
     }
@@ -69,7 +76,8 @@ impl<'de> Deserialize<'de> for Id {
         if text == "body-hash" {
             return Ok(Self(IdPart::BodyHash));
         }
-        Header::deserialize(serde::de::value::StrDeserializer::<D::Error>::new(&text)).map(|header| Self(IdPart::Header(header.0)))
+        Header::deserialize(serde::de::value::StrDeserializer::<D::Error>::new(&text))
+            .map(|header| Self(IdPart::Header(header.0)))
     }
 }
 
@@ -85,7 +93,9 @@ fn scheme<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Scheme>, 
         Written::Whole(scheme) => Ok(Some(scheme)),
         Written::Name(name) => {
             let scheme = Scheme::named(&name);
-            scheme.map(Some).ok_or_else(|| serde::de::Error::custom(format!("`{name}` must be the name of a signature scheme")))
+            scheme
+                .map(Some)
+                .ok_or_else(|| serde::de::Error::custom(format!("`{name}` must be the name of a signature scheme")))
         }
     }
 }

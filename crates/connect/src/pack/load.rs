@@ -119,15 +119,25 @@ impl Pack {
         })?;
         let at_key = |key: &str| toml.lines().position(|line| line.contains(key)).map_or(1, |line| line + 1);
         if pack.name != name {
-            return Err(in_toml(at_key("name"), 1, format!("`name` must be that of its folder, `{name}`, not `{}`", pack.name)));
+            return Err(in_toml(
+                at_key("name"),
+                1,
+                format!("`name` must be that of its folder, `{name}`, not `{}`", pack.name),
+            ));
         }
         if pack.topics.is_empty() {
-            return Err(in_toml(at_key("[topics]"), 1, "`topics` must name at least one topic with its mapping".to_owned()));
+            return Err(in_toml(
+                at_key("[topics]"),
+                1,
+                "`topics` must name at least one topic with its mapping".to_owned(),
+            ));
         }
         let mut mappings = BTreeMap::new();
         for (topic, file) in &pack.topics {
             if !files.contains_key(file) || !file.starts_with("mappings/") {
-                let message = format!("the mapping `{file}` of topic `{topic}` must be a file of the pack, such as `mappings/order.vrl`");
+                let message = format!(
+                    "the mapping `{file}` of topic `{topic}` must be a file of the pack, such as `mappings/order.vrl`"
+                );
                 return Err(in_toml(at_key(file), 1, message));
             }
             mappings.insert(file.clone(), text(folder, files, file)?.to_owned());
@@ -148,7 +158,8 @@ impl Pack {
             sample_options: pack.samples,
         };
         for file in files.keys() {
-            let is_sample = file.starts_with("samples/") && file.ends_with(".json") && !file.ends_with(".expected.json");
+            let is_sample =
+                file.starts_with("samples/") && file.ends_with(".json") && !file.ends_with(".expected.json");
             if is_sample {
                 pack.samples.push(pack.sample(files, file)?);
             }
@@ -211,7 +222,8 @@ fn read(files: &mut Files<'_>, folder: &Path, name: &str) -> Result<(), PackErro
     let path = folder.join(name);
     let whole = fs::metadata(&path).and_then(|about| {
         if about.len() > FILE_BYTES_MAX {
-            let message = format!("{} bytes are more than the {FILE_BYTES_MAX} that a file of a pack may have", about.len());
+            let message =
+                format!("{} bytes are more than the {FILE_BYTES_MAX} that a file of a pack may have", about.len());
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
         fs::read(&path)

@@ -93,6 +93,12 @@ impl Pack {
         }
     }
 
+    /// The same with a header that names each delivery: two with the same body are then two.
+    pub fn with_delivery_id(mut self, header: HeaderName) -> Self {
+        self.delivery_id = vec![IdPart::Header(header)];
+        self
+    }
+
     /// The name, by which a source's configuration chooses it.
     pub fn name(&self) -> &str {
         &self.name

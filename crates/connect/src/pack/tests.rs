@@ -11,7 +11,10 @@ const MAPPING: &str = r#"{"kind": "order", "key": id!(.id), "fields": {"note": .
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let defaults = [
-        ("pack.toml", "name = \"own\"\ntitle = \"Own\"\n[headers]\ntopic = \"X-Topic\"\n[topics]\n\"order.made\" = \"mappings/order.vrl\"\n"),
+        (
+            "pack.toml",
+            "name = \"own\"\ntitle = \"Own\"\n[headers]\ntopic = \"X-Topic\"\n[topics]\n\"order.made\" = \"mappings/order.vrl\"\n",
+        ),
         ("mappings/order.vrl", MAPPING),
         ("samples/order_made.json", r#"{"id": 7, "note": "x"}"#),
         (
@@ -67,7 +70,12 @@ fn a_check_shows_each_difference() {
 #[test]
 fn a_check_finds_what_is_missing_or_does_not_compile() {
     let found = findings(&[("samples/order_made.second.json", "{}")]);
-    assert_eq!(found, ["samples/order_made.second.json:1: the sample needs samples/order_made.second.expected.json beside it: what must come of it"]);
+    assert_eq!(
+        found,
+        [
+            "samples/order_made.second.json:1: the sample needs samples/order_made.second.expected.json beside it: what must come of it"
+        ]
+    );
     let found = findings(&[("mappings/order.vrl", "x = 1\n{\"kind\": id(.id)}")]);
     assert_eq!(found.len(), 1);
     assert!(found[0].starts_with("mappings/order.vrl:2: "), "{}", found[0]);
@@ -79,10 +87,22 @@ fn a_check_finds_what_is_missing_or_does_not_compile() {
 fn a_pack_that_is_not_one_is_refused_with_the_place() {
     let rest = "[topics]\n\"order.made\" = \"mappings/order.vrl\"\n";
     let rows = [
-        (format!("name = \"own\"\ntitle = \"Own\"\nsignatur = \"shopify\"\n{rest}"), "pack.toml:3:1: unknown field `signatur`"),
-        (format!("title = \"Own\"\nname = \"other\"\n{rest}"), "pack.toml:2:1: `name` must be that of its folder, `own`, not `other`"),
-        (format!("name = \"own\"\ntitle = \"Own\"\nsignature = \"none\"\n{rest}"), "`none` must be the name of a signature scheme"),
-        ("name = \"own\"\ntitle = \"Own\"\n[topics]\n".to_owned(), "pack.toml:3:1: `topics` must name at least one topic"),
+        (
+            format!("name = \"own\"\ntitle = \"Own\"\nsignatur = \"shopify\"\n{rest}"),
+            "pack.toml:3:1: unknown field `signatur`",
+        ),
+        (
+            format!("title = \"Own\"\nname = \"other\"\n{rest}"),
+            "pack.toml:2:1: `name` must be that of its folder, `own`, not `other`",
+        ),
+        (
+            format!("name = \"own\"\ntitle = \"Own\"\nsignature = \"none\"\n{rest}"),
+            "`none` must be the name of a signature scheme",
+        ),
+        (
+            "name = \"own\"\ntitle = \"Own\"\n[topics]\n".to_owned(),
+            "pack.toml:3:1: `topics` must name at least one topic",
+        ),
         (
             "name = \"own\"\ntitle = \"Own\"\n[topics]\na = \"mappings/none.vrl\"\n".to_owned(),
             "pack.toml:4:1: the mapping `mappings/none.vrl` of topic `a` must be a file of the pack",
@@ -117,7 +137,11 @@ fn a_folder_takes_the_place_of_a_built_in_pack() {
     let own = root.path().join("shopify");
     fs::create_dir_all(own.join("mappings")).unwrap();
     fs::write(own.join("mappings/order.vrl"), MAPPING).unwrap();
-    fs::write(own.join("pack.toml"), "name = \"shopify\"\ntitle = \"Ours\"\n[topics]\n\"*\" = \"mappings/order.vrl\"\n").unwrap();
+    fs::write(
+        own.join("pack.toml"),
+        "name = \"shopify\"\ntitle = \"Ours\"\n[topics]\n\"*\" = \"mappings/order.vrl\"\n",
+    )
+    .unwrap();
     assert_eq!(Pack::find("shopify", Some(root.path())).unwrap().title(), "Ours");
     assert_eq!(Pack::find("shopify", None).unwrap().title(), "Shopify");
 }
@@ -131,7 +155,8 @@ fn a_delivery_is_known_by_the_senders_id_or_by_its_topic_and_body() {
     let shopify = Pack::builtin("shopify").unwrap();
     let with = |pairs| shopify.delivery_id(&headers(pairs), b"{}");
     assert_eq!(with(&[("x-shopify-webhook-id", "a-1"), ("x-shopify-topic", "orders/create")]), "a-1");
-    let (create, update) = (with(&[("x-shopify-topic", "orders/create")]), with(&[("x-shopify-topic", "orders/updated")]));
+    let (create, update) =
+        (with(&[("x-shopify-topic", "orders/create")]), with(&[("x-shopify-topic", "orders/updated")]));
     // Shopify sends both topics with the same body: neither repeats the other.
     assert_ne!(create, update);
     assert!(create.starts_with("orders/create|"), "{create}");

@@ -69,10 +69,8 @@ impl JsonNumber for MappedNumber {
     }
 
     fn is_integer(&self) -> bool {
-        match self {
-            Self::Integer(_) => true,
-            Self::Float(number) => number.fract() == 0.0,
-        }
+        // A float may have lost digits on its way, also where it is whole.
+        matches!(self, Self::Integer(_))
     }
 
     fn is_written_as_integer(&self) -> bool {

@@ -3,6 +3,7 @@
 //! What is validated is a document's `fields` object. A part of a document is fine: a schema says what a field
 //! is, never that it must be there.
 
+mod exact;
 mod instance;
 mod violation;
 
@@ -12,6 +13,7 @@ use jsonschema::Validator;
 use lockstep_mapping::Value;
 use thiserror::Error;
 
+use exact::Exact;
 use instance::Mapped;
 pub use violation::Violation;
 
@@ -36,7 +38,7 @@ pub struct Schemas {
 #[derive(Debug)]
 struct Kind {
     document: serde_json::Value,
-    json: Validator,
+    json: Validator<Exact>,
     mapped: Validator<Mapped>,
 }
 
@@ -84,7 +86,7 @@ impl Schemas {
             pointer: error.instance_path().to_string(),
             reason: error.to_string(),
         };
-        let json = jsonschema::options().should_validate_formats(true).build(&schema).map_err(invalid)?;
+        let json = jsonschema::options_for::<Exact>().should_validate_formats(true).build(&schema).map_err(invalid)?;
         let mapped =
             jsonschema::options_for::<Mapped>().should_validate_formats(true).build(&schema).map_err(invalid)?;
         self.kinds.insert(kind.to_owned(), Kind { document: schema, json, mapped });

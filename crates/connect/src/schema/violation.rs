@@ -11,7 +11,7 @@ use thiserror::Error;
 pub struct Violation {
     /// The field, as a JSON pointer into the document's fields; empty for the document itself.
     pub pointer: String,
-    /// What would be right, for example `must be a whole number`.
+    /// What would be right, for example `must be an array`.
     pub rule: String,
 }
 
@@ -27,7 +27,10 @@ impl Violation {
 
     #[cold]
     pub(super) fn unknown_kind(kind: &str, known: &[&str]) -> Self {
-        let rule = format!("has the unknown kind `{kind}`; it must be {} or a kind that the configuration declares", one_of(known));
+        let rule = format!(
+            "has the unknown kind `{kind}`; it must be {} or a kind that the configuration declares",
+            one_of(known)
+        );
         Self { pointer: String::new(), rule }
     }
 }
@@ -50,8 +53,12 @@ fn rule(error: &ValidationError<'_>) -> String {
             let names: Vec<_> = unexpected.iter().map(|name| format!("`{name}`")).collect();
             format!("must not have the member {}", names.join(", "))
         }
-        Kind::Pattern { pattern } if pattern == "^[A-Z]{3}$" => "must be an ISO 4217 code of three letters A-Z".to_owned(),
-        Kind::Pattern { pattern } if pattern == "^[A-Z]{2}$" => "must be an ISO 3166-1 code of two letters A-Z".to_owned(),
+        Kind::Pattern { pattern } if pattern == "^[A-Z]{3}$" => {
+            "must be an ISO 4217 code of three letters A-Z".to_owned()
+        }
+        Kind::Pattern { pattern } if pattern == "^[A-Z]{2}$" => {
+            "must be an ISO 3166-1 code of two letters A-Z".to_owned()
+        }
         Kind::Pattern { pattern } => format!("must match the pattern {pattern}"),
         Kind::Format { format } if format == "date-time" => {
             "must be an RFC 3339 time with its offset, such as 2026-03-01T09:30:00Z".to_owned()
@@ -80,7 +87,7 @@ fn name(kind: JsonType) -> &'static str {
     match kind {
         JsonType::Null => "null",
         JsonType::Boolean => "true or false",
-        JsonType::Integer => "a whole number",
+        JsonType::Integer => "a whole number from -9223372036854775808 to 9223372036854775807",
         JsonType::Number => "a number",
         JsonType::String => "text",
         JsonType::Array => "an array",

@@ -5,12 +5,12 @@ mod queue;
 mod runner;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_core::Position;
 use lockstep_core::delivery::RetryPolicy;
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::tally::DestinationTally;
 
@@ -68,71 +68,91 @@ pub(crate) enum ReportBody {
     Closed(DeadLetterClosed),
 }
 
-/// What a runner is told.
+/// An operator's order: send a dead letter again.
 #[derive(Clone)]
-pub(crate) enum Control {
-    /// Send a dead letter again.
-    Retry { event: Position, record: Position, by: String },
-    /// Forget everything under way: the journal does not have it.
-    Stop,
-    /// Begin again from here.
-    Restart { generation: u64, tally: DestinationTally },
-    /// Report what is done and end.
-    End(Arc<Mutex<Option<oneshot::Sender<()>>>>),
+pub(crate) struct Retry {
+    pub(crate) event: Position,
+    pub(crate) record: Position,
+    pub(crate) by: String,
+}
+
+/// What the loop lets runners do. Only the newest counts, so nothing can be lost by a full queue.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    /// From where the journal says; `None` where it has nothing of this destination yet. Another generation than
+    /// before: forget everything under way, the journal does not have it.
+    Running { generation: u64, tally: Option<DestinationTally> },
+    /// The journal takes no records.
+    Stopped,
 }
 
 /// How many orders of an operator may wait at one destination.
-const CONTROLS_MAX: usize = 1_024;
+const ORDERS_MAX: usize = 1_024;
+
+struct Line {
+    orders: mpsc::Sender<Retry>,
+    phase: watch::Sender<Phase>,
+    end: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+/// The runner's ends of a line.
+pub(crate) struct Ends {
+    orders: mpsc::Receiver<Retry>,
+    phase: watch::Receiver<Phase>,
+    /// Report what is done, say so, and end.
+    end: mpsc::Receiver<oneshot::Sender<()>>,
+}
 
 /// The ways to the runners.
 #[derive(Clone, Default)]
-pub(crate) struct Controls(Arc<Mutex<BTreeMap<String, mpsc::Sender<Control>>>>);
+pub(crate) struct Controls(Arc<Mutex<BTreeMap<String, Line>>>);
 
 impl Controls {
-    fn register(&self, name: &str) -> mpsc::Receiver<Control> {
-        let (sender, receiver) = mpsc::channel(CONTROLS_MAX);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), sender);
-        receiver
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, name: &str) -> Option<mpsc::Sender<Control>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    fn register(&self, name: &str) -> Ends {
+        let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
+        let (end, ending) = mpsc::channel(1);
+        self.lines().insert(name.to_owned(), Line { orders, phase, end });
+        Ends { orders: ordered, phase: watching, end: ending }
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.lines().keys().cloned().collect()
     }
 
-    pub(crate) async fn send(&self, name: &str, control: Control) -> bool {
-        match self.get(name) {
-            Some(sender) => sender.send(control).await.is_ok(),
+    pub(crate) async fn retry(&self, name: &str, retry: Retry) -> bool {
+        let orders = self.lines().get(name).map(|line| line.orders.clone());
+        match orders {
+            Some(orders) => orders.send(retry).await.is_ok(),
             None => false,
         }
     }
 
     /// From the loop, which never waits for a runner.
-    pub(crate) fn send_now(&self, name: &str, control: Control) {
-        if let Some(sender) = self.get(name)
-            && let Err(error) = sender.try_send(control)
-        {
-            tracing::error!(destination = name, %error, "a destination does not take orders");
-        }
-    }
-
-    pub(crate) fn broadcast(&self, control: &Control) {
-        for name in self.names() {
-            self.send_now(&name, control.clone());
+    pub(crate) fn phase_all(&self, phase: impl Fn(&str) -> Phase) {
+        for (name, line) in self.lines().iter() {
+            line.phase.send_replace(phase(name));
         }
     }
 
     /// Ends all runners, after a last report of what they have done.
     pub(crate) async fn stop(&self) {
-        for name in self.names() {
+        // All at once: each may wait for what it has under way.
+        let ends: Vec<_> = self.lines().values().map(|line| line.end.clone()).collect();
+        let mut waiting = Vec::with_capacity(ends.len());
+        for end in ends {
             let (done, ended) = oneshot::channel();
-            if self.send(&name, Control::End(Arc::new(Mutex::new(Some(done))))).await {
-                // An error means that the runner has ended already.
-                let _ = ended.await;
+            if end.send(done).await.is_ok() {
+                waiting.push(ended);
             }
+        }
+        for ended in waiting {
+            // An error means that the runner has ended already.
+            let _ = ended.await;
         }
     }
 }

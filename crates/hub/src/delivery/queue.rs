@@ -36,43 +36,61 @@ pub(crate) struct Window {
     ready: VecDeque<String>,
     retries: BinaryHeap<Reverse<(i64, String)>>,
     unsettled: BTreeSet<Position>,
-    settled: BTreeSet<Position>,
-    cursor: Position,
+    /// Retries by hand that are under way.
+    manual: BTreeSet<Position>,
+    /// Where the journal says that it stood when it began.
+    settled_to: Position,
+    open_before: BTreeSet<Position>,
     read_to: Position,
     bytes: usize,
 }
 
 impl Window {
-    /// A window that begins after a journaled cursor.
-    pub(crate) fn after(cursor: Position, settled: BTreeSet<Position>) -> Self {
-        Self { cursor, read_to: cursor, settled, ..Self::default() }
+    /// A window that begins where the journal says: everything up to `read_to` that is not in `open` is settled.
+    pub(crate) fn after(cursor: Position, read_to: Position, open: BTreeSet<Position>) -> Self {
+        Self { read_to: cursor, settled_to: read_to.max(cursor), open_before: open, ..Self::default() }
     }
 
     pub(crate) fn events(&self) -> usize {
-        self.unsettled.len()
+        self.unsettled.len() + self.manual.len()
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Every event up to here is settled.
     pub(crate) fn cursor(&self) -> Position {
-        self.cursor
+        self.open().first().map_or(self.read_to, |first| first - 1)
     }
 
-    pub(crate) fn settled(&self) -> &BTreeSet<Position> {
-        &self.settled
+    /// Everything up to here has been looked at, now or before the window began.
+    pub(crate) fn seen_to(&self) -> Position {
+        self.read_to.max(self.settled_to)
     }
 
-    /// Whether an event was settled before the window began.
+    /// What is not settled of what has been looked at.
+    pub(crate) fn open(&self) -> BTreeSet<Position> {
+        let unread = self.open_before.range(self.read_to + 1..);
+        self.unsettled.iter().chain(unread).copied().collect()
+    }
+
+    /// Whether an event is settled.
     pub(crate) fn is_settled(&self, position: Position) -> bool {
-        position <= self.cursor || self.settled.contains(&position)
+        if position <= self.read_to {
+            return !self.unsettled.contains(&position);
+        }
+        position <= self.settled_to && !self.open_before.contains(&position)
+    }
+
+    /// Whether a retry by hand of this event is under way.
+    pub(crate) fn is_retried(&self, position: Position) -> bool {
+        self.manual.contains(&position)
     }
 
     /// Everything up to here has been looked at.
     pub(crate) fn read_to(&mut self, position: Position) {
         self.read_to = self.read_to.max(position);
-        self.advance();
     }
 
     /// Takes an event up.
@@ -81,6 +99,8 @@ impl Window {
         if item.manual.is_none() {
             self.unsettled.insert(item.event.position);
             self.read_to = self.read_to.max(item.event.position);
+        } else {
+            self.manual.insert(item.event.position);
         }
         let key = self.keys.entry(id.clone()).or_default();
         // A retry by hand is older than what waits: it goes first.
@@ -152,15 +172,8 @@ impl Window {
         }
         if item.manual.is_none() {
             self.unsettled.remove(&position);
-            self.settled.insert(position);
-            self.advance();
-        }
-    }
-
-    fn advance(&mut self) {
-        self.cursor = self.unsettled.first().map_or(self.read_to, |first| first - 1).max(self.cursor);
-        while self.settled.first().is_some_and(|first| *first <= self.cursor) {
-            self.settled.pop_first();
+        } else {
+            self.manual.remove(&position);
         }
     }
 }

@@ -7,13 +7,12 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lockstep_connect::destination::{Destination, Sent};
 use lockstep_core::delivery::{AttemptResult, Next, next};
-use lockstep_core::record::{Attempt, Body, DeadLetterClosed, DeadLetterEnd, DeadLettered, Progress};
+use lockstep_core::record::{Attempt, DeadLetterClosed, DeadLetterEnd, DeadLettered, Progress};
 use lockstep_core::{Event, Position};
-use tokio::sync::mpsc::Receiver;
 use tokio::time::MissedTickBehavior;
 
 use crate::delivery::queue::{Item, Window};
-use crate::delivery::{Control, DeliveryOptions, Report, ReportBody, Start};
+use crate::delivery::{DeliveryOptions, Ends, Phase, Report, ReportBody, Retry, Start};
 use crate::handle::HubHandle;
 use crate::reading::{EventStream, StreamItem};
 use crate::stats::now_us;
@@ -21,6 +20,8 @@ use crate::tally::DestinationTally;
 
 /// How far back a retry by hand looks for newer deliveries of its entity.
 const HISTORY_MAX: usize = 1_000;
+/// How many records of it are read at a time.
+const HISTORY_STEP: usize = 32;
 /// How long a delivery under way is waited for at shutdown.
 const END_WAIT: Duration = Duration::from_secs(5);
 
@@ -35,7 +36,11 @@ struct Runner {
     delivered: u64,
     filtered: u64,
     skipped: u64,
+    /// Something else than a count has changed that must be journaled.
+    moved: bool,
     paused: bool,
+    /// Where it began, for when the journal does not even know it.
+    origin: (DestinationTally, u64),
 }
 
 /// An attempt under way comes back with its key and generation.
@@ -55,36 +60,69 @@ pub(crate) fn spawn(
     options: DeliveryOptions,
     tally: Option<DestinationTally>,
 ) {
-    let controls = hub.controls.register(&name);
-    let mut skipped = 0;
-    let tally = tally.unwrap_or_else(|| match options.start {
-        Start::Beginning => DestinationTally::default(),
-        Start::Now => {
-            let tallies = hub.stats.tallies();
-            skipped = tallies.published;
-            DestinationTally { cursor: tallies.last_event, ..DestinationTally::default() }
-        }
+    let ends = hub.controls.register(&name);
+    tokio::spawn(async move {
+        let mut skipped = 0;
+        let tally = match tally {
+            Some(tally) => tally,
+            None => {
+                let (tally, events_before) = origin(&hub, options.start).await;
+                skipped = events_before;
+                tally
+            }
+        };
+        let stream = hub.stream(tally.cursor);
+        let window = Window::after(tally.cursor, tally.read_to, tally.open.clone());
+        let runner = Runner {
+            hub,
+            name,
+            destination,
+            options,
+            generation: 0,
+            window,
+            stream,
+            delivered: 0,
+            filtered: 0,
+            skipped,
+            moved: false,
+            paused: false,
+            origin: (tally, skipped),
+        };
+        runner.run(ends).await;
     });
-    let stream = hub.stream(tally.cursor);
-    let window = Window::after(tally.cursor, tally.settled);
-    let runner = Runner {
-        hub,
-        name,
-        destination,
-        options,
-        generation: 0,
-        window,
-        stream,
-        delivered: 0,
-        filtered: 0,
-        skipped,
-        paused: false,
-    };
-    tokio::spawn(runner.run(controls));
+}
+
+/// Where a new destination begins, and how many events it is not to have: those before it, and those that
+/// retention has dropped.
+async fn origin(hub: &HubHandle, start: Start) -> (DestinationTally, u64) {
+    let tallies = hub.stats.tallies();
+    let at = |cursor| DestinationTally { cursor, read_to: cursor, ..DestinationTally::default() };
+    let first = hub.bounds().first;
+    match start {
+        Start::Now => (at(tallies.last_event), tallies.published),
+        Start::Beginning if first <= 1 => (at(0), 0),
+        Start::Beginning => {
+            let mut kept = 0;
+            let mut stream = hub.stream(first - 1);
+            while stream.position() < tallies.last_event {
+                match stream.next().await {
+                    Ok(StreamItem::Events(events)) => {
+                        kept += events.iter().filter(|e| e.position <= tallies.last_event).count() as u64;
+                    }
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "kept events can't be counted");
+                        break;
+                    }
+                }
+            }
+            (at(first - 1), tallies.published.saturating_sub(kept))
+        }
+    }
 }
 
 impl Runner {
-    async fn run(mut self, mut controls: Receiver<Control>) {
+    async fn run(mut self, ends: Ends) {
+        let Ends { mut orders, mut phase, mut end } = ends;
         let mut flying = FuturesUnordered::new();
         let mut report = tokio::time::interval(Duration::from_millis(self.options.report_interval_ms.max(1)));
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,21 +142,34 @@ impl Runner {
             let retry_in = self.window.next_retry_us().map(|at_us| (at_us - now_us()).max(0) as u64);
             tokio::select! {
                 biased;
-                control = controls.recv() => match control {
-                    Some(Control::End(done)) => {
-                        // What is under way may finish: fewer deliveries have to be repeated.
-                        while let Ok(Some(done)) = tokio::time::timeout(END_WAIT, flying.next()).await {
-                            self.take(done);
-                        }
-                        self.report_progress();
-                        if let Some(done) = done.lock().ok().and_then(|mut done| done.take()) {
-                            // The asker may have gone.
-                            let _ = done.send(());
-                        }
+                changed = phase.changed() => {
+                    if changed.is_err() {
                         return;
                     }
-                    None => return,
-                    Some(control) => self.obey(control).await,
+                    let now = phase.borrow_and_update().clone();
+                    if matches!(&now, Phase::Running { generation, .. } if *generation != self.generation) {
+                        // An attempt under way must not arrive after what is sent next.
+                        let _ = tokio::time::timeout(END_WAIT, async { while flying.next().await.is_some() {} }).await;
+                        flying.clear();
+                    }
+                    self.enter(now);
+                },
+                done = end.recv() => {
+                    // What is under way may finish: fewer deliveries have to be repeated.
+                    while let Ok(Some(done)) = tokio::time::timeout(END_WAIT, flying.next()).await {
+                        self.take(done);
+                    }
+                    self.report_progress();
+                    if let Some(done) = done {
+                        // The asker may have gone.
+                        let _ = done.send(());
+                    }
+                    return;
+                },
+                Some(Retry { event, record, by }) = orders.recv(), if room && !self.paused => {
+                    if let Err(error) = self.retry_by_hand(event, record, by).await {
+                        tracing::error!(destination = self.name, event, error = &error as &dyn std::error::Error, "a dead letter can't be sent again");
+                    }
                 },
                 Some(done) = flying.next(), if !flying.is_empty() => self.take(done),
                 () = tokio::time::sleep(Duration::from_micros(retry_in.unwrap_or(0))), if !self.paused && retry_in.is_some() => {}
@@ -139,7 +190,7 @@ impl Runner {
             if self.window.is_settled(event.position) {
                 continue;
             }
-            let bytes = event.fact.fields.iter().chain(&event.fact.rest).map(|f| f.name.len() + f.json.len()).sum::<usize>() + 512;
+            let bytes = bytes_of(&event);
             let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
             self.window.add(id, Item { event, bytes, prepared: None, attempts: Vec::new(), round: 0, manual: None });
         }
@@ -207,7 +258,13 @@ impl Runner {
         }
     }
 
-    fn dead_letter(&self, item: &Item, reason: &str) {
+    fn dead_letter(&mut self, item: &Item, reason: &str) {
+        if item.manual.is_none() {
+            // So that the journal has the event as open before it hears of its end.
+            self.moved = true;
+            self.report_progress();
+            self.moved = true;
+        }
         self.tell(ReportBody::DeadLettered(DeadLettered {
             destination: self.name.clone(),
             event: item.event.position,
@@ -235,16 +292,18 @@ impl Runner {
     /// Journals how far it has come. Only when something was settled: a progress record alone must not cause
     /// the next one.
     fn report_progress(&mut self) {
-        if self.delivered == 0 && self.filtered == 0 && self.skipped == 0 {
+        if !self.moved && self.delivered == 0 && self.filtered == 0 && self.skipped == 0 {
             return;
         }
+        self.moved = false;
         let progress = Progress {
             destination: self.name.clone(),
             cursor: self.window.cursor(),
-            settled: self.window.settled().iter().copied().collect(),
+            open: self.window.open().into_iter().collect(),
             delivered: std::mem::take(&mut self.delivered),
             filtered: std::mem::take(&mut self.filtered),
             skipped: std::mem::take(&mut self.skipped),
+            read_to: self.window.seen_to(),
         };
         self.tell(ReportBody::Progress(progress));
     }
@@ -253,32 +312,35 @@ impl Runner {
         self.hub.report(Report { generation: self.generation, body });
     }
 
-    async fn obey(&mut self, control: Control) {
-        match control {
-            Control::Stop => self.paused = true,
-            Control::Restart { generation, tally } => {
-                self.generation = generation;
-                self.stream = self.hub.stream(tally.cursor);
-                self.window = Window::after(tally.cursor, tally.settled);
-                (self.delivered, self.filtered, self.skipped) = (0, 0, 0);
+    fn enter(&mut self, phase: Phase) {
+        match phase {
+            Phase::Stopped => self.paused = true,
+            Phase::Running { generation, tally } => {
+                if generation != self.generation {
+                    let (tally, skipped) = tally.map_or_else(|| self.origin.clone(), |tally| (tally, 0));
+                    self.generation = generation;
+                    self.stream = self.hub.stream(tally.cursor);
+                    self.window = Window::after(tally.cursor, tally.read_to, tally.open);
+                    (self.delivered, self.filtered, self.skipped) = (0, 0, skipped);
+                }
                 self.paused = false;
             }
-            Control::Retry { event, record, by } => {
-                if let Err(error) = self.retry_by_hand(event, record, by).await {
-                    tracing::error!(destination = self.name, event, error = &error as &dyn std::error::Error, "a dead letter can't be read");
-                }
-            }
-            Control::End(_) => {}
         }
     }
 
-    async fn retry_by_hand(&mut self, position: Position, record: Position, by: String) -> Result<(), crate::ReadError> {
+    async fn retry_by_hand(&mut self, position: Position, record: Position, by: String) -> Result<(), RetryError> {
+        // Asked for twice it is sent once; and what has ended meanwhile is not sent again.
+        let row = self.hub.dead_letter(&self.name, position).await?;
+        if self.window.is_retried(position) || row.is_none_or(|row| row.record != record) {
+            return Ok(());
+        }
         let attempts = self.hub.record(record).await?.map(|r| crate::handle::attempts(&r).to_vec()).unwrap_or_default();
         let Some(event) = self.hub.record(position).await?.and_then(|r| Event::of(position, r)) else {
             return Ok(());
         };
+        let event = Arc::new(detached(event));
         let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
-        let item = Item { event: Arc::new(event), bytes: 512, prepared: None, attempts, round: 0, manual: Some(by) };
+        let item = Item { bytes: bytes_of(&event), event, prepared: None, attempts, round: 0, manual: Some(by) };
         if self.newer_was_delivered(&item.event).await? {
             self.close(&item, DeadLetterEnd::Superseded);
         } else {
@@ -289,21 +351,56 @@ impl Runner {
 
     /// Whether something newer of the same entity is at the destination: sending the older one would take it
     /// back in time.
-    async fn newer_was_delivered(&self, event: &Event) -> Result<bool, crate::ReadError> {
-        let Ok(Some(entity)) = self.hub.entity(&event.fact.kind, &event.fact.key).await else { return Ok(false) };
-        let (later, _) = self.hub.history(entity.position, HISTORY_MAX).await?;
-        for (position, record) in later.into_iter().take_while(|(position, _)| *position > event.position) {
-            let recorded = matches!(&record.body, Some(Body::Fact(_)));
-            let Some(newer) = Event::of(position, record).filter(|_| recorded) else { continue };
-            let reached = self.window.is_settled(position)
-                && matches!(self.destination.prepare(&newer), Ok(Some(_)))
-                && matches!(self.hub.dead_letter(&self.name, position).await, Ok(None));
-            if reached {
-                return Ok(true);
+    async fn newer_was_delivered(&self, event: &Event) -> Result<bool, RetryError> {
+        let Some(entity) = self.hub.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(false) };
+        let mut at = entity.position;
+        let mut looked_at = 0;
+        while at > event.position && looked_at < HISTORY_MAX {
+            let (later, next) = self.hub.history(at, HISTORY_STEP).await?;
+            if later.is_empty() {
+                break;
+            }
+            looked_at += later.len();
+            at = next;
+            for (position, record) in later.into_iter().take_while(|(position, _)| *position > event.position) {
+                let Some(newer) = Event::of(position, record) else { continue };
+                let reached = self.window.is_settled(position)
+                    && matches!(self.destination.prepare(&newer), Ok(Some(_)))
+                    && self.hub.dead_letter(&self.name, position).await?.is_none();
+                if reached {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
     }
+}
+
+/// Why a retry by hand can't begin.
+#[derive(Debug, thiserror::Error)]
+enum RetryError {
+    #[error("the journal can't be read")]
+    Read(#[from] crate::ReadError),
+    #[error("the hub can't answer")]
+    Hub(#[from] crate::Unavailable),
+}
+
+/// What an event takes in memory, roughly.
+fn bytes_of(event: &Event) -> usize {
+    let fields = event.fact.fields.iter().chain(&event.fact.rest);
+    let raw = event.fact.raw.as_ref().map_or(0, |raw| raw.body.len());
+    512 + raw + fields.map(|f| f.name.len() + f.json.len() + 96).sum::<usize>()
+}
+
+/// The event with its values copied: what was read from the disk is a slice of a whole batch, which a single
+/// event that waits for long must not keep in memory.
+fn detached(mut event: Event) -> Event {
+    let fact = &mut event.fact;
+    for field in fact.fields.iter_mut().chain(&mut fact.rest) {
+        field.json = bytes::Bytes::copy_from_slice(&field.json);
+    }
+    fact.raw = None;
+    event
 }
 
 async fn attempt(generation: u64, destination: Arc<dyn Destination>, id: String, item: Item) -> Done {

@@ -16,6 +16,7 @@ use hashbrown::HashMap;
 use lockstep_core::record::{Body, DeadLetterEnd, FactOutcome, Record};
 use lockstep_core::{Entity, Position, Seen, decide, delivery_hash};
 
+use crate::reading::ReadError;
 use crate::state::file::StateFile;
 use crate::state::overlay::Overlay;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
@@ -153,9 +154,9 @@ impl State {
     pub(crate) fn seen(
         &self,
         hash: u64,
-        read: impl Fn(Position) -> Option<Record>,
+        read: impl Fn(Position) -> Result<Option<Record>, ReadError>,
         same: impl Fn(&Record) -> Option<Seen>,
-    ) -> Result<Option<Seen>, rusqlite::Error> {
+    ) -> Result<Option<Seen>, StateError> {
         if let Some(seen) = self.recent.get(&hash).or_else(|| self.flushing.seen.get(&hash)) {
             return Ok(Some(*seen));
         }
@@ -163,9 +164,9 @@ impl State {
             if let Some(position) = self.file.seen_lookup(run.id, hash)? {
                 // The hash found a record; only the record itself says whether it is the same delivery. Where
                 // retention has dropped it, the hash must do.
-                return Ok(match read(position) {
+                return Ok(match read(position)? {
                     Some(record) => same(&record).map(|seen| Seen { position, ..seen }),
-                    None => Some(Seen { position, payload_hash: 0 }),
+                    None => Some(Seen { position, payload_hash: None }),
                 });
             }
         }
@@ -219,7 +220,8 @@ impl State {
             Some(Body::Progress(progress)) => {
                 let tally = tally(&mut self.tallies.destinations, &progress.destination);
                 tally.cursor = progress.cursor;
-                tally.settled = progress.settled.iter().copied().collect();
+                tally.read_to = progress.read_to;
+                tally.open = progress.open.iter().copied().collect();
                 tally.delivered += progress.delivered;
                 tally.filtered += progress.filtered;
                 tally.skipped += progress.skipped;
@@ -228,7 +230,8 @@ impl State {
                 let tally = tally(&mut self.tallies.destinations, &dead.destination);
                 if !dead.again {
                     tally.dead += 1;
-                    tally.settled.insert(dead.event);
+                    // Its runner has reported it as open just before.
+                    tally.open.remove(&dead.event);
                 }
                 self.overlay.open_dead_letter(DeadLetterRow {
                     destination: dead.destination.clone(),
@@ -252,11 +255,18 @@ impl State {
                 }
                 self.overlay.close_dead_letter(&closed.destination, closed.event);
             }
+            Some(Body::QuarantineClosed(closed)) => {
+                let tally = tally(&mut self.tallies.sources, &closed.source);
+                tally.received += u64::from(count_received);
+                tally.superseded += 1;
+                self.overlay.close_quarantine(closed.position);
+            }
             Some(Body::Probe(_)) | None => {}
         }
     }
 
     fn see(&mut self, hash: u64, position: Position, payload_hash: u64) {
+        let payload_hash = Some(payload_hash);
         self.recent.entry(hash).or_insert(Seen { position, payload_hash });
     }
 
@@ -335,6 +345,8 @@ pub(crate) fn tally<'a, T: Default>(tallies: &'a mut BTreeMap<String, T>, name: 
 pub(crate) enum StateError {
     #[error("the state file can't be read")]
     File(#[from] rusqlite::Error),
+    #[error("a delivery seen before can't be looked up")]
+    Journal(#[from] ReadError),
     #[error("the state of {id} can't be decoded")]
     Entity {
         id: String,

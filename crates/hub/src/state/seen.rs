@@ -300,7 +300,7 @@ mod tests {
 
     fn ids(range: std::ops::Range<u64>) -> SeenMap {
         let hash = |n: u64| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes());
-        range.map(|n| (hash(n), Seen { position: n + 1, payload_hash: 0 })).collect()
+        range.map(|n| (hash(n), Seen { position: n + 1, payload_hash: None })).collect()
     }
 
     #[test]

@@ -270,6 +270,10 @@ pub struct SourceConfig {
     pub mapping: Option<PathBuf>,
     /// Without a pack: the header that names the topic. The mapping finds it in its metadata.
     pub topic_header: Option<String>,
+    /// Without a pack: the header with the delivery's id, the same in every repetition of it. Without it (and
+    /// without the scheme `standard-webhooks`, which has its own) a delivery is known by its topic and body, so
+    /// that the same body sent twice counts as a repetition.
+    pub delivery_id_header: Option<String>,
     /// The signing secrets. Each one is valid, so that two overlap while one is being replaced.
     #[schemars(length(min = 1))]
     pub secrets: Vec<SecretRef>,

@@ -53,17 +53,8 @@ impl Function for Alias {
         EXAMPLES
     }
 
-    fn compile(
-        &self,
-        _: &TypeState,
-        _: &mut FunctionCompileContext,
-        arguments: ArgumentList,
-    ) -> Compiled {
-        let (system, kind, id) = (
-            arguments.required("system"),
-            arguments.required("type"),
-            arguments.required("id"),
-        );
+    fn compile(&self, _: &TypeState, _: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
+        let (system, kind, id) = (arguments.required("system"), arguments.required("type"), arguments.required("id"));
         Ok(AliasCall { system, kind, id }.as_expr())
     }
 }
@@ -77,11 +68,7 @@ struct AliasCall {
 
 impl FunctionExpression for AliasCall {
     fn resolve(&self, ctx: &mut Context) -> Resolved {
-        let (system, kind, id) = (
-            self.system.resolve(ctx)?,
-            self.kind.resolve(ctx)?,
-            self.id.resolve(ctx)?,
-        );
+        let (system, kind, id) = (self.system.resolve(ctx)?, self.kind.resolve(ctx)?, self.id.resolve(ctx)?);
         let (system, kind) = (system.try_bytes_utf8_lossy()?, kind.try_bytes_utf8_lossy()?);
         let id = match &id {
             Value::Integer(_) | Value::String(_) => id.to_string_lossy(),

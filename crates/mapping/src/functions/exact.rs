@@ -17,21 +17,12 @@ pub(super) fn decimal<'v>(what: &str, value: &'v Value) -> Result<Cow<'v, str>, 
         Value::Integer(number) => Ok(Cow::Owned(number.to_string())),
         Value::Float(number) => {
             let text = number.into_inner().to_string();
-            let digits = text
-                .bytes()
-                .filter(u8::is_ascii_digit)
-                .skip_while(|digit| *digit == b'0')
-                .count();
+            let digits = text.bytes().filter(u8::is_ascii_digit).skip_while(|digit| *digit == b'0').count();
             if digits > FLOAT_DIGITS_MAX {
-                return Err(format!(
-                    "{what} `{text}` must be text: a float does not hold that many digits exactly"
-                ));
+                return Err(format!("{what} `{text}` must be text: a float does not hold that many digits exactly"));
             }
             Ok(Cow::Owned(text))
         }
-        other => Err(format!(
-            "{what} must be a decimal number, not {}",
-            other.kind_str()
-        )),
+        other => Err(format!("{what} must be a decimal number, not {}", other.kind_str())),
     }
 }

@@ -5,8 +5,11 @@ use vrl::compiler::prelude::*;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Id;
 
-const PARAMETERS: &[Parameter] =
-    &[Parameter::required("value", kind::BYTES | kind::INTEGER, "The identifier: a whole number, or text that is not empty.")];
+const PARAMETERS: &[Parameter] = &[Parameter::required(
+    "value",
+    kind::BYTES | kind::INTEGER,
+    "The identifier: a whole number, or text that is not empty.",
+)];
 
 const EXAMPLES: &[Example] = &[
     example! { title: "A number", source: r#"id!(9007199254740993)"#, result: Ok(r#""9007199254740993""#) },

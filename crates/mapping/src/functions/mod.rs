@@ -138,9 +138,7 @@ pub const STANDARD: &[&str] = &[
 /// Every function that a mapping can call.
 pub fn all() -> &'static [Box<dyn Function>] {
     static ALL: LazyLock<Vec<Box<dyn Function>>> = LazyLock::new(|| {
-        let standard = vrl::stdlib::all()
-            .into_iter()
-            .filter(|function| STANDARD.contains(&function.identifier()));
+        let standard = vrl::stdlib::all().into_iter().filter(|function| STANDARD.contains(&function.identifier()));
         standard.chain(own()).collect()
     });
     &ALL
@@ -200,10 +198,7 @@ mod tests {
             "parse_groks!(\"a\", patterns: [\"a\"], alias_sources: [\"a\"])",
         ] {
             let error = Program::compile("t.vrl", source).unwrap_err();
-            assert!(
-                error.message.contains("undefined function"),
-                "{source}: {error}"
-            );
+            assert!(error.message.contains("undefined function"), "{source}: {error}");
         }
     }
 
@@ -213,9 +208,7 @@ mod tests {
             assert!(!function.examples().is_empty(), "{}", function.identifier());
             for example in function.examples() {
                 let program = Program::compile("t.vrl", example.source).unwrap();
-                let input = example
-                    .input
-                    .map_or(Value::Null, |input| from_json(input.as_bytes()).unwrap());
+                let input = example.input.map_or(Value::Null, |input| from_json(input.as_bytes()).unwrap());
                 match (program.run(input), example.result) {
                     (Ok(value), Ok(expected)) => {
                         let expected: serde_json::Value = serde_json::from_str(expected).unwrap();

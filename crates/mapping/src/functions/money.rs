@@ -8,16 +8,8 @@ use super::exact;
 pub(super) struct Money;
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::required(
-        "amount",
-        kind::BYTES | kind::INTEGER | kind::FLOAT,
-        "The amount in major units.",
-    ),
-    Parameter::required(
-        "currency",
-        kind::BYTES,
-        "The ISO 4217 code, three letters A-Z.",
-    ),
+    Parameter::required("amount", kind::BYTES | kind::INTEGER | kind::FLOAT, "The amount in major units."),
+    Parameter::required("currency", kind::BYTES, "The ISO 4217 code, three letters A-Z."),
 ];
 
 const EXAMPLES: &[Example] = &[
@@ -92,12 +84,7 @@ impl Function for Money {
         EXAMPLES
     }
 
-    fn compile(
-        &self,
-        _: &TypeState,
-        _: &mut FunctionCompileContext,
-        arguments: ArgumentList,
-    ) -> Compiled {
+    fn compile(&self, _: &TypeState, _: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
         let (amount, currency) = (arguments.required("amount"), arguments.required("currency"));
         Ok(MoneyCall { amount, currency }.as_expr())
     }

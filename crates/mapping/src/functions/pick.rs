@@ -101,7 +101,8 @@ impl Function for Pick {
         };
         let names = names_of(&constant).ok_or_else(|| {
             let error = "must be an object or an array whose values are names";
-            Box::new(Error::InvalidArgument { keyword: "names", value: constant.clone(), error }) as Box<dyn DiagnosticMessage>
+            Box::new(Error::InvalidArgument { keyword: "names", value: constant.clone(), error })
+                as Box<dyn DiagnosticMessage>
         })?;
         let nulls = match arguments.optional_literal("nulls", state)? {
             Some(Value::Boolean(nulls)) => nulls,
@@ -132,9 +133,10 @@ fn names_of(names: &Value) -> Option<Vec<Name>> {
         _ => None,
     };
     match names {
-        Value::Object(members) => {
-            members.iter().map(|(new, old)| Some(Name { new: new.clone(), old: name(old)?, inner: Vec::new() })).collect()
-        }
+        Value::Object(members) => members
+            .iter()
+            .map(|(new, old)| Some(Name { new: new.clone(), old: name(old)?, inner: Vec::new() }))
+            .collect(),
         Value::Array(items) => {
             let mut names = Vec::new();
             for item in items {

@@ -11,16 +11,8 @@ pub(super) struct Qty;
 const SCALE_MAX: usize = 9;
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter::required(
-        "value",
-        kind::BYTES | kind::INTEGER | kind::FLOAT,
-        "The quantity in base units.",
-    ),
-    Parameter::optional(
-        "scale",
-        kind::INTEGER,
-        "The decimal digits of the SKU's base unit; 0 where it is left out.",
-    ),
+    Parameter::required("value", kind::BYTES | kind::INTEGER | kind::FLOAT, "The quantity in base units."),
+    Parameter::optional("scale", kind::INTEGER, "The decimal digits of the SKU's base unit; 0 where it is left out."),
 ];
 
 const EXAMPLES: &[Example] = &[
@@ -79,17 +71,8 @@ impl Function for Qty {
         EXAMPLES
     }
 
-    fn compile(
-        &self,
-        _: &TypeState,
-        _: &mut FunctionCompileContext,
-        arguments: ArgumentList,
-    ) -> Compiled {
-        Ok(QtyCall {
-            value: arguments.required("value"),
-            scale: arguments.optional("scale"),
-        }
-        .as_expr())
+    fn compile(&self, _: &TypeState, _: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
+        Ok(QtyCall { value: arguments.required("value"), scale: arguments.optional("scale") }.as_expr())
     }
 }
 
@@ -109,14 +92,9 @@ impl FunctionExpression for QtyCall {
         if let (Value::Integer(_), 0) = (&value, scale) {
             return Ok(value);
         }
-        let digits = usize::try_from(scale)
-            .ok()
-            .filter(|digits| *digits <= SCALE_MAX);
+        let digits = usize::try_from(scale).ok().filter(|digits| *digits <= SCALE_MAX);
         let digits = digits.ok_or_else(|| format!("scale `{scale}` must be 0 to {SCALE_MAX}"))?;
-        Ok(Value::Integer(scaled(
-            &exact::decimal("quantity", &value)?,
-            digits,
-        )?))
+        Ok(Value::Integer(scaled(&exact::decimal("quantity", &value)?, digits)?))
     }
 
     fn type_def(&self, _: &TypeState) -> TypeDef {
@@ -138,16 +116,12 @@ fn scaled(text: &str, digits: usize) -> Result<i64, String> {
     }
     let significant = fraction.trim_end_matches('0');
     if significant.len() > digits {
-        return Err(format!(
-            "quantity `{text}` has more than the {digits} decimal digits of its unit"
-        ));
+        return Err(format!("quantity `{text}` has more than the {digits} decimal digits of its unit"));
     }
     let padding = std::iter::repeat_n(b'0', digits - significant.len());
     let mut units: i64 = 0;
     for digit in whole.bytes().chain(significant.bytes()).chain(padding) {
-        let next = units
-            .checked_mul(10)
-            .and_then(|units| units.checked_add(sign * i64::from(digit - b'0')));
+        let next = units.checked_mul(10).and_then(|units| units.checked_add(sign * i64::from(digit - b'0')));
         units = next.ok_or_else(|| format!("quantity `{text}` is too large"))?;
     }
     Ok(units)

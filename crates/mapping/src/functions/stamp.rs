@@ -5,11 +5,8 @@ use vrl::compiler::prelude::*;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp;
 
-const PARAMETERS: &[Parameter] = &[Parameter::required(
-    "time",
-    kind::BYTES | kind::TIMESTAMP,
-    "An RFC 3339 time with its offset, or a timestamp.",
-)];
+const PARAMETERS: &[Parameter] =
+    &[Parameter::required("time", kind::BYTES | kind::TIMESTAMP, "An RFC 3339 time with its offset, or a timestamp.")];
 
 const EXAMPLES: &[Example] = &[
     example! { title: "UTC", source: r#"stamp!("1970-01-01T00:00:01Z")"#, result: Ok("1000000") },
@@ -59,16 +56,8 @@ impl Function for Stamp {
         EXAMPLES
     }
 
-    fn compile(
-        &self,
-        _: &TypeState,
-        _: &mut FunctionCompileContext,
-        arguments: ArgumentList,
-    ) -> Compiled {
-        Ok(StampCall {
-            time: arguments.required("time"),
-        }
-        .as_expr())
+    fn compile(&self, _: &TypeState, _: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
+        Ok(StampCall { time: arguments.required("time") }.as_expr())
     }
 }
 
@@ -107,37 +96,20 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
     if separators.iter().any(|(at, byte)| head[*at] != *byte) || !matches!(head[10], b'T' | b't') {
         return None;
     }
-    let (year, month, day) = (
-        number(&head[..4])?,
-        number(&head[5..7])?,
-        number(&head[8..10])?,
-    );
-    let (hour, minute, second) = (
-        number(&head[11..13])?,
-        number(&head[14..16])?,
-        number(&head[17..])?,
-    );
-    let well = (1..=12).contains(&month)
-        && (1..=days_of(year, month)).contains(&day)
-        && hour < 24
-        && minute < 60;
+    let (year, month, day) = (number(&head[..4])?, number(&head[5..7])?, number(&head[8..10])?);
+    let (hour, minute, second) = (number(&head[11..13])?, number(&head[14..16])?, number(&head[17..])?);
+    let well = (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day) && hour < 24 && minute < 60;
     if !well || second > 60 {
         return None;
     }
     let mut fraction_us = 0;
     if let Some(digits) = rest.strip_prefix(b".") {
-        let count = digits
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
         if count == 0 {
             return None;
         }
         for at in 0..6 {
-            fraction_us = fraction_us * 10
-                + digits[..count]
-                    .get(at)
-                    .map_or(0, |byte| i64::from(byte - b'0'));
+            fraction_us = fraction_us * 10 + digits[..count].get(at).map_or(0, |byte| i64::from(byte - b'0'));
         }
         rest = &digits[count..];
     }
@@ -158,10 +130,7 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |sum, byte| {
-        byte.is_ascii_digit()
-            .then(|| sum * 10 + i64::from(byte - b'0'))
-    })
+    digits.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
 }
 
 fn days_of(year: i64, month: i64) -> i64 {
@@ -175,11 +144,7 @@ fn days_of(year: i64, month: i64) -> i64 {
 
 /// Days of the Gregorian calendar. The year is counted from March, so that the leap day comes last.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468
 }

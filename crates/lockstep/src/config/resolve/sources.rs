@@ -78,7 +78,11 @@ impl Resolver<'_> {
     }
 
     fn pack(&mut self, name: &str, pack: &str, config: &SourceConfig) -> Option<Pack> {
-        let of_mappings = [("mapping", config.mapping.is_some()), ("topic_header", config.topic_header.is_some())];
+        let of_mappings = [
+            ("mapping", config.mapping.is_some()),
+            ("topic_header", config.topic_header.is_some()),
+            ("delivery_id_header", config.delivery_id_header.is_some()),
+        ];
         for (field, given) in of_mappings {
             if given {
                 let message = format!("`{field}` is for a source without `pack`; the pack `{pack}` has its own");
@@ -104,15 +108,25 @@ impl Resolver<'_> {
 
     /// A pack of the one mapping that the configuration names.
     fn mapping(&mut self, name: &str, file: &Path, config: &SourceConfig) -> Option<Pack> {
-        let topic: Option<HeaderName> = match config.topic_header.as_deref().map(str::parse).transpose() {
-            Ok(topic) => topic,
-            Err(_) => {
-                self.report(&["sources", name, "topic_header"], "`topic_header` must be the name of an HTTP header");
-                None
-            }
-        };
+        let topic = self.header(name, "topic_header", config.topic_header.as_deref());
+        let delivery_id = self.header(name, "delivery_id_header", config.delivery_id_header.as_deref());
+        // Standard Webhooks has a header of its own for it.
+        let standard = matches!(&config.signature, Some(Scheme::StandardWebhooks(_)));
+        let delivery_id = delivery_id.or(standard.then_some(HeaderName::from_static("webhook-id")));
         let source = self.read(&["sources", name, "mapping"], file)?;
-        Some(Pack::of_mapping(name, topic, &file.display().to_string(), &source))
+        let pack = Pack::of_mapping(name, topic, &file.display().to_string(), &source);
+        Some(match delivery_id {
+            Some(header) => pack.with_delivery_id(header),
+            None => pack,
+        })
+    }
+
+    fn header(&mut self, name: &str, field: &str, header: Option<&str>) -> Option<HeaderName> {
+        let parsed = header.map(str::parse).transpose();
+        if parsed.is_err() {
+            self.report(&["sources", name, field], format!("`{field}` must be the name of an HTTP header"));
+        }
+        parsed.ok().flatten()
     }
 
     fn verifier(

@@ -1,0 +1,121 @@
+//! Record format 1 is golden: these bytes are what was written once, and they must be read for ever.
+//! `LOCKSTEP_WRITE_FIXTURE=1` writes the file anew, which is right only before the format is released.
+
+use bytes::Bytes;
+use lockstep_core::change::{QuarantineReason, Raw};
+use lockstep_core::record::{
+    Attempt, Body, DeadLetterClosed, DeadLetterEnd, DeadLettered, Fact, FactOutcome, Probe, Progress, Quarantined,
+    QuarantineClosed, Record, Ruling,
+};
+use lockstep_core::{Field, merge::Rule};
+use prost::Message;
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/records-1.bin");
+
+fn records() -> Vec<Record> {
+    let raw = Raw { topic: "orders/create".into(), headers: vec!["x-topic: a".into()], body: Bytes::from_static(b"{\"a\":1}") };
+    let attempt = Attempt {
+        number: 4,
+        at_us: 1_767_225_600_000_001,
+        duration_us: 1_500,
+        status: 503,
+        detail: "answered 503".into(),
+        response_head: "busy".into(),
+        manual: true,
+    };
+    let bodies = vec![
+        Body::Fact(Box::new(Fact {
+            source: "shop".into(),
+            system: "shopify-eu".into(),
+            delivery: "w-1".into(),
+            payload_hash: 0x0123_4567_89ab_cdef,
+            index: 1,
+            of: 2,
+            kind: "order".into(),
+            key: "web:1001".into(),
+            sequence: 7,
+            occurred_at_us: 1_767_225_600_000_000,
+            fields: vec![Field::new("lifecycle", "\"confirmed\""), Field::new("total", "{\"currency\":\"EUR\",\"minor\":2490}")],
+            outcome: FactOutcome::Applied as i32,
+            version: 3,
+            previous: 41,
+            event_type: "order.confirmed".into(),
+            changed: vec![0],
+            rest: vec![Field::new("total", "null")],
+            rulings: vec![
+                Ruling { fields: vec![0], winner: String::new(), rule: Rule::HighestState as i32, stale: false },
+                Ruling { fields: vec![1], winner: "erp".into(), rule: Rule::Owner as i32, stale: true },
+            ],
+            trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+            raw: Some(raw.clone()),
+            request_key: "key-1".into(),
+            request_hash: 5,
+            releases: 40,
+            received_at_us: 1_767_225_600_000_500,
+        })),
+        Body::Quarantined(Quarantined {
+            source: "shop".into(),
+            system: "shopify-eu".into(),
+            delivery: "w-2".into(),
+            payload_hash: 9,
+            reason: Some(QuarantineReason { code: "schema".into(), detail: "wrong".into(), at: "/total".into() }),
+            raw: Some(raw),
+            received_at_us: 1,
+            trace: String::new(),
+        }),
+        Body::Progress(Progress {
+            destination: "erp".into(),
+            cursor: 10,
+            open: vec![11, 300],
+            delivered: 5,
+            filtered: 6,
+            skipped: 7,
+            read_to: 400,
+        }),
+        Body::DeadLettered(DeadLettered {
+            destination: "erp".into(),
+            event: 42,
+            kind: "order".into(),
+            key: "web:1001".into(),
+            reason: "exhausted".into(),
+            attempts: vec![attempt.clone()],
+            request: Bytes::from_static(b"{}"),
+            event_type: "order.placed".into(),
+            again: true,
+        }),
+        Body::DeadLetterClosed(DeadLetterClosed {
+            destination: "erp".into(),
+            event: 42,
+            end: DeadLetterEnd::Superseded as i32,
+            reason: "by hand".into(),
+            by: "ops".into(),
+            attempts: vec![attempt],
+        }),
+        Body::Probe(Probe {}),
+        Body::QuarantineClosed(QuarantineClosed { source: "shop".into(), position: 40 }),
+    ];
+    (1..).zip(bodies).map(|(at, body)| Record::new(1_767_225_600_000_000 + at, body)).collect()
+}
+
+#[test]
+fn records_of_format_1_are_read_for_ever() {
+    let written: Vec<u8> = records().iter().flat_map(Message::encode_length_delimited_to_vec).collect();
+    if std::env::var_os("LOCKSTEP_WRITE_FIXTURE").is_some() {
+        std::fs::write(FIXTURE, &written).unwrap();
+    }
+    let mut kept = Bytes::from(std::fs::read(FIXTURE).unwrap());
+    assert_eq!(kept, written, "what this version writes has changed");
+    for expected in records() {
+        assert_eq!(Record::decode_length_delimited(&mut kept).unwrap(), expected);
+    }
+    assert!(kept.is_empty());
+}
+
+#[test]
+fn a_field_of_a_later_version_is_skipped() {
+    let record = &records()[5];
+    let mut bytes = record.encode_to_vec();
+    // Field 100, length-delimited, three bytes.
+    bytes.extend_from_slice(&[0xa2, 0x06, 3, 1, 2, 3]);
+    assert_eq!(&Record::read(bytes.into()).unwrap(), record);
+}

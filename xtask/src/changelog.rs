@@ -30,10 +30,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<bool> {
         return Ok(false);
     }
     if fragments.is_empty() {
-        bail!(
-            "{} has no fragments: there is nothing to release",
-            fragments::FOLDER
-        );
+        bail!("{} has no fragments: there is nothing to release", fragments::FOLDER);
     }
 
     let path = root.join(FILE);
@@ -46,8 +43,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<bool> {
     // The file before the fragments: after a failure in between, text is there twice and not lost.
     std::fs::write(&path, new).with_context(|| format!("cannot write {}", path.display()))?;
     for fragment in &fragments {
-        std::fs::remove_file(&fragment.path)
-            .with_context(|| format!("cannot remove {}", fragment.path.display()))?;
+        std::fs::remove_file(&fragment.path).with_context(|| format!("cannot remove {}", fragment.path.display()))?;
     }
     println!("{FILE}: {version}, changes: {}", fragments.len());
     Ok(true)
@@ -64,9 +60,7 @@ fn workspace_version(root: &Path) -> Result<String> {
 fn is_version(text: &str) -> bool {
     let numbers: Vec<&str> = text.split('.').collect();
     numbers.len() == 3
-        && numbers
-            .iter()
-            .all(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        && numbers.iter().all(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Puts the release above the ones before it.
@@ -75,17 +69,11 @@ fn with_release(old: &str, version: &str, date: &str, fragments: &[Fragment]) ->
     if old.lines().any(|line| line.starts_with(&heading)) {
         bail!("{FILE} already has the release {version}");
     }
-    let at = old
-        .match_indices("\n## ")
-        .next()
-        .map_or(old.len(), |(newline, _)| newline + 1);
+    let at = old.match_indices("\n## ").next().map_or(old.len(), |(newline, _)| newline + 1);
     let (before, after) = old.split_at(at);
     let mut text = format!("{}\n\n{heading}({date})\n", before.trim_end());
     for (kind, title) in KINDS {
-        let mut of_kind = fragments
-            .iter()
-            .filter(|fragment| fragment.kind == *kind)
-            .peekable();
+        let mut of_kind = fragments.iter().filter(|fragment| fragment.kind == *kind).peekable();
         if of_kind.peek().is_some() {
             write!(text, "\n### {title}\n\n")?;
         }
@@ -104,18 +92,13 @@ fn with_release(old: &str, version: &str, date: &str, fragments: &[Fragment]) ->
 
 /// Today's date in UTC.
 fn today() -> Result<String> {
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .context("the clock stands before 1970")?
-        .as_secs();
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_secs();
     Ok(date(seconds / 86_400))
 }
 
 /// The date that many days after 1970-01-01.
 fn date(days: u64) -> String {
-    let is_leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut left = days;
     let mut year = 1970;
     loop {
@@ -143,11 +126,7 @@ mod tests {
     use super::*;
 
     fn fragment(kind: &'static str, text: &str) -> Fragment {
-        Fragment {
-            path: "changelog.d/x".into(),
-            kind,
-            text: text.to_owned(),
-        }
+        Fragment { path: "changelog.d/x".into(), kind, text: text.to_owned() }
     }
 
     #[test]
@@ -157,10 +136,8 @@ mod tests {
             fragment("added", "A pack for a shop.\n\nIt knows five topics."),
             fragment("fixed", "A full disk is reported."),
         ];
-        let first =
-            with_release(HEADER, "0.1.0", "2025-01-31", &fragments[..1]).expect("a release");
-        let second =
-            with_release(&first, "0.2.0", "2025-02-28", &fragments[1..]).expect("a release");
+        let first = with_release(HEADER, "0.1.0", "2025-01-31", &fragments[..1]).expect("a release");
+        let second = with_release(&first, "0.2.0", "2025-02-28", &fragments[1..]).expect("a release");
         let expected = format!(
             "{HEADER}
 ## 0.2.0 (2025-02-28)
@@ -190,10 +167,7 @@ mod tests {
         let fragments = [fragment("added", "A thing.")];
         let first = with_release(HEADER, "1.0.0", "2025-01-01", &fragments).expect("a release");
         let error = with_release(&first, "1.0.0", "2025-01-02", &fragments).expect_err("twice");
-        assert_eq!(
-            error.to_string(),
-            "CHANGELOG.md already has the release 1.0.0"
-        );
+        assert_eq!(error.to_string(), "CHANGELOG.md already has the release 1.0.0");
     }
 
     #[test]

@@ -12,11 +12,8 @@ use crate::{metadata, test, tidy};
 type Stage = (&'static str, fn(&Path) -> Result<bool>);
 
 /// All stages use cargo's `dev` profile, so that nothing is compiled twice.
-const STAGES: &[Stage] = &[
-    ("tidy", |root| tidy::command(root, &[])),
-    ("test", |root| test::command(root, &[])),
-    ("demo", demo),
-];
+const STAGES: &[Stage] =
+    &[("tidy", |root| tidy::command(root, &[])), ("test", |root| test::command(root, &[])), ("demo", demo)];
 
 /// Runs every stage, also after one that failed, so that one run shows all there is to mend.
 pub(crate) fn command(root: &Path) -> Result<bool> {
@@ -40,10 +37,8 @@ pub(crate) fn command(root: &Path) -> Result<bool> {
 
 /// The binary that the tests were run with, for a few seconds with everything around it.
 fn demo(root: &Path) -> Result<bool> {
-    let binary = metadata::load(root)?
-        .target_folder
-        .join("debug")
-        .join(format!("lockstep{}", std::env::consts::EXE_SUFFIX));
+    let binary =
+        metadata::load(root)?.target_folder.join("debug").join(format!("lockstep{}", std::env::consts::EXE_SUFFIX));
     let mut command = Command::new(&binary);
     command
         .args(["demo", "--duration", "5s", "--rate", "200"])
@@ -68,14 +63,10 @@ fn demo(root: &Path) -> Result<bool> {
 
 /// Whether the last line that speaks of a verdict says "equal" and nothing against it.
 fn says_equal(text: &str) -> bool {
-    let verdict = text
-        .lines()
-        .map(str::to_lowercase)
-        .rfind(|line| line.contains("verdict"));
+    let verdict = text.lines().map(str::to_lowercase).rfind(|line| line.contains("verdict"));
     verdict.is_some_and(|line| {
         let mut words = line.split(|character: char| !character.is_alphabetic());
-        words.clone().any(|word| word == "equal")
-            && !words.any(|word| word == "not" || word == "different")
+        words.clone().any(|word| word == "equal") && !words.any(|word| word == "not" || word == "different")
     })
 }
 
@@ -86,9 +77,7 @@ mod tests {
     #[test]
     fn only_an_equal_verdict_counts() {
         assert!(says_equal("rates ...\nverdict: equal\n"));
-        assert!(says_equal(
-            "Verdict: EQUAL (4 systems, 1,200 entities)\nbye\n"
-        ));
+        assert!(says_equal("Verdict: EQUAL (4 systems, 1,200 entities)\nbye\n"));
         assert!(says_equal("{\"verdict\":\"equal\"}"));
         assert!(!says_equal("verdict: not equal\n"));
         assert!(!says_equal("verdict: unequal\n"));

@@ -8,13 +8,8 @@ use anyhow::{Context, Result};
 pub(crate) const FOLDER: &str = "changelog.d";
 
 /// The kinds in the order a release lists them, each with its heading.
-pub(crate) const KINDS: &[(&str, &str)] = &[
-    ("added", "Added"),
-    ("changed", "Changed"),
-    ("fixed", "Fixed"),
-    ("removed", "Removed"),
-    ("security", "Security"),
-];
+pub(crate) const KINDS: &[(&str, &str)] =
+    &[("added", "Added"), ("changed", "Changed"), ("fixed", "Fixed"), ("removed", "Removed"), ("security", "Security")];
 
 /// One change, as its author put it.
 #[derive(Debug)]
@@ -28,24 +23,16 @@ pub(crate) struct Fragment {
 pub(crate) fn read(root: &Path) -> Result<(Vec<Fragment>, Vec<String>)> {
     let folder = root.join(FOLDER);
     let mut paths = Vec::new();
-    let entries =
-        std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
     for entry in entries {
-        paths.push(
-            entry
-                .with_context(|| format!("cannot list {}", folder.display()))?
-                .path(),
-        );
+        paths.push(entry.with_context(|| format!("cannot list {}", folder.display()))?.path());
     }
     paths.sort_unstable();
 
     let mut fragments = Vec::new();
     let mut problems = Vec::new();
     for path in paths {
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if name == "README.md" {
             continue;
         }
@@ -56,8 +43,7 @@ pub(crate) fn read(root: &Path) -> Result<(Vec<Fragment>, Vec<String>)> {
             ));
             continue;
         };
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let text = text.trim().to_owned();
         if text.is_empty() {
             problems.push(format!("{FOLDER}/{name}: the fragment has no text"));
@@ -71,17 +57,12 @@ pub(crate) fn read(root: &Path) -> Result<(Vec<Fragment>, Vec<String>)> {
 /// The kind that a file name states, if it is the name of a fragment.
 fn kind(name: &str) -> Option<&'static str> {
     let (slug, kind) = name.strip_suffix(".md")?.rsplit_once('.')?;
-    let slug_is_good = !slug.is_empty()
-        && slug
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let slug_is_good =
+        !slug.is_empty() && slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if !slug_is_good {
         return None;
     }
-    KINDS
-        .iter()
-        .map(|(known, _)| *known)
-        .find(|known| *known == kind)
+    KINDS.iter().map(|(known, _)| *known).find(|known| *known == kind)
 }
 
 #[cfg(test)]

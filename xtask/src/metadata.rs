@@ -51,26 +51,16 @@ impl Metadata {
 pub(crate) fn load(root: &Path) -> Result<Metadata> {
     let mut command = run::cargo(root);
     command.args(["metadata", "--locked", "--format-version", "1"]);
-    let output = command
-        .stderr(Stdio::piped())
-        .output()
-        .context("cannot start cargo metadata")?;
+    let output = command.stderr(Stdio::piped()).output().context("cannot start cargo metadata")?;
     if !output.status.success() {
-        bail!(
-            "cargo metadata --locked failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("cargo metadata --locked failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let value: Value =
-        serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+    let value: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
     parse(&value)
 }
 
 fn parse(value: &Value) -> Result<Metadata> {
-    let members: Vec<&str> = list(value, "workspace_members")?
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let members: Vec<&str> = list(value, "workspace_members")?.iter().filter_map(Value::as_str).collect();
     let packages = list(value, "packages")?
         .iter()
         .map(|package| {
@@ -93,20 +83,14 @@ fn parse(value: &Value) -> Result<Metadata> {
             Ok(Package {
                 name: text(package, "name")?,
                 version: text(package, "version")?,
-                licence: package
-                    .get("license")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned),
+                licence: package.get("license").and_then(Value::as_str).map(str::to_owned),
                 manifest: text(package, "manifest_path")?.into(),
                 dependencies,
                 member: members.contains(&id.as_str()),
             })
         })
         .collect::<Result<_>>()?;
-    Ok(Metadata {
-        packages,
-        target_folder: text(value, "target_directory")?.into(),
-    })
+    Ok(Metadata { packages, target_folder: text(value, "target_directory")?.into() })
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> Result<&'a [Value]> {
@@ -132,20 +116,15 @@ mod tests {
     #[test]
     fn this_workspace_is_understood() {
         let metadata = load(&run::root().expect("the workspace")).expect("metadata");
-        let xtask = metadata
-            .members()
-            .find(|package| package.name == "xtask")
-            .expect("xtask is a member");
+        let xtask = metadata.members().find(|package| package.name == "xtask").expect("xtask is a member");
         assert_eq!(xtask.licence.as_deref(), Some("Apache-2.0"));
         assert!(
-            xtask.dependencies.iter().any(
-                |dependency| dependency.name == "serde_json" && dependency.kind == Kind::Normal
-            )
+            xtask
+                .dependencies
+                .iter()
+                .any(|dependency| dependency.name == "serde_json" && dependency.kind == Kind::Normal)
         );
-        let foreign = metadata
-            .packages
-            .iter()
-            .find(|package| package.name == "serde_json");
+        let foreign = metadata.packages.iter().find(|package| package.name == "serde_json");
         assert!(!foreign.expect("a dependency is listed").member);
     }
 
@@ -153,9 +132,6 @@ mod tests {
     fn an_unexpected_shape_is_refused_by_the_name_of_the_field() {
         let error = parse(&serde_json::json!({ "workspace_members": [] }));
         let text = error.err().map(|error| error.to_string());
-        assert_eq!(
-            text.as_deref(),
-            Some("cargo metadata has no list `packages`")
-        );
+        assert_eq!(text.as_deref(), Some("cargo metadata has no list `packages`"));
     }
 }

@@ -12,11 +12,9 @@ const FOLDERS_MADE: &[&str] = &[".git", "target", "lockstep-data"];
 /// The folder of the workspace.
 pub(crate) fn root() -> Result<PathBuf> {
     // Cargo sets the variable on `cargo run`; the compiled-in value is for a direct start.
-    let manifest_folder = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    let root = manifest_folder
-        .parent()
-        .context("xtask's folder has no parent folder")?;
+    let manifest_folder =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let root = manifest_folder.parent().context("xtask's folder has no parent folder")?;
     if !root.join("Cargo.lock").is_file() {
         bail!("{} is not the workspace: no Cargo.lock", root.display());
     }
@@ -28,9 +26,8 @@ pub(crate) fn root() -> Result<PathBuf> {
 pub(crate) fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
-        let about_xtask = name.to_str().is_some_and(|name| {
-            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
-        });
+        let about_xtask =
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
         if about_xtask {
             command.env_remove(name);
         }
@@ -46,21 +43,13 @@ pub(crate) fn in_ci() -> bool {
 
 /// The command as a person would type it.
 pub(crate) fn display(command: &Command) -> String {
-    let program = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
-    std::iter::once(program)
-        .chain(command.get_args())
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    std::iter::once(program).chain(command.get_args()).map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs the command with its output shown; says whether it succeeded.
 pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{}`", display(command)))?;
+    let status = command.status().with_context(|| format!("cannot start `{}`", display(command)))?;
     Ok(status.success())
 }
 
@@ -68,13 +57,7 @@ pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
 /// Without a usable git (a source archive, a container with another owner): all files but made ones.
 pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
     let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .stdin(Stdio::null())
         .output();
@@ -99,14 +82,11 @@ pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
 
 fn walk(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let path = root.join(folder);
-    let entries =
-        std::fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))?;
+    let entries = std::fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))?;
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
         let name = entry.file_name();
-        let kind = entry
-            .file_type()
-            .with_context(|| format!("cannot look at {}", entry.path().display()))?;
+        let kind = entry.file_type().with_context(|| format!("cannot look at {}", entry.path().display()))?;
         if kind.is_file() {
             files.push(folder.join(name));
         } else if kind.is_dir() && !FOLDERS_MADE.iter().any(|made| name == *made) {
@@ -124,10 +104,7 @@ mod tests {
     fn git_and_a_walk_agree_on_the_files_of_this_crate() {
         let root = root().expect("the workspace");
         let sources = |files: Vec<PathBuf>| -> Vec<PathBuf> {
-            let mut sources: Vec<_> = files
-                .into_iter()
-                .filter(|file| file.starts_with("xtask/src"))
-                .collect();
+            let mut sources: Vec<_> = files.into_iter().filter(|file| file.starts_with("xtask/src")).collect();
             sources.sort_unstable();
             sources
         };

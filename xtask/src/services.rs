@@ -37,10 +37,7 @@ const SERVICES: &[Service] = &[
         name: "promtool",
         why: "a test has it judge the text of /metrics",
         packages: &["prometheus"],
-        daemon: Some(Daemon {
-            name: "prometheus",
-            port: 9090,
-        }),
+        daemon: Some(Daemon { name: "prometheus", port: 9090 }),
     },
 ];
 
@@ -88,10 +85,7 @@ fn install(service: &Service) -> Result<()> {
         bail!("there is no apt-get here");
     }
     let root = Root::find()?;
-    let listened_before = service
-        .daemon
-        .as_ref()
-        .is_some_and(|daemon| listens(daemon.port));
+    let listened_before = service.daemon.as_ref().is_some_and(|daemon| listens(daemon.port));
 
     // An image often comes without package lists. One mirror that does not answer is no reason to
     // stop: the lists at hand may do, and the install says so if they do not.
@@ -119,10 +113,7 @@ fn install(service: &Service) -> Result<()> {
         let mut disable = root.command("update-rc.d");
         disable.args([daemon.name, "disable"]);
         if !run::succeeds(&mut disable)? {
-            bail!(
-                "`{}` failed: the daemon would start at the next boot",
-                run::display(&disable)
-            );
+            bail!("`{}` failed: the daemon would start at the next boot", run::display(&disable));
         }
         if !listened_before && listens(daemon.port) {
             bail!(
@@ -190,17 +181,10 @@ struct DaemonsForbidden<'a> {
 
 impl<'a> DaemonsForbidden<'a> {
     fn begin(root: &'a Root) -> Result<Self> {
-        let mut guard = Self {
-            root,
-            placed: false,
-            put_aside: None,
-        };
+        let mut guard = Self { root, placed: false, put_aside: None };
         if Path::new(POLICY).exists() {
-            let answer = Command::new(POLICY)
-                .args(["prometheus", "start"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .status();
+            let answer =
+                Command::new(POLICY).args(["prometheus", "start"]).stdin(Stdio::null()).stdout(Stdio::null()).status();
             if answer.is_ok_and(|status| status.code() == Some(POLICY_FORBIDS)) {
                 return Ok(guard);
             }
@@ -211,9 +195,7 @@ impl<'a> DaemonsForbidden<'a> {
             guard.put_aside = Some(aside);
         }
         guard.placed = true;
-        let script = format!(
-            "printf '#!/bin/sh\\nexit {POLICY_FORBIDS}\\n' > {POLICY} && chmod 755 {POLICY}"
-        );
+        let script = format!("printf '#!/bin/sh\\nexit {POLICY_FORBIDS}\\n' > {POLICY} && chmod 755 {POLICY}");
         if !run::succeeds(root.command("sh").args(["-c", &script]))? {
             bail!("cannot write {POLICY}");
         }
@@ -239,9 +221,7 @@ impl Drop for DaemonsForbidden<'_> {
             }
         };
         if !run::succeeds(&mut undo).unwrap_or(false) {
-            eprintln!(
-                "services: {POLICY} could not be put back; it now keeps daemons from starting"
-            );
+            eprintln!("services: {POLICY} could not be put back; it now keeps daemons from starting");
         }
     }
 }
@@ -261,8 +241,7 @@ fn table_has_listener(table: &str, port: u16) -> bool {
         let mut fields = line.split_whitespace().skip(1);
         let local = fields.next().and_then(|address| address.rsplit_once(':'));
         let state = fields.nth(1);
-        state == Some(LISTEN)
-            && local.is_some_and(|(_, hex)| u16::from_str_radix(hex, 16) == Ok(port))
+        state == Some(LISTEN) && local.is_some_and(|(_, hex)| u16::from_str_radix(hex, 16) == Ok(port))
     })
 }
 
@@ -306,12 +285,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_not_detected() {
-        let service = |name| Service {
-            name,
-            why: "a test",
-            packages: &[],
-            daemon: None,
-        };
+        let service = |name| Service { name, why: "a test", packages: &[], daemon: None };
         assert!(!detected(&service("lockstep-no-such-program")));
         assert!(detected(&service("rustc")));
     }

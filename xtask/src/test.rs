@@ -22,10 +22,7 @@ struct Counts {
 impl Counts {
     /// Adds up a line of the form `test result: ok. 3 passed; 0 failed; 1 ignored; ...`; others say nothing.
     fn take(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .strip_prefix("test result: ")
-            .and_then(|result| result.split_once(". "))
-        else {
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|result| result.split_once(". ")) else {
             return;
         };
         for part in counts.split(';') {
@@ -100,9 +97,7 @@ fn stream(output: impl Read, mut shown: impl Write, counts: &mut Counts) -> Resu
     loop {
         line.clear();
         // Bytes, because a test may print what is no text.
-        let read = reader
-            .read_until(b'\n', &mut line)
-            .context("cannot read from cargo test")?;
+        let read = reader.read_until(b'\n', &mut line).context("cannot read from cargo test")?;
         if read == 0 {
             return Ok(());
         }
@@ -114,19 +109,13 @@ fn stream(output: impl Read, mut shown: impl Write, counts: &mut Counts) -> Resu
 /// Prints the closing line and says whether all is well.
 fn conclude(mut counts: Counts, succeeded: bool) -> bool {
     if !succeeded && counts.failed == 0 {
-        println!(
-            "test: cargo test failed though no test did: a test program crashed or did not compile"
-        );
+        println!("test: cargo test failed though no test did: a test program crashed or did not compile");
         counts.failed = 1;
     }
     if counts.passed + counts.failed == 0 {
         println!("test: no test ran");
     }
-    let Counts {
-        passed,
-        failed,
-        skipped,
-    } = counts;
+    let Counts { passed, failed, skipped } = counts;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     succeeded && failed == 0 && passed > 0
 }
@@ -136,11 +125,7 @@ mod tests {
     use super::*;
 
     fn counts(passed: u64, failed: u64, skipped: u64) -> Counts {
-        Counts {
-            passed,
-            failed,
-            skipped,
-        }
+        Counts { passed, failed, skipped }
     }
 
     fn counted(output: &str) -> Counts {
@@ -176,8 +161,7 @@ test result: ok. many passed; -1 failed
 
     #[test]
     fn what_a_test_program_prints_is_counted_as_it_streams_also_when_it_is_no_text() {
-        let output: &[u8] =
-            b"\xff\xfe\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\r\n";
+        let output: &[u8] = b"\xff\xfe\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\r\n";
         let mut counted = Counts::default();
         let mut shown = Vec::new();
         stream(output, &mut shown, &mut counted).expect("a slice can be read");

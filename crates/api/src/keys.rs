@@ -17,9 +17,6 @@ const FORMAT: u32 = 1;
 const PREFIX: &str = "lsk_";
 /// A change of the file is noticed after at most this long.
 const CHECK_INTERVAL_US: i64 = 1_000_000;
-/// For an unknown key the file is looked at again at once, but not more often than this: guessing must not
-/// become reading from the disk.
-const UNKNOWN_INTERVAL_US: i64 = 50_000;
 
 /// What a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -173,9 +170,9 @@ struct Shared {
     path: PathBuf,
     table: RwLock<Table>,
     checked_at_us: AtomicI64,
-    /// When an unknown key last made the hub look at the file. Locked while it looks: whoever comes meanwhile
-    /// with the same new key must find it too.
-    unknown_at_us: Mutex<i64>,
+    /// The file as an unknown key last made the hub read it. Locked while it reads: whoever comes meanwhile with
+    /// the same new key must find it too.
+    read_for_unknown: Mutex<Option<Stamp>>,
 }
 
 #[derive(Default)]
@@ -185,7 +182,7 @@ struct Table {
 }
 
 /// What tells one content of the file from another: it is always replaced by a new file.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     file: u64,
     length: u64,
@@ -198,7 +195,7 @@ impl Keys {
         let path = path.into();
         let table = load(&path)?;
         let (table, checked_at_us) = (RwLock::new(table), AtomicI64::new(now_us()));
-        Ok(Self(Arc::new(Shared { path, table, checked_at_us, unknown_at_us: Mutex::new(0) })))
+        Ok(Self(Arc::new(Shared { path, table, checked_at_us, read_for_unknown: Mutex::new(None) })))
     }
 
     /// Makes a key and gives its text, which is kept nowhere.
@@ -278,7 +275,7 @@ impl Keys {
     pub fn verify(&self, text: &str) -> Result<Arc<Key>, KeyRefused> {
         self.look_for_changes();
         let (id, secret) = text.strip_prefix(PREFIX).and_then(|t| t.split_once('_')).ok_or(KeyRefused::Malformed)?;
-        let key = self.find(id).or_else(|| self.find_new(id, now_us())).ok_or(KeyRefused::Unknown)?;
+        let key = self.find(id).or_else(|| self.find_new(id)).ok_or(KeyRefused::Unknown)?;
         let same = bool::from(hash(secret).as_bytes().ct_eq(key.hash.as_bytes()));
         if same { Ok(key.key) } else { Err(KeyRefused::Unknown) }
     }
@@ -287,11 +284,13 @@ impl Keys {
         self.0.table.read().unwrap_or_else(PoisonError::into_inner).keys.get(id).cloned()
     }
 
-    /// A key that was made a moment ago is valid at once.
-    fn find_new(&self, id: &str, now_us: i64) -> Option<Stored> {
-        let mut looked_at_us = self.0.unknown_at_us.lock().unwrap_or_else(PoisonError::into_inner);
-        if !(0..UNKNOWN_INTERVAL_US).contains(&(now_us - *looked_at_us)) {
-            *looked_at_us = now_us;
+    /// A key that was made a moment ago is valid at once. Guessing does not become reading: each content of the
+    /// file is read once, also one that can't be understood.
+    fn find_new(&self, id: &str) -> Option<Stored> {
+        let mut read = self.0.read_for_unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamp(&self.0.path).ok().flatten();
+        if now.is_some() && now != *read {
+            *read = now;
             self.look();
         }
         self.find(id)
@@ -469,26 +468,33 @@ mod tests {
         assert!(matches!(keys.create("b", &[], None, None), Err(KeysError::NoScope)));
         assert!(matches!(keys.create("b", &[Scope::Write], None, None), Err(KeysError::NoSystem)));
         for system in ["", "ERP", "er p", "é", &"x".repeat(65)] {
-            assert!(matches!(keys.create("b", &[Scope::Write], Some(system), None), Err(KeysError::System(_))), "{system}");
+            assert!(
+                matches!(keys.create("b", &[Scope::Write], Some(system), None), Err(KeysError::System(_))),
+                "{system}"
+            );
         }
         assert!(keys.create("b", &[Scope::Write], Some("erp.eu_1-2"), None).is_ok());
     }
 
     #[test]
-    fn a_key_made_by_another_process_is_valid_at_once_and_guessing_reads_no_files() {
+    fn a_key_made_by_another_process_is_valid_at_once() {
         let (folder, keys) = keys();
-        let other = Keys::open(folder.path().join("keys.json")).unwrap();
-        let text = other.create("a", &[Scope::Read], None, None).unwrap();
+        let path = folder.path().join("keys.json");
+        let other = Keys::open(&path).unwrap();
+        let guess = "lsk_000000000000_00";
+        for name in ["a", "b"] {
+            assert_eq!(keys.verify(guess), Err(KeyRefused::Unknown));
+            let text = other.create(name, &[Scope::Read], None, None).unwrap();
+            assert_eq!(keys.verify(&text).unwrap().name, name);
+        }
+        // A file that can't be understood costs nobody a key, and is not read for every guess.
+        let good = std::fs::read(&path).unwrap();
+        std::fs::write(&path, "{").unwrap();
+        assert_eq!(keys.verify(guess), Err(KeyRefused::Unknown));
+        assert_eq!(*keys.0.read_for_unknown.lock().unwrap(), stamp(&path).unwrap());
+        std::fs::write(&path, good).unwrap();
+        let text = other.create("c", &[Scope::Read], None, None).unwrap();
         assert!(keys.verify(&text).is_ok());
-        let next = other.create("b", &[Scope::Read], None, None).unwrap();
-        let id = next[PREFIX.len()..].split('_').next().unwrap();
-        let guessed_at_us = now_us() + 1_000_000;
-        assert!(keys.find_new("000000000000", guessed_at_us).is_none());
-        let last = other.create("c", &[Scope::Read], None, None).unwrap();
-        assert!(keys.find_new(id, guessed_at_us + 1).is_some(), "the guess made it look");
-        let id = last[PREFIX.len()..].split('_').next().unwrap();
-        assert!(keys.find_new(id, guessed_at_us + UNKNOWN_INTERVAL_US - 1).is_none(), "not again so soon");
-        assert!(keys.find_new(id, guessed_at_us + UNKNOWN_INTERVAL_US).is_some());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Nothing is queued for a reader: what it has not taken yet stays in the journal. One that falls behind too far,
 //! or takes no byte for too long, is cut off and can come back with `Last-Event-ID`.
 
-use std::sync::Arc;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;

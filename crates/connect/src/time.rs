@@ -22,23 +22,12 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
     if !separators.iter().all(|(at, byte)| head[*at] == *byte) || !matches!(head[10], b'T' | b't') {
         return None;
     }
-    let date = Date::new(
-        number(&head[..4])?,
-        number(&head[5..7])? as i8,
-        number(&head[8..10])? as i8,
-    )
-    .ok()?;
+    let date = Date::new(number(&head[..4])?, number(&head[5..7])? as i8, number(&head[8..10])? as i8).ok()?;
     let second = match number(&head[17..])? {
         60 => 59,
         second => second,
     };
-    let time = Time::new(
-        number(&head[11..13])? as i8,
-        number(&head[14..16])? as i8,
-        second as i8,
-        0,
-    )
-    .ok()?;
+    let time = Time::new(number(&head[11..13])? as i8, number(&head[14..16])? as i8, second as i8, 0).ok()?;
 
     let mut fraction_us = 0;
     if let Some(digits) = rest.strip_prefix(b".") {
@@ -47,8 +36,7 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
             return None;
         }
         for at in 0..6 {
-            fraction_us =
-                fraction_us * 10 + digits[..count].get(at).map_or(0, |b| i64::from(b - b'0'));
+            fraction_us = fraction_us * 10 + digits[..count].get(at).map_or(0, |b| i64::from(b - b'0'));
         }
         rest = &digits[count..];
     }
@@ -64,17 +52,13 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    let local_s = DateTime::from_parts(date, time)
-        .duration_since(EPOCH)
-        .as_secs();
+    let local_s = DateTime::from_parts(date, time).duration_since(EPOCH).as_secs();
     Some((local_s - offset_s) * 1_000_000 + fraction_us)
 }
 
 /// Up to four digits as a number.
 fn number(digits: &[u8]) -> Option<i16> {
-    digits.iter().try_fold(0, |sum: i16, b| {
-        b.is_ascii_digit().then(|| sum * 10 + i16::from(b - b'0'))
-    })
+    digits.iter().try_fold(0, |sum: i16, b| b.is_ascii_digit().then(|| sum * 10 + i16::from(b - b'0')))
 }
 
 /// Microseconds since 1970 as RFC 3339 in UTC with six digits after the point.
@@ -109,9 +93,7 @@ pub fn write_rfc3339(out: &mut Vec<u8>, at_us: i64) {
 
 /// Microseconds since 1970 UTC of a date as HTTP writes it, for example `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn parse_http_date(text: &str) -> Option<i64> {
-    let at = jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(text)
-        .ok()?;
+    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(at.as_microsecond())
 }
 
@@ -122,19 +104,12 @@ mod tests {
 
     #[test]
     fn reads_what_rfc_3339_allows_and_nothing_else() {
-        let same = [
-            "2018-04-05T17:31:00Z",
-            "2018-04-05T18:31:00+01:00",
-            "2018-04-05T16:31:00.000000000-01:00",
-        ];
+        let same = ["2018-04-05T17:31:00Z", "2018-04-05T18:31:00+01:00", "2018-04-05T16:31:00.000000000-01:00"];
         for text in same {
             assert_eq!(parse_rfc3339(text), Some(1_522_949_460_000_000), "{text}");
         }
         assert_eq!(parse_rfc3339("1969-12-31T23:59:59.9999999Z"), Some(-1));
-        assert_eq!(
-            parse_rfc3339("2016-12-31T23:59:60Z"),
-            parse_rfc3339("2016-12-31T23:59:59Z")
-        );
+        assert_eq!(parse_rfc3339("2016-12-31T23:59:60Z"), parse_rfc3339("2016-12-31T23:59:59Z"));
         for text in [
             "",
             "lunchtime",
@@ -163,24 +138,15 @@ mod tests {
     fn writes_six_digits_and_stays_within_four_digit_years() {
         assert_eq!(format_rfc3339(0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(format_rfc3339(-1), "1969-12-31T23:59:59.999999Z");
-        assert_eq!(
-            format_rfc3339(1_522_949_460_000_007),
-            "2018-04-05T17:31:00.000007Z"
-        );
+        assert_eq!(format_rfc3339(1_522_949_460_000_007), "2018-04-05T17:31:00.000007Z");
         assert_eq!(format_rfc3339(i64::MIN), "0000-01-01T00:00:00.000000Z");
         assert_eq!(format_rfc3339(i64::MAX), "9999-12-31T23:59:59.999999Z");
-        assert_eq!(
-            parse_rfc3339("9999-12-31T23:59:59-10:00"),
-            Some(MAX_US + 36_000_000_000 - 999_999)
-        );
+        assert_eq!(parse_rfc3339("9999-12-31T23:59:59-10:00"), Some(MAX_US + 36_000_000_000 - 999_999));
     }
 
     #[test]
     fn reads_http_dates() {
-        assert_eq!(
-            parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(784_111_777_000_000)
-        );
+        assert_eq!(parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000_000));
         assert_eq!(parse_http_date("tomorrow"), None);
     }
 

@@ -67,15 +67,9 @@ impl DestinationConfig {
     }
 
     /// Makes the destination. The outlet has the filter and the programs that the configuration names.
-    pub fn build(
-        &self,
-        secrets: &[Secret],
-        outlet: Outlet,
-    ) -> Result<Box<dyn Destination>, BuildError> {
+    pub fn build(&self, secrets: &[Secret], outlet: Outlet) -> Result<Box<dyn Destination>, BuildError> {
         match self {
-            Self::Webhook(config) => Ok(Box::new(webhook::WebhookDestination::new(
-                config, secrets, outlet,
-            )?)),
+            Self::Webhook(config) => Ok(Box::new(webhook::WebhookDestination::new(config, secrets, outlet)?)),
         }
     }
 }

@@ -37,9 +37,7 @@ fn serve() -> u16 {
             while let Ok(count @ 1..) = tls.read(&mut buffer) {
                 request.extend_from_slice(&buffer[..count]);
                 if request.ends_with(b"\r\n\r\n") {
-                    let _ = tls.write_all(
-                        b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nsafe",
-                    );
+                    let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nsafe");
                     break;
                 }
             }
@@ -50,47 +48,25 @@ fn serve() -> u16 {
 
 async fn get(host: &str, roots_der: Vec<Vec<u8>>) -> Result<String, HttpError> {
     let url = format!("https://{host}:{}/", serve());
-    let client = HttpClient::new(HttpOptions {
-        allow_private_addresses: true,
-        roots_der,
-        ..HttpOptions::default()
-    })?;
-    let answer = client
-        .request(
-            Method::GET,
-            &url,
-            HeaderMap::new(),
-            "",
-            Duration::from_secs(60),
-        )
-        .await?;
+    let client = HttpClient::new(HttpOptions { allow_private_addresses: true, roots_der, ..HttpOptions::default() })?;
+    let answer = client.request(Method::GET, &url, HeaderMap::new(), "", Duration::from_secs(60)).await?;
     Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }
 
 #[tokio::test]
 async fn a_trusted_certificate_for_the_host_is_taken() {
-    assert_eq!(
-        get("localhost", vec![AUTHORITY.to_vec()]).await.unwrap(),
-        "safe"
-    );
+    assert_eq!(get("localhost", vec![AUTHORITY.to_vec()]).await.unwrap(), "safe");
 }
 
 #[tokio::test]
 async fn others_are_not() {
     let unknown_authority = get("localhost", vec![]).await.unwrap_err();
-    let another_host = get("127.0.0.1", vec![AUTHORITY.to_vec()])
-        .await
-        .unwrap_err();
+    let another_host = get("127.0.0.1", vec![AUTHORITY.to_vec()]).await.unwrap_err();
     for error in [unknown_authority, another_host] {
         assert!(matches!(error, HttpError::Connect { .. }), "{error:?}");
         let text = lockstep_connectors::webhook::chain(&error);
         assert!(text.contains("certificate"), "{text}");
     }
-    let no_certificate = get("localhost", vec![b"nonsense".to_vec()])
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(no_certificate, HttpError::Tls { .. }),
-        "{no_certificate:?}"
-    );
+    let no_certificate = get("localhost", vec![b"nonsense".to_vec()]).await.unwrap_err();
+    assert!(matches!(no_certificate, HttpError::Tls { .. }), "{no_certificate:?}");
 }

@@ -17,7 +17,7 @@ use crate::event::event_type;
 use crate::fold::fold;
 use crate::merge::{Rule, Standing};
 use crate::order::LIFECYCLE_FIELD;
-use crate::record::{Body, Fact, FactOutcome, Quarantined, QuarantineClosed, Record, Ruling};
+use crate::record::{Body, Fact, FactOutcome, QuarantineClosed, Quarantined, Record, Ruling};
 use crate::rules::Rules;
 use crate::{Position, delivery_hash};
 
@@ -272,8 +272,7 @@ fn decide_change(rules: &Rules, entity: &Entity, input: &Input, change: Change) 
     let won = verdicts.iter().any(|v| !v.stale && v.winner.is_empty());
     let first = entity.position == 0;
     let document_changed = !changed.is_empty();
-    let event_type =
-        if document_changed { type_of(entity, &change, &changed, &rest, first) } else { String::new() };
+    let event_type = if document_changed { type_of(entity, &change, &changed, &rest, first) } else { String::new() };
     Fact {
         source: input.source.clone(),
         system: input.system.clone(),
@@ -317,7 +316,8 @@ fn type_of(entity: &Entity, change: &Change, changed: &[u32], rest: &[Field], fi
 }
 
 fn group(verdicts: &[Verdict<'_>]) -> Vec<Ruling> {
-    let ruling = |v: &Verdict<'_>, fields| Ruling { fields, winner: v.winner.to_owned(), rule: v.rule as i32, stale: v.stale };
+    let ruling =
+        |v: &Verdict<'_>, fields| Ruling { fields, winner: v.winner.to_owned(), rule: v.rule as i32, stale: v.stale };
     let Some(first) = verdicts.first() else { return Vec::new() };
     if verdicts.iter().all(|v| v == first) {
         return vec![ruling(first, Vec::new())];

@@ -74,7 +74,8 @@ pub fn next(policy: &RetryPolicy, attempt: u32, result: AttemptResult, now_us: i
         return Next::DeadLetter { reason: "exhausted" };
     }
     let doublings = attempt.saturating_sub(1).min(32);
-    let bound_us = policy.backoff_first_ms.saturating_mul(1 << doublings).min(policy.backoff_max_ms).saturating_mul(1_000);
+    let bound_us =
+        policy.backoff_first_ms.saturating_mul(1 << doublings).min(policy.backoff_max_ms).saturating_mul(1_000);
     let jittered_us = ((u128::from(bound_us) * u128::from(chance)) >> 64) as u64;
     let wait_us = floor_ms.saturating_mul(1_000).saturating_add(jittered_us);
     Next::RetryAt { at_us: now_us.saturating_add_unsigned(wait_us) }

@@ -20,19 +20,16 @@ pub struct Event {
 impl Event {
     /// The event of a record, where it published one.
     pub fn of(position: Position, record: Record) -> Option<Self> {
-        Self::take(position, record).ok()
-    }
-
-    /// The event of a record, or the record back where it published none.
-    ///
-    /// # Errors
-    /// The record, untouched.
-    pub fn take(position: Position, record: Record) -> Result<Self, Record> {
         let recorded_at_us = record.recorded_at_us;
         match record.body {
-            Some(Body::Fact(fact)) if !fact.event_type.is_empty() => Ok(Self { position, recorded_at_us, fact }),
-            body => Err(Record { recorded_at_us, body }),
+            Some(Body::Fact(fact)) if !fact.event_type.is_empty() => Some(Self { position, recorded_at_us, fact }),
+            _ => None,
         }
+    }
+
+    /// Whether a record published an event.
+    pub fn is_in(record: &Record) -> bool {
+        matches!(&record.body, Some(Body::Fact(fact)) if !fact.event_type.is_empty())
     }
 
     /// The entity's document after the change, sorted by name.

@@ -24,8 +24,7 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     let own = number_of(&mut entity.systems, &fact.system);
     let tie = crate::delivery_hash(&fact.source, &fact.delivery);
     for ruling in &fact.rulings {
-        let winner =
-            if ruling.winner.is_empty() { own } else { number_of(&mut entity.systems, &ruling.winner) };
+        let winner = if ruling.winner.is_empty() { own } else { number_of(&mut entity.systems, &ruling.winner) };
         let mut one = |at: usize| {
             let Some(field) = fact.fields.get(at) else { return };
             let claim = || Claim {

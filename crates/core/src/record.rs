@@ -7,8 +7,8 @@
 
 use prost::Message;
 
-use crate::change::{Field, QuarantineReason, Raw};
 use crate::Position;
+use crate::change::{Field, QuarantineReason, Raw};
 
 /// One record of the journal. Its position is given by the journal.
 #[derive(Clone, PartialEq, Message)]

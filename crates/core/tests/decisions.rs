@@ -63,7 +63,10 @@ fn a_reused_key_with_another_payload_is_refused() {
     decide(&mut facts, api(1), 10).unwrap();
     assert_eq!(decide(&mut facts, api(1), 10).unwrap().outcome, Outcome::Duplicate { of: 1 });
     assert_eq!(decide(&mut facts, api(2), 10), Err(Refusal::KeyReused { key: "k".into(), of: 1 }));
-    let keyed = |delivery: &str, hash| Input { request_key: Some(("key".into(), hash)), ..input("api", delivery, "order", 2, &[("a", "2")]) };
+    let keyed = |delivery: &str, hash| Input {
+        request_key: Some(("key".into(), hash)),
+        ..input("api", delivery, "order", 2, &[("a", "2")])
+    };
     decide(&mut facts, keyed("e1", 7), 11).unwrap();
     assert_eq!(decide(&mut facts, keyed("e1", 7), 12).unwrap().outcome, Outcome::Duplicate { of: 2 });
     assert!(matches!(decide(&mut facts, keyed("e2", 8), 12), Err(Refusal::KeyReused { of: 2, .. })));
@@ -127,7 +130,8 @@ fn an_order_never_goes_back_in_its_life() {
     let mut facts = facts();
     for (number, (says, at, is, event)) in rows.into_iter().enumerate() {
         let value = format!("\"{says}\"");
-        let decision = decide(&mut facts, input("web", &number.to_string(), "order", at, &[("lifecycle", &value)]), 1).unwrap();
+        let decision =
+            decide(&mut facts, input("web", &number.to_string(), "order", at, &[("lifecycle", &value)]), 1).unwrap();
         assert_eq!(doc(&facts, "order/1"), format!("lifecycle=\"{is}\" "), "row {number}");
         assert_eq!(fact(&decision.records[0]).event_type, event, "row {number}");
     }
@@ -152,7 +156,9 @@ fn folding_the_records_again_gives_the_same_state() {
     let mut records = Vec::new();
     let rows = [("shop", 5, "1"), ("erp", 3, "2"), ("shop", 4, "3"), ("erp", 9, "null"), ("pim", 9, "4")];
     for (number, (system, at, amount)) in rows.into_iter().enumerate() {
-        let decision = decide(&mut facts, input(system, &number.to_string(), "price", at, &[("amount", amount), ("b", "1")]), at).unwrap();
+        let decision =
+            decide(&mut facts, input(system, &number.to_string(), "price", at, &[("amount", amount), ("b", "1")]), at)
+                .unwrap();
         records.extend(decision.records);
     }
     let mut replayed = lockstep_core::Entity::default();
@@ -169,7 +175,10 @@ fn folding_the_records_again_gives_the_same_state() {
 #[test]
 fn a_delivery_that_proposes_nothing_leaves_nothing() {
     let mut facts = facts();
-    let empty = |delivery: &str| Input { body: InputBody::Changes(Vec::new()), ..input("web", delivery, "order", 1, &[("a", "1")]) };
+    let empty = |delivery: &str| Input {
+        body: InputBody::Changes(Vec::new()),
+        ..input("web", delivery, "order", 1, &[("a", "1")])
+    };
     for _ in 0..2 {
         let decision = decide(&mut facts, empty("d1"), 1).unwrap();
         assert_eq!((decision.records.len(), decision.outcome), (0, Outcome::Superseded { position: 0, count: 0 }));

@@ -1,19 +1,24 @@
 //! Record format 1 is golden: these bytes are what was written once, and they must be read for ever.
-//! `LOCKSTEP_WRITE_FIXTURE=1` writes the file anew, which is right only before the format is released.
+//! A failure prints what this version writes, in hexadecimal: it may replace the file only before the format is
+//! released.
 
 use bytes::Bytes;
 use lockstep_core::change::{QuarantineReason, Raw};
 use lockstep_core::record::{
-    Attempt, Body, DeadLetterClosed, DeadLetterEnd, DeadLettered, Fact, FactOutcome, Probe, Progress, Quarantined,
-    QuarantineClosed, Record, Ruling,
+    Attempt, Body, DeadLetterClosed, DeadLetterEnd, DeadLettered, Fact, FactOutcome, Probe, Progress, QuarantineClosed,
+    Quarantined, Record, Ruling,
 };
 use lockstep_core::{Field, merge::Rule};
 use prost::Message;
 
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/records-1.bin");
+const FIXTURE: &[u8] = include_bytes!("../fixtures/records-1.bin");
 
 fn records() -> Vec<Record> {
-    let raw = Raw { topic: "orders/create".into(), headers: vec!["x-topic: a".into()], body: Bytes::from_static(b"{\"a\":1}") };
+    let raw = Raw {
+        topic: "orders/create".into(),
+        headers: vec!["x-topic: a".into()],
+        body: Bytes::from_static(b"{\"a\":1}"),
+    };
     let attempt = Attempt {
         number: 4,
         at_us: 1_767_225_600_000_001,
@@ -35,7 +40,10 @@ fn records() -> Vec<Record> {
             key: "web:1001".into(),
             sequence: 7,
             occurred_at_us: 1_767_225_600_000_000,
-            fields: vec![Field::new("lifecycle", "\"confirmed\""), Field::new("total", "{\"currency\":\"EUR\",\"minor\":2490}")],
+            fields: vec![
+                Field::new("lifecycle", "\"confirmed\""),
+                Field::new("total", "{\"currency\":\"EUR\",\"minor\":2490}"),
+            ],
             outcome: FactOutcome::Applied as i32,
             version: 3,
             previous: 41,
@@ -100,11 +108,9 @@ fn records() -> Vec<Record> {
 #[test]
 fn records_of_format_1_are_read_for_ever() {
     let written: Vec<u8> = records().iter().flat_map(Message::encode_length_delimited_to_vec).collect();
-    if std::env::var_os("LOCKSTEP_WRITE_FIXTURE").is_some() {
-        std::fs::write(FIXTURE, &written).unwrap();
-    }
-    let mut kept = Bytes::from(std::fs::read(FIXTURE).unwrap());
-    assert_eq!(kept, written, "what this version writes has changed");
+    let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(FIXTURE == written, "what this version writes has changed: {hex}");
+    let mut kept = Bytes::from_static(FIXTURE);
     for expected in records() {
         assert_eq!(Record::decode_length_delimited(&mut kept).unwrap(), expected);
     }

@@ -76,7 +76,9 @@ pub enum OpenError {
         known: i64,
     },
     /// The state is ahead of the journal: acknowledged records are missing.
-    #[error("the journal ends at record {journal_end} but the state was built up to record {state}: records are missing, restore the journal from a copy")]
+    #[error(
+        "the journal ends at record {journal_end} but the state was built up to record {state}: records are missing, restore the journal from a copy"
+    )]
     JournalBehind {
         /// The journal's last record.
         journal_end: u64,
@@ -84,7 +86,9 @@ pub enum OpenError {
         state: u64,
     },
     /// The state file is gone and the journal no longer begins at its first record.
-    #[error("the state was built up to record {state} but the journal begins at record {journal_first}: restore the state file from a copy")]
+    #[error(
+        "the state was built up to record {state} but the journal begins at record {journal_first}: restore the state file from a copy"
+    )]
     JournalAhead {
         /// The journal's first kept record.
         journal_first: u64,

@@ -68,8 +68,9 @@ impl Flusher {
     pub(crate) fn write(&mut self, snapshot: &Snapshot) -> Result<(), rusqlite::Error> {
         let transaction = self.file.connection.unchecked_transaction()?;
         {
-            let mut put =
-                transaction.prepare_cached("INSERT INTO entity(id, state) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET state = excluded.state")?;
+            let mut put = transaction.prepare_cached(
+                "INSERT INTO entity(id, state) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET state = excluded.state",
+            )?;
             // In the order of the index, neighbours share pages.
             let mut entities: Vec<_> = snapshot.entities.iter().collect();
             entities.sort_unstable_by(|a, b| a.0.cmp(b.0));
@@ -82,15 +83,17 @@ impl Flusher {
             transaction.prepare_cached("DELETE FROM quarantine WHERE position = ?1")?.execute([*position as i64])?;
         }
         for row in overlay.quarantine_opened.values() {
-            transaction.prepare_cached("INSERT OR REPLACE INTO quarantine VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
-                row.position as i64,
-                row.source,
-                row.delivery,
-                row.code,
-                row.detail,
-                row.at,
-                row.received_at_us
-            ])?;
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO quarantine VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+                .execute(params![
+                    row.position as i64,
+                    row.source,
+                    row.delivery,
+                    row.code,
+                    row.detail,
+                    row.at,
+                    row.received_at_us
+                ])?;
         }
         for (destination, event) in &overlay.dead_closed {
             transaction

@@ -143,14 +143,23 @@ impl HubHandle {
 
     /// The history of an entity, newest first: follows the links from `from` (its latest position) back, at
     /// most `limit` records. The second value says where to go on; 0 at the beginning.
-    pub async fn history(&self, from: Position, limit: usize) -> Result<(Vec<(Position, Record)>, Position), ReadError> {
+    pub async fn history(
+        &self,
+        from: Position,
+        limit: usize,
+    ) -> Result<(Vec<(Position, Record)>, Position), ReadError> {
         let (reader, tail) = (self.reader.clone(), self.tail.clone());
         crate::reading::blocking(move || crate::reading::history(&*reader, &tail, from, limit)).await
     }
 
     /// Published events after a position, at most `limit`, with the position to go on from. Looks at a bounded
     /// part of the journal: fewer than `limit` (even none) does not mean the end, the position does.
-    pub async fn events(&self, after: Position, filter: EventFilter, limit: usize) -> Result<crate::reading::EventPage, ReadError> {
+    pub async fn events(
+        &self,
+        after: Position,
+        filter: EventFilter,
+        limit: usize,
+    ) -> Result<crate::reading::EventPage, ReadError> {
         let reader = self.reader.clone();
         crate::reading::blocking(move || crate::reading::events(&*reader, after, &filter, limit)).await
     }

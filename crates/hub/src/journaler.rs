@@ -69,25 +69,31 @@ impl Journaler {
         let mut poisoned: Option<Unavailable> = None;
         while let Ok(work) = work.recv() {
             match work {
-                ToJournal::Batch(sealed) => match void.as_ref().or(poisoned.as_ref().filter(|_| !sealed.records.is_empty())) {
-                    Some(cause) => refuse(sealed, cause),
-                    None => {
-                        if let Err((sealed, cause)) = self.append(sealed, &mut buffer) {
-                            refuse(sealed, &cause);
-                            self.abandon.store(true, Ordering::Release);
-                            // The loop may be gone at shutdown.
-                            let _ = self.inbox.send(Message::JournalFailed(cause.clone()));
-                            if matches!(cause, Unavailable::Poisoned(_)) {
-                                poisoned = Some(cause.clone());
+                ToJournal::Batch(sealed) => {
+                    match void.as_ref().or(poisoned.as_ref().filter(|_| !sealed.records.is_empty())) {
+                        Some(cause) => refuse(sealed, cause),
+                        None => {
+                            if let Err((sealed, cause)) = self.append(sealed, &mut buffer) {
+                                refuse(sealed, &cause);
+                                self.abandon.store(true, Ordering::Release);
+                                // The loop may be gone at shutdown.
+                                let _ = self.inbox.send(Message::JournalFailed(cause.clone()));
+                                if matches!(cause, Unavailable::Poisoned(_)) {
+                                    poisoned = Some(cause.clone());
+                                }
+                                void = Some(cause);
                             }
-                            void = Some(cause);
                         }
                     }
-                },
+                }
                 ToJournal::Reset => void = None,
                 ToJournal::Trim(to) => {
                     if let Err(error) = self.journal.trim(to) {
-                        tracing::warn!(error = &error as &dyn std::error::Error, to, "old segments could not be dropped");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            to,
+                            "old segments could not be dropped"
+                        );
                     }
                 }
             }
@@ -123,7 +129,8 @@ impl Journaler {
                 Ok(())
             }
             Ok(first) => {
-                let cause = format!("the journal wrote a batch at record {first} that was decided for {}", sealed.first);
+                let cause =
+                    format!("the journal wrote a batch at record {first} that was decided for {}", sealed.first);
                 Err((sealed, self.poison(cause)))
             }
             Err(JournalError::Full { .. }) => {

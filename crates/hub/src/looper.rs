@@ -54,7 +54,10 @@ pub(crate) enum Message {
 pub(crate) enum Mode {
     Normal,
     /// The disk is full: a probe is tried now and then.
-    Full { next_probe: Instant, probing: bool },
+    Full {
+        next_probe: Instant,
+        probing: bool,
+    },
     /// What is on the disk is uncertain: reads go on, from what is known to be durable.
     Poisoned(Unavailable),
 }
@@ -443,7 +446,10 @@ impl Looper {
             }
             Flushed::Abandoned => self.state.flush_failed(),
             Flushed::Failed(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the state could not be flushed; it is tried again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the state could not be flushed; it is tried again"
+                );
                 self.state.flush_failed();
                 // Not at once: what it failed of may need a while.
                 self.clock.not_before = Instant::now() + FLUSH_AGAIN;
@@ -578,7 +584,8 @@ fn same_delivery(record: &Record, source: &str, delivery: &str) -> Option<Seen> 
         Some(Body::Quarantined(held)) => (&held.source, &held.delivery, held.payload_hash),
         _ => return None,
     };
-    (found_source == source && found_delivery == delivery).then_some(Seen { position: 0, payload_hash: Some(payload_hash) })
+    (found_source == source && found_delivery == delivery)
+        .then_some(Seen { position: 0, payload_hash: Some(payload_hash) })
 }
 
 fn same_request(record: &Record, source: &str, key: &str) -> Option<Seen> {
@@ -613,7 +620,8 @@ impl View<'_> {
         let prefix = format!("{kind}/");
         let after = format!("{prefix}{after}");
         let state = &self.looper.state;
-        let mut all: BTreeMap<_, _> = state.file.entities(&prefix, &after, limit + 1).map_err(unreadable)?.into_iter().collect();
+        let mut all: BTreeMap<_, _> =
+            state.file.entities(&prefix, &after, limit + 1).map_err(unreadable)?.into_iter().collect();
         // Of what the file does not have, only what sorts before the file's last row belongs to this page, unless
         // the file has no more.
         all.extend(state.unflushed(&prefix, &after));
@@ -621,9 +629,12 @@ impl View<'_> {
         for (id, bytes) in all.into_iter().take(limit + 1) {
             decoded.insert(id, Entity::decode(bytes).map_err(unreadable)?);
         }
-        let fresh = self.looper.facts.entities.iter().filter(|(id, e)| {
-            id.starts_with(&prefix) && id.as_str() > after.as_str() && e.position != 0
-        });
+        let fresh = self
+            .looper
+            .facts
+            .entities
+            .iter()
+            .filter(|(id, e)| id.starts_with(&prefix) && id.as_str() > after.as_str() && e.position != 0);
         decoded.extend(fresh.map(|(id, e)| (id.clone(), e.clone())));
         let more = decoded.len() > limit;
         Ok(Page { items: decoded.into_values().take(limit).collect(), more })
@@ -654,11 +665,21 @@ impl View<'_> {
         Ok(Page { items, more })
     }
 
-    pub(crate) fn dead_letter(&mut self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
+    pub(crate) fn dead_letter(
+        &mut self,
+        destination: &str,
+        event: Position,
+    ) -> Result<Option<DeadLetterRow>, Unavailable> {
         self.looper.dead_letter(destination, event)
     }
 
-    pub(crate) fn discard(&mut self, destination: &str, event: Position, reason: &str, by: &str) -> Result<bool, Unavailable> {
+    pub(crate) fn discard(
+        &mut self,
+        destination: &str,
+        event: Position,
+        reason: &str,
+        by: &str,
+    ) -> Result<bool, Unavailable> {
         if let Some(cause) = self.looper.refuses() {
             return Err(cause);
         }

@@ -100,8 +100,14 @@ impl Hub {
         let (snapshots, flush_work) = unbounded();
         let (flush_done, flushed) = unbounded();
 
-        let journaler =
-            Journaler { journal, epoch, stats: stats.clone(), tail: tail.clone(), inbox: to_loop.clone(), abandon: abandon.clone() };
+        let journaler = Journaler {
+            journal,
+            epoch,
+            stats: stats.clone(),
+            tail: tail.clone(),
+            inbox: to_loop.clone(),
+            abandon: abandon.clone(),
+        };
         let room_bytes = u32::try_from(options.queue_bytes_max).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
         let handle = HubHandle {
             inbox: to_loop.clone(),
@@ -229,15 +235,20 @@ fn read_ahead(reader: &dyn Reader, mut from: Position, ahead: &mpsc::SyncSender<
     loop {
         let chunk = read_chunk(reader, from);
         let last = match &chunk {
-            Ok(records) => records.last().map(|(position, _)| *position),
+            Ok(records) => match records.last() {
+                Some((position, _)) => Some(*position),
+                None => return,
+            },
             Err(_) => None,
         };
-        let failed = chunk.is_err();
         // Nobody takes it where folding has failed.
-        if (last.is_none() && !failed) || ahead.send(chunk).is_err() || failed {
+        if ahead.send(chunk).is_err() {
             return;
         }
-        from = last.unwrap_or(from) + 1;
+        match last {
+            Some(position) => from = position + 1,
+            None => return,
+        }
     }
 }
 

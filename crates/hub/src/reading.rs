@@ -67,6 +67,9 @@ pub struct EventPage {
     pub at_end: bool,
 }
 
+/// Records with their positions.
+pub(crate) type Numbered = Vec<(Position, Record)>;
+
 /// What a live stream gives.
 #[derive(Clone, Debug)]
 pub enum StreamItem {
@@ -80,7 +83,7 @@ pub struct EventStream {
     reader: Arc<dyn Reader>,
     after: Position,
     /// A read under way outlives a caller that stops waiting for it: the next call takes it up again.
-    reading: Option<JoinHandle<Result<Vec<(Position, Record)>, ReadError>>>,
+    reading: Option<JoinHandle<Result<Numbered, ReadError>>>,
 }
 
 impl EventStream {
@@ -134,7 +137,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// Decoded records from `from` on, whole journal batches up to about `bytes_max`.
-pub(crate) fn read(reader: &dyn Reader, from: Position, bytes_max: usize) -> Result<Vec<(Position, Record)>, ReadError> {
+pub(crate) fn read(
+    reader: &dyn Reader,
+    from: Position,
+    bytes_max: usize,
+) -> Result<Vec<(Position, Record)>, ReadError> {
     let from = from.max(reader.bounds().first);
     let entries = reader.read(from, bytes_max)?;
     entries.into_iter().map(|e| Ok((e.position, decode(e.position, e.record)?))).collect()

@@ -19,15 +19,22 @@ pub(crate) struct TailBatch {
 #[derive(Debug)]
 enum TailRecord {
     Event(Arc<Event>),
-    Other(Record),
+    Other(Box<Record>),
 }
 
 impl TailBatch {
     pub(crate) fn new(first: Position, records: Vec<Record>, bytes: usize) -> Self {
         let numbered = (first..).zip(records);
-        let records = numbered.map(|(position, record)| match Event::take(position, record) {
-            Ok(event) => TailRecord::Event(Arc::new(event)),
-            Err(record) => TailRecord::Other(record),
+        let records = numbered.map(|(position, record)| {
+            if !Event::is_in(&record) {
+                return TailRecord::Other(Box::new(record));
+            }
+            match (record.recorded_at_us, record.body) {
+                (recorded_at_us, Some(Body::Fact(fact))) => {
+                    TailRecord::Event(Arc::new(Event { position, recorded_at_us, fact }))
+                }
+                (recorded_at_us, body) => TailRecord::Other(Box::new(Record { recorded_at_us, body })),
+            }
         });
         Self { first, records: records.collect(), bytes }
     }
@@ -128,7 +135,7 @@ impl Tail {
         let index = position.checked_sub(batch.first)?;
         Some(match batch.records.get(index as usize)? {
             TailRecord::Event(event) => Record::new(event.recorded_at_us, Body::Fact(event.fact.clone())),
-            TailRecord::Other(record) => record.clone(),
+            TailRecord::Other(record) => (**record).clone(),
         })
     }
 }

@@ -91,7 +91,12 @@ impl Tallies {
             let pending = t.pending(self.published);
             let drained = t.read_to >= self.last_event && t.open.is_empty();
             (pending < 0 || (drained && pending != 0)).then(|| {
-                format!("destination {name}: {} events published, {} accounted for, cursor {}", self.published, t.accounted(), t.cursor)
+                format!(
+                    "destination {name}: {} events published, {} accounted for, cursor {}",
+                    self.published,
+                    t.accounted(),
+                    t.cursor
+                )
             })
         });
         sources.chain(destinations).collect()

@@ -47,7 +47,9 @@ async fn order_is_kept_for_each_key_through_retries() {
     hub.add_destination("erp", destination.clone(), quick());
     let handle = hub.handle();
     fill(&handle, 7, 300).await;
-    let tallies = until_tallies(&handle, "all delivered", |t| t.destinations.get("erp").is_some_and(|d| d.delivered == 300)).await;
+    let tallies =
+        until_tallies(&handle, "all delivered", |t| t.destinations.get("erp").is_some_and(|d| d.delivered == 300))
+            .await;
     assert_in_order(&destination.taken());
     assert_eq!(destination.taken().len(), 300);
     assert_eq!(tallies.violations(), Vec::<String>::new());
@@ -106,7 +108,11 @@ async fn a_dead_letter_can_be_retried_discarded_or_found_overtaken() {
     let healthy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let switch = healthy.clone();
     let destination = Scripted::new(move |_, _| {
-        if switch.load(std::sync::atomic::Ordering::Relaxed) { AttemptResult::Delivered } else { AttemptResult::Rejected }
+        if switch.load(std::sync::atomic::Ordering::Relaxed) {
+            AttemptResult::Delivered
+        } else {
+            AttemptResult::Rejected
+        }
     });
     hub.add_destination("erp", destination.clone(), quick());
     let handle = hub.handle();
@@ -151,7 +157,10 @@ async fn a_dead_destination_slows_no_other_one() {
     hub.add_destination("healthy", healthy.clone(), quick());
     let handle = hub.handle();
     fill(&handle, 50, 500).await;
-    let tallies = until_tallies(&handle, "the healthy one has all", |t| t.destinations.get("healthy").is_some_and(|d| d.delivered == 500)).await;
+    let tallies = until_tallies(&handle, "the healthy one has all", |t| {
+        t.destinations.get("healthy").is_some_and(|d| d.delivered == 500)
+    })
+    .await;
     assert_eq!(tallies.destinations.get("stuck").map_or(0, |d| d.delivered), 0);
     assert_eq!(tallies.violations(), Vec::<String>::new());
     assert!(stuck.attempts() <= 10, "a window of ten, each waiting for its retry");

@@ -54,7 +54,9 @@ async fn many_deliveries_are_remembered_over_many_flushes() {
     let hub = Hub::open(small()).unwrap();
     let handle = hub.handle();
     for n in 0..600_u64 {
-        let inputs = (0..5).map(|k| input("wms", &format!("{n}-{k}"), &format!("{}@x", (n * 5 + k) % 700), n as i64, n)).collect();
+        let inputs = (0..5)
+            .map(|k| input("wms", &format!("{n}-{k}"), &format!("{}@x", (n * 5 + k) % 700), n as i64, n))
+            .collect();
         handle.submit(inputs).await.unwrap();
         if n % 20 == 0 {
             until("flushed", || handle.stats().flushed.load(std::sync::atomic::Ordering::Relaxed) + 500 > n * 5).await;

@@ -24,9 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             text.push_str(r#"{"kind":"order","source":"shop-eu","values":["#);
             while text.len() < record_bytes {
                 let value = fastrand::u32(..);
-                text.push_str(&format!(
-                    r#"{{"line":{n},"sku":"S-{value}","quantity":1}},"#
-                ));
+                text.push_str(&format!(r#"{{"line":{n},"sku":"S-{value}","quantity":1}},"#));
             }
             batch.push(&text.as_bytes()[..record_bytes.min(text.len())]);
         }
@@ -35,30 +33,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         slowest_ms = slowest_ms.max(append.elapsed().as_secs_f64() * 1000.0);
     }
     let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "{:.0} records/s, slowest append {slowest_ms:.1} ms",
-        records as f64 / seconds
-    );
+    println!("{:.0} records/s, slowest append {slowest_ms:.1} ms", records as f64 / seconds);
 
     // Neither dropped nor closed, as after a crash.
     std::mem::forget(journal);
     let crashed = tempfile::tempdir()?;
     for entry in std::fs::read_dir(dir.path())? {
         let path = entry?.path();
-        if let Some(name) = path
-            .file_name()
-            .filter(|n| !n.to_string_lossy().ends_with("-shm"))
-        {
+        if let Some(name) = path.file_name().filter(|n| !n.to_string_lossy().ends_with("-shm")) {
             std::fs::copy(&path, crashed.path().join(name))?;
         }
     }
     let start = Instant::now();
     let journal = SqliteJournal::open(crashed.path(), SqliteOptions::default())?;
-    println!(
-        "opened {:?} in {:.1} ms",
-        journal.bounds(),
-        start.elapsed().as_secs_f64() * 1000.0
-    );
+    println!("opened {:?} in {:.1} ms", journal.bounds(), start.elapsed().as_secs_f64() * 1000.0);
 
     let (reader, start) = (journal.reader(), Instant::now());
     let mut position = 1;
@@ -67,9 +55,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let Some(last) = entries.last() else { break };
         position = last.position + 1;
     }
-    println!(
-        "read {:.0} records/s",
-        records as f64 / start.elapsed().as_secs_f64()
-    );
+    println!("read {:.0} records/s", records as f64 / start.elapsed().as_secs_f64());
     Ok(())
 }

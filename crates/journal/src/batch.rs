@@ -109,18 +109,11 @@ pub(crate) fn entries(
             return Err("a record is longer than its batch");
         }
         if position >= from {
-            take(Entry {
-                position,
-                record: frames.slice(record_start..end),
-            });
+            take(Entry { position, record: frames.slice(record_start..end) });
         }
         start = end;
     }
-    if start == frames.len() {
-        Ok(())
-    } else {
-        Err("the batch has more bytes than its records")
-    }
+    if start == frames.len() { Ok(()) } else { Err("the batch has more bytes than its records") }
 }
 
 #[cfg(test)]
@@ -135,15 +128,9 @@ mod tests {
         batch.push_with(|buffer| buffer.extend_from_slice(b"three"));
         let records: Vec<_> = batch.iter().collect();
         assert_eq!(records, [b"one".as_slice(), b"", b"three"]);
-        assert_eq!(
-            (batch.len(), batch.bytes(), batch.is_empty()),
-            (3, 8, false)
-        );
+        assert_eq!((batch.len(), batch.bytes(), batch.is_empty()), (3, 8, false));
         batch.clear();
-        assert_eq!(
-            (batch.len(), batch.bytes(), batch.iter().count()),
-            (0, 0, 0)
-        );
+        assert_eq!((batch.len(), batch.bytes(), batch.iter().count()), (0, 0, 0));
     }
 
     #[test]
@@ -160,20 +147,9 @@ mod tests {
 
     #[test]
     fn frames_that_do_not_fit_are_refused() {
-        let check = |frames: &[u8], count| {
-            entries(1, count, &Bytes::copy_from_slice(frames), 1, |_| {}).unwrap_err()
-        };
-        assert_eq!(
-            check(&[1, 0, 0, 0, 7], 2),
-            "the batch has fewer records than it says"
-        );
-        assert_eq!(
-            check(&[9, 0, 0, 0, 7], 1),
-            "a record is longer than its batch"
-        );
-        assert_eq!(
-            check(&[1, 0, 0, 0, 7, 8], 1),
-            "the batch has more bytes than its records"
-        );
+        let check = |frames: &[u8], count| entries(1, count, &Bytes::copy_from_slice(frames), 1, |_| {}).unwrap_err();
+        assert_eq!(check(&[1, 0, 0, 0, 7], 2), "the batch has fewer records than it says");
+        assert_eq!(check(&[9, 0, 0, 0, 7], 1), "a record is longer than its batch");
+        assert_eq!(check(&[1, 0, 0, 0, 7, 8], 1), "the batch has more bytes than its records");
     }
 }

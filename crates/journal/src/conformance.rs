@@ -115,17 +115,9 @@ pub fn positions_are_in_order(subject: &mut dyn Subject) {
     assert_eq!(journal.bounds(), Bounds { first: 1, next: 1 });
     assert_eq!(journal.epoch(), 0);
     assert_eq!(journal.reader().read(1, 1000).unwrap(), []);
-    let firsts: Vec<_> = [1, 2, 3, 1000, 1]
-        .map(|count| append(&mut *journal, count))
-        .to_vec();
+    let firsts: Vec<_> = [1, 2, 3, 1000, 1].map(|count| append(&mut *journal, count)).to_vec();
     assert_eq!(firsts, [1, 2, 4, 7, 1007]);
-    check_all(
-        &*journal.reader(),
-        Bounds {
-            first: 1,
-            next: 1008,
-        },
-    );
+    check_all(&*journal.reader(), Bounds { first: 1, next: 1008 });
 }
 
 /// An empty batch returns the next position, whatever else holds.
@@ -136,16 +128,7 @@ pub fn an_empty_batch_writes_nothing(subject: &mut dyn Subject) {
     assert_eq!(journal.bounds(), Bounds { first: 1, next: 4 });
     journal.fence(2).unwrap();
     let refused = journal.append(1, &Batch::new()).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            Error::Fenced {
-                epoch: 1,
-                current: 2
-            }
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Error::Fenced { epoch: 1, current: 2 }), "{refused:?}");
 }
 
 /// Reading gives whole batches, but for the first one, which is cut.
@@ -177,10 +160,7 @@ pub fn reading_stops_after_bytes_max(subject: &mut dyn Subject) {
         while position < 4001 {
             let entries = reader.read(position, bytes_max).unwrap();
             let bytes: usize = entries.iter().map(|e| e.record.len()).sum();
-            assert!(
-                bytes <= bytes_max || entries.len() == 10,
-                "{bytes} bytes of {bytes_max}"
-            );
+            assert!(bytes <= bytes_max || entries.len() == 10, "{bytes} bytes of {bytes_max}");
             position = check(&entries, position);
             assert_eq!(position % 10, 1);
         }
@@ -202,10 +182,7 @@ pub fn every_position_can_be_got(subject: &mut dyn Subject) {
     let jumps = (1..next).map(|i| 1 + i * 487 % (next - 1));
     for position in neighbours.chain(jumps) {
         let entry = reader.get(position).unwrap().unwrap();
-        assert_eq!(
-            (entry.position, entry.record.to_vec()),
-            (position, record(position))
-        );
+        assert_eq!((entry.position, entry.record.to_vec()), (position, record(position)));
     }
     assert_eq!(reader.get(next).unwrap(), None);
     assert_eq!(reader.get(u64::MAX).unwrap(), None);
@@ -221,22 +198,10 @@ pub fn a_fence_stops_lower_epochs(subject: &mut dyn Subject) {
     assert_eq!(journal.epoch(), 7);
     for epoch in [0, 6, 8] {
         let refused = journal.append(epoch, &batch(2, 1)).unwrap_err();
-        assert!(
-            matches!(refused, Error::Fenced { current: 7, .. }),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Error::Fenced { current: 7, .. }), "{refused:?}");
     }
     let refused = journal.fence(6).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            Error::Fenced {
-                epoch: 6,
-                current: 7
-            }
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Error::Fenced { epoch: 6, current: 7 }), "{refused:?}");
     journal.fence(7).unwrap();
     append(&mut *journal, 1);
     drop(journal);
@@ -244,16 +209,7 @@ pub fn a_fence_stops_lower_epochs(subject: &mut dyn Subject) {
     let mut journal = subject.open();
     assert_eq!(journal.epoch(), 7);
     let refused = journal.append(0, &batch(3, 1)).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            Error::Fenced {
-                epoch: 0,
-                current: 7
-            }
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Error::Fenced { epoch: 0, current: 7 }), "{refused:?}");
     // The epoch goes along into later segments.
     while journal.bounds().next < 3000 {
         append(&mut *journal, 100);
@@ -294,19 +250,13 @@ pub fn trim_drops_whole_segments_only(subject: &mut dyn Subject) {
     let mut first_before = 1;
     for to in (100..=next).step_by(250) {
         let bounds = journal.trim(to).unwrap();
-        assert!(
-            bounds.first <= to && bounds.first >= first_before,
-            "{bounds:?} after {to}"
-        );
+        assert!(bounds.first <= to && bounds.first >= first_before, "{bounds:?} after {to}");
         assert_eq!(bounds.first % 100, 1, "a batch is never cut");
         first_before = bounds.first;
         assert_eq!(journal.bounds(), bounds);
         check_all(&*reader, bounds);
     }
-    assert!(
-        first_before > 1000,
-        "so many segments are before {next}: {first_before}"
-    );
+    assert!(first_before > 1000, "so many segments are before {next}: {first_before}");
 
     // Even all of it: the segment that is being written stays.
     let bounds = journal.trim(u64::MAX).unwrap();
@@ -316,13 +266,7 @@ pub fn trim_drops_whole_segments_only(subject: &mut dyn Subject) {
     let mut journal = subject.open();
     check_all(&*journal.reader(), bounds);
     append(&mut *journal, 10);
-    check_all(
-        &*journal.reader(),
-        Bounds {
-            first: bounds.first,
-            next: next + 10,
-        },
-    );
+    check_all(&*journal.reader(), Bounds { first: bounds.first, next: next + 10 });
 }
 
 /// A position that is no longer kept is an error of its own, never an empty answer.
@@ -336,10 +280,7 @@ pub fn trimmed_positions_are_refused(subject: &mut dyn Subject) {
     assert_eq!(reader.get(1).unwrap().unwrap().record, record(1));
     let first = journal.trim(4000).unwrap().first;
     for position in [0, 1, first - 1] {
-        for refused in [
-            reader.read(position, 1).unwrap_err(),
-            reader.get(position).unwrap_err(),
-        ] {
+        for refused in [reader.read(position, 1).unwrap_err(), reader.get(position).unwrap_err()] {
             assert!(
                 matches!(refused, Error::Trimmed { position: p, first: f } if (p, f) == (position, first)),
                 "{refused:?}"
@@ -422,10 +363,7 @@ pub fn reading_beside_appending_sees_only_whole_batches(subject: &mut dyn Subjec
             }
             assert_eq!(position % BATCH, 1, "half a batch");
             let bounds = reader.bounds();
-            assert!(
-                position <= bounds.next,
-                "{position} was read before {bounds:?}"
-            );
+            assert!(position <= bounds.next, "{position} was read before {bounds:?}");
             let probe = bounds.first + number * 7919 % bounds.len();
             match reader.get(probe) {
                 Ok(Some(entry)) => assert_eq!(entry.record, record(probe)),

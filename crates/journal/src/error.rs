@@ -143,14 +143,9 @@ impl Error {
     pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
         // A full disk keeps its own meaning wherever it is met: it passes by itself.
         if source.kind() == std::io::ErrorKind::StorageFull {
-            Self::Full {
-                source: source.into(),
-            }
+            Self::Full { source: source.into() }
         } else {
-            Self::Io {
-                what: what.into(),
-                source: source.into(),
-            }
+            Self::Io { what: what.into(), source: source.into() }
         }
     }
 }

@@ -57,20 +57,9 @@ impl MemoryJournal {
     /// An empty journal that begins a new segment when one has `segment_bytes_max` bytes. Segments
     /// are what `trim` drops.
     pub fn with_segment_bytes_max(segment_bytes_max: usize) -> Self {
-        let segment = Segment {
-            first: 1,
-            bytes: 0,
-            batches: Vec::new(),
-        };
-        let state = State {
-            epoch: 0,
-            segments: vec![segment],
-            next: 1,
-        };
-        Self {
-            shared: Arc::new(Shared(RwLock::new(state))),
-            segment_bytes_max,
-        }
+        let segment = Segment { first: 1, bytes: 0, batches: Vec::new() };
+        let state = State { epoch: 0, segments: vec![segment], next: 1 };
+        Self { shared: Arc::new(Shared(RwLock::new(state))), segment_bytes_max }
     }
 }
 
@@ -88,40 +77,21 @@ impl Shared {
 
 impl State {
     fn bounds(&self) -> Bounds {
-        Bounds {
-            first: self.segments.first().map_or(self.next, |s| s.first),
-            next: self.next,
-        }
+        Bounds { first: self.segments.first().map_or(self.next, |s| s.first), next: self.next }
     }
 
     fn check_epoch(&self, epoch: Epoch) -> Result<(), Error> {
-        if epoch == self.epoch {
-            Ok(())
-        } else {
-            Err(Error::Fenced {
-                epoch,
-                current: self.epoch,
-            })
-        }
+        if epoch == self.epoch { Ok(()) } else { Err(Error::Fenced { epoch, current: self.epoch }) }
     }
 
     /// The batches from the one that holds `from` on.
     fn batches(&self, from: Position) -> Result<impl Iterator<Item = &Stored>, Error> {
         let first = self.bounds().first;
         if from < first {
-            return Err(Error::Trimmed {
-                position: from,
-                first,
-            });
+            return Err(Error::Trimmed { position: from, first });
         }
-        let start = self
-            .segments
-            .partition_point(|s| s.first <= from)
-            .saturating_sub(1);
-        Ok(self.segments[start..]
-            .iter()
-            .flat_map(|s| &s.batches)
-            .skip_while(move |b| b.first + b.count <= from))
+        let start = self.segments.partition_point(|s| s.first <= from).saturating_sub(1);
+        Ok(self.segments[start..].iter().flat_map(|s| &s.batches).skip_while(move |b| b.first + b.count <= from))
     }
 }
 
@@ -142,30 +112,15 @@ impl Journal for MemoryJournal {
         }
         let bytes = batch.frames().len();
         if bytes > BATCH_BYTES_MAX {
-            return Err(Error::TooLarge {
-                bytes,
-                bytes_max: BATCH_BYTES_MAX,
-            });
+            return Err(Error::TooLarge { bytes, bytes_max: BATCH_BYTES_MAX });
         }
-        if state
-            .segments
-            .last()
-            .is_none_or(|s| s.bytes >= self.segment_bytes_max)
-        {
-            state.segments.push(Segment {
-                first,
-                bytes: 0,
-                batches: Vec::new(),
-            });
+        if state.segments.last().is_none_or(|s| s.bytes >= self.segment_bytes_max) {
+            state.segments.push(Segment { first, bytes: 0, batches: Vec::new() });
         }
         let count = batch.len() as u64;
         if let Some(segment) = state.segments.last_mut() {
             let frames = Bytes::copy_from_slice(batch.frames());
-            segment.batches.push(Stored {
-                first,
-                count,
-                frames,
-            });
+            segment.batches.push(Stored { first, count, frames });
             segment.bytes += bytes;
         }
         state.next = first + count;
@@ -175,10 +130,7 @@ impl Journal for MemoryJournal {
     fn fence(&mut self, epoch: Epoch) -> Result<(), Error> {
         let mut state = self.shared.state_mut();
         if epoch < state.epoch {
-            return Err(Error::Fenced {
-                epoch,
-                current: state.epoch,
-            });
+            return Err(Error::Fenced { epoch, current: state.epoch });
         }
         state.epoch = epoch;
         Ok(())
@@ -195,12 +147,7 @@ impl Journal for MemoryJournal {
     fn trim(&mut self, to: Position) -> Result<Bounds, Error> {
         let mut state = self.shared.state_mut();
         // A segment may go when its follower begins at `to` or before; the last one has none.
-        let dropped = state
-            .segments
-            .iter()
-            .skip(1)
-            .take_while(|s| s.first <= to)
-            .count();
+        let dropped = state.segments.iter().skip(1).take_while(|s| s.first <= to).count();
         state.segments.drain(..dropped);
         Ok(state.bounds())
     }

@@ -88,6 +88,22 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(exit.into())
 }
 
+/// A command line that can't be understood, in one sentence.
+pub fn usage(error: &clap::Error) -> Failure {
+    use clap::error::ErrorKind;
+    let missing = [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand];
+    let message = if missing.contains(&error.kind()) {
+        "a command is missing: `--help` lists them".to_owned()
+    } else {
+        // What comes after it is for a person who is to read on.
+        let text = error.render().to_string();
+        let said = text.split("\n\nUsage:").next().unwrap_or_default().split("\n\nFor more information").next();
+        let words: Vec<_> = said.unwrap_or_default().trim_start_matches("error: ").split_whitespace().collect();
+        words.join(" ")
+    };
+    Failure::usage("usage", message)
+}
+
 fn simulate(args: DemoArgs, json: bool) -> Result<ExitCode, Failure> {
     all_cores()?.block_on(demo::run(args, json)).map_err(|error| match error.downcast::<Failure>() {
         Ok(failure) => failure,

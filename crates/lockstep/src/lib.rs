@@ -23,7 +23,10 @@ use clap::Parser;
 
 /// The whole program: reads the command line, runs the command, and says by its exit code how it went.
 pub fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     let json = cli.json;
     match cli::run(cli) {
         Ok(code) => code,
@@ -38,4 +41,17 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Help that was asked for, or a command line that can't be understood: for a program, where it asked for JSON.
+fn misused(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json");
+    if json && error.use_stderr() {
+        eprintln!("{}", cli::usage(error).json());
+    } else {
+        // Whoever closed the stream does not want it.
+        let _ = error.print();
+    }
+    // clap has no other codes than these two.
+    if error.use_stderr() { exit::Exit::Usage.into() } else { exit::Exit::Done.into() }
 }

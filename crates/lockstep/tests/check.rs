@@ -104,6 +104,53 @@ filter = { kinds = [\"ordr\"], types = [\"prise.changed\"], when = \"maps/none.v
 }
 
 #[test]
+fn what_could_never_work_is_refused() {
+    check(
+        "\
+[hub]
+data_dir = \"\"
+
+[sources.shop]
+system = \"shop\"
+pack = \"shopify\"
+secrets = [\"env:\"]
+",
+        &[
+            "lockstep.toml:2:12: `data_dir` must not be empty",
+            "lockstep.toml:7:12: `secrets`: the name after `env:` is missing: use \"env:NAME\" for a variable or \"file:PATH\" for a file",
+        ],
+    );
+    check(
+        "\
+[systems.\"e rp\"]
+
+[sources.shop]
+system = \"Shop\"
+pack = \"shopify\"
+secrets = [\"env:SHOP_SECRET\"]
+currency = \"eur\"
+
+[destinations.erp]
+kind = \"webhook\"
+system = \"erp.eu_1\"
+url = \"https://erp.example.com/in\"
+secrets = [\"env:NEVER_SET_ANYWHERE\"]
+filter = { types = [\"order.place\", \"order.*\", \"stock.changed\"] }
+retry = { backoff_first_ms = 500, backoff_max_ms = 100 }
+",
+        &[
+            "lockstep.toml:1:10: a system's name must be 1 to 64 characters of a-z, 0-9, ., _ and -, not `e rp`",
+            "lockstep.toml:4:10: a system's name must be 1 to 64 characters of a-z, 0-9, ., _ and -, not `Shop`",
+            "lockstep.toml:7:12: `currency` must be three letters A-Z (ISO 4217), not `eur`",
+            "lockstep.toml:13:12: warning: the secret's variable NEVER_SET_ANYWHERE is not set here; the hub does not start without it",
+            "lockstep.toml:14:21: `order.place` is not a type of events; did you mean `order.placed`?",
+            "lockstep.toml:14:47: `stock.changed` is not a type of events; did you mean `stock.counted`?",
+            "lockstep.toml:15:52: `backoff_max_ms` (100) must not be less than `backoff_first_ms` (500)",
+        ],
+    );
+}
+
+#[test]
 fn mappings_are_compiled_and_their_problems_have_a_line() {
     let folder = folder(
         "\

@@ -48,9 +48,13 @@ fn a_full_disk_refuses_writes_and_recovers_by_itself() {
     std::fs::create_dir(folder.path().join("disk")).unwrap();
     let namespace = ["--user", "--map-root-user", "--mount"];
     let mount = "mount -t tmpfs -o size=24m tmpfs disk";
-    let possible = Command::new("unshare").args(namespace).args(["sh", "-c", mount]).current_dir(folder.path()).output();
+    let possible =
+        Command::new("unshare").args(namespace).args(["sh", "-c", mount]).current_dir(folder.path()).output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var_os("LOCKSTEP_REQUIRE_SERVICES").is_none(), "a small disk can't be mounted in a namespace");
+        assert!(
+            std::env::var_os("LOCKSTEP_REQUIRE_SERVICES").is_none(),
+            "a small disk can't be mounted in a namespace"
+        );
         eprintln!("skipped: a small disk can't be mounted in a namespace here");
         return;
     }
@@ -105,14 +109,17 @@ fn a_failed_sync_stops_writing_until_a_restart_and_loses_nothing() {
     let folder = folder("[hub]\nname = \"sync\"\n");
     let library = folder.path().join("fault.so");
     let source = common::write(folder.path(), "fault.c", include_str!("../../journal/tests/all/sync_fault.c"));
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).arg("-ldl").status();
+    let compiled =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).arg("-ldl").status();
     if !compiled.is_ok_and(|status| status.success()) {
         assert!(std::env::var_os("LOCKSTEP_REQUIRE_SERVICES").is_none(), "there is no C compiler `cc`");
         eprintln!("skipped: there is no C compiler `cc` here");
         return;
     }
     let trigger = folder.path().join("trigger");
-    let made = common::run(folder.path(), &["key", "create", "--name", "tests", "--scopes", "admin", "--system", "tests"]).expect(0);
+    let made =
+        common::run(folder.path(), &["key", "create", "--name", "tests", "--scopes", "admin", "--system", "tests"])
+            .expect(0);
     common::write(folder.path(), "tests.key", &made.out);
     let mut command = lockstep();
     command.args(["serve", "--listen", "127.0.0.1:0"]).env("LD_PRELOAD", &library).env("LOCKSTEP_TEST_FAULT", &trigger);

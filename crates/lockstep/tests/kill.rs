@@ -89,7 +89,8 @@ fn writer(writer: u64, address: Address, ledger: Ledger, acknowledged: Arc<Atomi
             let known = address.read().unwrap().clone();
             if let Some((address, key)) = known {
                 let authorization = format!("Bearer {key}");
-                let headers = [("authorization", authorization.as_str()), ("content-type", "application/cloudevents+json")];
+                let headers =
+                    [("authorization", authorization.as_str()), ("content-type", "application/cloudevents+json")];
                 match http(address, "POST", "/v1/events", &headers, body.as_bytes()) {
                     Ok((200, _)) => break,
                     Ok((429 | 503, _)) | Err(_) => {}
@@ -166,7 +167,8 @@ fn what_was_acknowledged_survives_kills_once_and_in_order() {
     loop {
         let page = get(&format!("/v1/events?after={after}&limit=1000"));
         for event in page["items"].as_array().unwrap() {
-            let key = (event["subject"].as_str().unwrap().to_owned(), event["data"]["document"]["number"].as_u64().unwrap());
+            let key =
+                (event["subject"].as_str().unwrap().to_owned(), event["data"]["document"]["number"].as_u64().unwrap());
             *published.entry(key).or_default() += 1;
             ids.insert(event["id"].as_str().unwrap().to_owned());
         }

@@ -76,6 +76,36 @@ fn a_secret_on_the_command_line_is_refused_and_not_printed() {
     assert!(ended.err.contains("--hmac-header"), "{}", ended.err);
 }
 
+#[test]
+fn a_command_line_that_is_not_understood_is_one_sentence_of_json_where_that_is_asked_for() {
+    let message = |args: &[&str]| {
+        let ended = run(Path::new("."), &[args, &["--json"]].concat()).expect(2);
+        assert_eq!(ended.out, "");
+        let error: Value = serde_json::from_str(&ended.err).unwrap_or_else(|error| panic!("{error}: {}", ended.err));
+        assert_eq!(error["error"]["code"], "usage");
+        error["error"]["message"].as_str().unwrap().to_owned()
+    };
+    let said = message(&["quarantine", "show", "abc"]);
+    assert!(said.contains("'abc'") && said.ends_with("a position is a whole number"), "{said}");
+    let said = message(&["key", "create", "--scopes", "read"]);
+    assert!(said.contains("--name <NAME>") && !said.contains('\n') && !said.contains("Usage"), "{said}");
+    let said = message(&["key", "create", "--name", "x", "--scopes", "raed"]);
+    assert!(said.ends_with("a scope is one of read, write, operate, admin; did you mean `read`?"), "{said}");
+    assert_eq!(message(&["key"]), "a command is missing: `--help` lists them");
+    let plain = run(Path::new("."), &["quarantine", "show", "abc"]).expect(2);
+    assert!(plain.err.starts_with("error: ") && plain.err.contains("a position is a whole number"), "{}", plain.err);
+    run(Path::new("."), &["--json", "--version"]).expect(0);
+}
+
+#[test]
+fn the_system_of_a_key_has_a_name_that_can_stand_anywhere() {
+    let folder = folder("");
+    let create =
+        |system| run(folder.path(), &["key", "create", "--name", "x", "--scopes", "write", "--system", system]);
+    assert!(create("My ERP").expect(2).err.contains("a system's name must be 1 to 64 characters"));
+    create("erp.eu_1-2").expect(0);
+}
+
 fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
 }

@@ -74,6 +74,20 @@ fn a_data_folder_of_an_unknown_format() {
 }
 
 #[test]
+fn a_state_file_that_is_broken() {
+    let folder = folder("");
+    write(folder.path(), "lockstep-data/state.sqlite", &"no database ".repeat(1_000));
+    refused(folder.path(), &[], &["lockstep-data/state.sqlite", "can't be used: ", "move it away to have it rebuilt"]);
+}
+
+#[test]
+fn an_address_that_is_none() {
+    let folder = folder("");
+    let expected = "`--listen` must be an address and a port such as 127.0.0.1:7070, not \"nonsense\"";
+    refused(folder.path(), &["--listen", "nonsense"], &[expected]);
+}
+
+#[test]
 fn a_filter_of_logs_that_is_none() {
     let folder = folder("");
     let ended =

@@ -16,11 +16,7 @@ const RULES: &[Rule] = &[
         may_use: &[],
         why: "core decides and knows nothing of who asks or where it is stored",
     },
-    Rule {
-        name: "lockstep-journal",
-        may_use: &[],
-        why: "to the journal a record is opaque bytes",
-    },
+    Rule { name: "lockstep-journal", may_use: &[], why: "to the journal a record is opaque bytes" },
     Rule {
         name: "lockstep-mapping",
         may_use: &["lockstep-core"],
@@ -59,19 +55,12 @@ const RULES: &[Rule] = &[
         ],
         why: "the binary wires everything, and nothing depends on it",
     },
-    Rule {
-        name: "xtask",
-        may_use: &[],
-        why: "the runner must build and run when every other crate is broken",
-    },
+    Rule { name: "xtask", may_use: &[], why: "the runner must build and run when every other crate is broken" },
 ];
 
 /// Lists the dependencies between members that no arrow allows, and members without a rule.
 pub(crate) fn check(metadata: &Metadata) -> Vec<String> {
-    let names: Vec<&str> = metadata
-        .members()
-        .map(|member| member.name.as_str())
-        .collect();
+    let names: Vec<&str> = metadata.members().map(|member| member.name.as_str()).collect();
     let mut problems = Vec::new();
     for member in metadata.members() {
         let Some(rule) = rule(&member.name) else {
@@ -82,18 +71,12 @@ pub(crate) fn check(metadata: &Metadata) -> Vec<String> {
             continue;
         };
         for dependency in &member.dependencies {
-            if names.contains(&dependency.name.as_str())
-                && !allowed(rule, &dependency.name, dependency.kind)
-            {
+            if names.contains(&dependency.name.as_str()) && !allowed(rule, &dependency.name, dependency.kind) {
                 problems.push(format!(
                     "{} -> {}{}: {}",
                     member.name,
                     dependency.name,
-                    if dependency.kind == Kind::Dev {
-                        " (dev)"
-                    } else {
-                        ""
-                    },
+                    if dependency.kind == Kind::Dev { " (dev)" } else { "" },
                     rule.why
                 ));
             }
@@ -116,9 +99,9 @@ fn allowed(rule: &Rule, dependency: &str, kind: Kind) -> bool {
 /// Tests may reach further down than code (over several arrows), never up or sideways. Ends because
 /// the arrows have no cycle, which a test below holds.
 fn is_below(rule: &Rule, dependency: &str) -> bool {
-    rule.may_use.iter().any(|below| {
-        *below == dependency || self::rule(below).is_some_and(|below| is_below(below, dependency))
-    })
+    rule.may_use
+        .iter()
+        .any(|below| *below == dependency || self::rule(below).is_some_and(|below| is_below(below, dependency)))
 }
 
 #[cfg(test)]
@@ -136,29 +119,19 @@ mod tests {
                 manifest: "Cargo.toml".into(),
                 dependencies: dependencies
                     .iter()
-                    .map(|(name, kind)| Dependency {
-                        name: (*name).to_owned(),
-                        kind: *kind,
-                    })
+                    .map(|(name, kind)| Dependency { name: (*name).to_owned(), kind: *kind })
                     .collect(),
                 member: true,
             })
             .collect();
-        Metadata {
-            packages,
-            target_folder: "target".into(),
-        }
+        Metadata { packages, target_folder: "target".into() }
     }
 
     #[test]
     fn every_rule_names_only_rules_above_it_in_the_list_and_so_there_is_no_cycle() {
         for (index, rule) in RULES.iter().enumerate() {
             for used in rule.may_use {
-                assert!(
-                    RULES[..index].iter().any(|earlier| earlier.name == *used),
-                    "{} -> {used}",
-                    rule.name
-                );
+                assert!(RULES[..index].iter().any(|earlier| earlier.name == *used), "{} -> {used}", rule.name);
             }
         }
     }
@@ -168,17 +141,8 @@ mod tests {
         let metadata = workspace(&[
             ("lockstep-core", &[]),
             ("lockstep-mapping", &[]),
-            (
-                "lockstep-connect",
-                &[
-                    ("lockstep-core", Kind::Normal),
-                    ("lockstep-mapping", Kind::Normal),
-                ],
-            ),
-            (
-                "lockstep",
-                &[("lockstep-connect", Kind::Normal), ("serde", Kind::Normal)],
-            ),
+            ("lockstep-connect", &[("lockstep-core", Kind::Normal), ("lockstep-mapping", Kind::Normal)]),
+            ("lockstep", &[("lockstep-connect", Kind::Normal), ("serde", Kind::Normal)]),
         ]);
         assert_eq!(check(&metadata), Vec::<String>::new());
     }
@@ -204,18 +168,9 @@ mod tests {
         let metadata = workspace(&[
             ("lockstep-journal", &[("lockstep-core", Kind::Dev)]),
             ("lockstep-core", &[]),
-            (
-                "lockstep-hub",
-                &[("lockstep-mapping", Kind::Dev), ("lockstep-api", Kind::Dev)],
-            ),
+            ("lockstep-hub", &[("lockstep-mapping", Kind::Dev), ("lockstep-api", Kind::Dev)]),
             ("lockstep-mapping", &[]),
-            (
-                "lockstep-api",
-                &[
-                    ("lockstep-journal", Kind::Dev),
-                    ("lockstep-connectors", Kind::Dev),
-                ],
-            ),
+            ("lockstep-api", &[("lockstep-journal", Kind::Dev), ("lockstep-connectors", Kind::Dev)]),
             ("lockstep-connectors", &[]),
         ]);
         let arrows: Vec<String> = check(&metadata)
@@ -235,9 +190,6 @@ mod tests {
     #[test]
     fn a_new_crate_needs_a_rule() {
         let problems = check(&workspace(&[("lockstep-sim", &[])]));
-        assert!(
-            problems[0].starts_with("lockstep-sim has no rule"),
-            "{problems:?}"
-        );
+        assert!(problems[0].starts_with("lockstep-sim has no rule"), "{problems:?}");
     }
 }

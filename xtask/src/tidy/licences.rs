@@ -67,10 +67,8 @@ mod tests {
             ],
             target_folder: "target".into(),
         };
-        let named: Vec<String> = check(&metadata)
-            .iter()
-            .filter_map(|problem| problem.split(':').next().map(str::to_owned))
-            .collect();
+        let named: Vec<String> =
+            check(&metadata).iter().filter_map(|problem| problem.split(':').next().map(str::to_owned)).collect();
         assert_eq!(named, ["strict 1.0.0", "silent 1.0.0", "garbled 1.0.0"]);
     }
 }

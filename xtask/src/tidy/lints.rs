@@ -11,10 +11,7 @@ pub(crate) fn check(metadata: &Metadata) -> Result<Vec<String>> {
         let manifest = std::fs::read_to_string(&member.manifest)
             .with_context(|| format!("cannot read {}", member.manifest.display()))?;
         if !inherits(&manifest) {
-            problems.push(format!(
-                "{}: its Cargo.toml has no `[lints]` with `workspace = true`",
-                member.name
-            ));
+            problems.push(format!("{}: its Cargo.toml has no `[lints]` with `workspace = true`", member.name));
         }
     }
     Ok(problems)
@@ -23,9 +20,7 @@ pub(crate) fn check(metadata: &Metadata) -> Result<Vec<String>> {
 fn inherits(manifest: &str) -> bool {
     let mut lines = manifest.lines().map(str::trim);
     lines.by_ref().any(|line| line == "[lints]")
-        && lines
-            .take_while(|line| !line.starts_with('['))
-            .any(|line| line.replace(' ', "") == "workspace=true")
+        && lines.take_while(|line| !line.starts_with('[')).any(|line| line.replace(' ', "") == "workspace=true")
 }
 
 #[cfg(test)]
@@ -34,13 +29,9 @@ mod tests {
 
     #[test]
     fn only_the_lints_table_counts() {
-        assert!(inherits(
-            "[package]\nname = \"a\"\n\n[lints]\nworkspace = true\n"
-        ));
+        assert!(inherits("[package]\nname = \"a\"\n\n[lints]\nworkspace = true\n"));
         assert!(!inherits("[package]\nname = \"a\"\n"));
-        assert!(!inherits(
-            "[lints]\n\n[dependencies.bytes]\nworkspace = true\n"
-        ));
+        assert!(!inherits("[lints]\n\n[dependencies.bytes]\nworkspace = true\n"));
         assert!(!inherits("[lints.rust]\nunsafe_code = \"allow\"\n"));
     }
 }

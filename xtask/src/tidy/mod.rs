@@ -25,11 +25,7 @@ struct Check {
 
 /// All checks, the quick ones first.
 const CHECKS: &[Check] = &[
-    Check {
-        name: "fmt",
-        what: "the code is formatted",
-        run: fmt,
-    },
+    Check { name: "fmt", what: "the code is formatted", run: fmt },
     Check {
         name: "text",
         what: "files explain themselves, are finished and are not too long",
@@ -60,16 +56,8 @@ const CHECKS: &[Check] = &[
         what: "every dependency's licence is one that we may ship",
         run: |root| Ok(licences::check(&metadata::load(root)?)),
     },
-    Check {
-        name: "clippy",
-        what: "clippy is silent, every public item is documented",
-        run: clippy,
-    },
-    Check {
-        name: "docs",
-        what: "the documentation builds and its links lead somewhere",
-        run: docs,
-    },
+    Check { name: "clippy", what: "clippy is silent, every public item is documented", run: clippy },
+    Check { name: "docs", what: "the documentation builds and its links lead somewhere", run: docs },
 ];
 
 /// Runs all checks or those named by `--only`; prints every problem; true when there is none.
@@ -79,15 +67,10 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<bool> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--only" => {
-                let names = arguments
-                    .next()
-                    .context("`--only` wants the name of a check")?;
+                let names = arguments.next().context("`--only` wants the name of a check")?;
                 for name in names.split(',') {
                     if !CHECKS.iter().any(|check| check.name == name) {
-                        bail!(
-                            "there is no check `{name}`; the checks are {}",
-                            names_of_checks()
-                        );
+                        bail!("there is no check `{name}`; the checks are {}", names_of_checks());
                     }
                     only.push(name);
                 }
@@ -111,18 +94,13 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<bool> {
         checks += 1;
         let start = Instant::now();
         // A check that cannot run is a problem like any other: the rest is still reported.
-        let found = (check.run)(root)
-            .unwrap_or_else(|error| vec![format!("the check could not run: {error:#}")]);
+        let found = (check.run)(root).unwrap_or_else(|error| vec![format!("the check could not run: {error:#}")]);
         let verdict = match found.len() {
             0 => "ok".to_owned(),
             1 => "1 problem".to_owned(),
             many => format!("{many} problems"),
         };
-        println!(
-            "tidy: {:<10} {verdict} ({:.1} s)",
-            check.name,
-            start.elapsed().as_secs_f64()
-        );
+        println!("tidy: {:<10} {verdict} ({:.1} s)", check.name, start.elapsed().as_secs_f64());
         problems.extend(found.into_iter().map(|problem| (check.name, problem)));
     }
 
@@ -139,11 +117,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<bool> {
 }
 
 fn names_of_checks() -> String {
-    CHECKS
-        .iter()
-        .map(|check| check.name)
-        .collect::<Vec<_>>()
-        .join(", ")
+    CHECKS.iter().map(|check| check.name).collect::<Vec<_>>().join(", ")
 }
 
 fn fmt(root: &Path) -> Result<Vec<String>> {
@@ -157,44 +131,26 @@ fn fmt(root: &Path) -> Result<Vec<String>> {
             relative.map_or_else(|_| file.to_owned(), |path| path.display().to_string())
         })
         .collect();
-    let mut problems: Vec<String> = files
-        .into_iter()
-        .map(|file| format!("{file}: not formatted; `cargo fmt --all` puts it right"))
-        .collect();
+    let mut problems: Vec<String> =
+        files.into_iter().map(|file| format!("{file}: not formatted; `cargo fmt --all` puts it right")).collect();
     // Besides files that differ, a file that cannot be parsed makes it fail, and it says so there.
     let text = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && (problems.is_empty() || !text.trim().is_empty()) {
-        problems.push(format!(
-            "`{}` failed: {}",
-            run::display(&command),
-            text.trim()
-        ));
+        problems.push(format!("`{}` failed: {}", run::display(&command), text.trim()));
     }
     Ok(problems)
 }
 
 fn clippy(root: &Path) -> Result<Vec<String>> {
     let mut command = run::cargo(root);
-    command.args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--keep-going",
-    ]);
+    command.args(["clippy", "--workspace", "--all-targets", "--locked", "--keep-going"]);
     command.args(["--", "-D", "warnings"]);
     passes(&mut command)
 }
 
 fn docs(root: &Path) -> Result<Vec<String>> {
     let mut command = run::cargo(root);
-    command.args([
-        "doc",
-        "--workspace",
-        "--no-deps",
-        "--locked",
-        "--keep-going",
-    ]);
+    command.args(["doc", "--workspace", "--no-deps", "--locked", "--keep-going"]);
     let flags = std::env::var("RUSTDOCFLAGS").unwrap_or_default();
     command.env("RUSTDOCFLAGS", format!("{flags} -D warnings").trim());
     passes(&mut command)
@@ -205,10 +161,7 @@ fn passes(command: &mut Command) -> Result<Vec<String>> {
     if run::succeeds(command)? {
         return Ok(Vec::new());
     }
-    Ok(vec![format!(
-        "`{}` failed, see its output above",
-        run::display(command)
-    )])
+    Ok(vec![format!("`{}` failed, see its output above", run::display(command))])
 }
 
 #[cfg(test)]

@@ -8,10 +8,7 @@ use anyhow::{Result, bail};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expression {
     /// One licence, with its exception if it has one: `Apache-2.0 WITH LLVM-exception`.
-    Licence {
-        id: String,
-        exception: Option<String>,
-    },
+    Licence { id: String, exception: Option<String> },
     /// All of them bind.
     And(Vec<Expression>),
     /// The choice is ours.
@@ -21,10 +18,7 @@ pub(crate) enum Expression {
 impl Expression {
     /// Reads an expression. AND binds tighter than OR; `/` is read as OR, as old manifests mean it.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let spaced = text
-            .replace('(', " ( ")
-            .replace(')', " ) ")
-            .replace('/', " OR ");
+        let spaced = text.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
         let tokens: Vec<&str> = spaced.split_whitespace().collect();
         let mut parser = Parser { tokens: &tokens };
         let expression = parser.or()?;
@@ -54,14 +48,8 @@ impl Expression {
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (parts, word) = match self {
-            Self::Licence {
-                id,
-                exception: None,
-            } => return f.write_str(id),
-            Self::Licence {
-                id,
-                exception: Some(exception),
-            } => return write!(f, "{id} WITH {exception}"),
+            Self::Licence { id, exception: None } => return f.write_str(id),
+            Self::Licence { id, exception: Some(exception) } => return write!(f, "{id} WITH {exception}"),
             Self::And(parts) => (parts, " AND "),
             Self::Or(parts) => (parts, " OR "),
         };
@@ -122,11 +110,7 @@ impl<'a> Parser<'a> {
             return Ok(inner);
         }
         let id = self.name("a licence")?;
-        let exception = if self.take("WITH") {
-            Some(self.name("an exception after WITH")?)
-        } else {
-            None
-        };
+        let exception = if self.take("WITH") { Some(self.name("an exception after WITH")?) } else { None };
         Ok(Expression::Licence { id, exception })
     }
 
@@ -142,11 +126,7 @@ impl<'a> Parser<'a> {
 }
 
 fn one_or(mut parts: Vec<Expression>, many: fn(Vec<Expression>) -> Expression) -> Expression {
-    if parts.len() == 1 {
-        parts.remove(0)
-    } else {
-        many(parts)
-    }
+    if parts.len() == 1 { parts.remove(0) } else { many(parts) }
 }
 
 #[cfg(test)]
@@ -158,10 +138,7 @@ mod tests {
     fn reads_as(text: &str, expected: &str) {
         let expression = Expression::parse(text).expect("a licence");
         assert_eq!(expression.to_string(), expected);
-        assert_eq!(
-            Expression::parse(expected).expect("its own text"),
-            expression
-        );
+        assert_eq!(Expression::parse(expected).expect("its own text"), expression);
     }
 
     #[track_caller]
@@ -177,10 +154,7 @@ mod tests {
         reads_as("A AND B OR C", "(A AND B) OR C");
         reads_as("(A OR B) AND C", "(A OR B) AND C");
         reads_as("((A))", "A");
-        reads_as(
-            "A AND (B OR (C AND D)) AND E",
-            "A AND (B OR (C AND D)) AND E",
-        );
+        reads_as("A AND (B OR (C AND D)) AND E", "A AND (B OR (C AND D)) AND E");
     }
 
     #[test]
@@ -211,10 +185,7 @@ mod tests {
         assert!(permits("GPL-3.0-only OR MIT", &allowed));
         assert!(!permits("MIT AND GPL-3.0-only", &allowed));
         assert!(permits("MIT AND ISC", &allowed));
-        assert!(permits(
-            "(GPL-3.0-only OR MIT) AND (ISC OR OpenSSL)",
-            &allowed
-        ));
+        assert!(permits("(GPL-3.0-only OR MIT) AND (ISC OR OpenSSL)", &allowed));
         assert!(!permits("(GPL-3.0-only OR OpenSSL) AND ISC", &allowed));
         assert!(permits("GPL-3.0-only AND OpenSSL OR ISC", &allowed));
     }

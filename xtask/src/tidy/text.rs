@@ -22,8 +22,7 @@ pub(crate) fn check(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for file in files {
         let path = root.join(file);
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let Ok(text) = String::from_utf8(bytes) else {
             continue;
         };
@@ -41,10 +40,7 @@ pub(crate) fn check(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
 fn problems_in(text: &str, rust: bool) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        if let Some(folder) = FOLDERS_OF_A_MACHINE
-            .iter()
-            .find(|folder| names_folder(line, folder))
-        {
+        if let Some(folder) = FOLDERS_OF_A_MACHINE.iter().find(|folder| names_folder(line, folder)) {
             found.push((
                 index + 1,
                 format!("the absolute path /{folder} exists on one machine only; say it relative to this repository"),
@@ -58,9 +54,7 @@ fn problems_in(text: &str, rust: bool) -> Vec<(usize, String)> {
     if rust && lines > RUST_LINES_MAX {
         found.push((
             lines,
-            format!(
-                "{lines} lines are more than {RUST_LINES_MAX}: split the file by what its parts do"
-            ),
+            format!("{lines} lines are more than {RUST_LINES_MAX}: split the file by what its parts do"),
         ));
     }
     found
@@ -72,8 +66,7 @@ fn names_folder(line: &str, folder: &str) -> bool {
     line.match_indices(&path).any(|(at, _)| {
         let before = &line[..at];
         let begins = before.ends_with("file://") || !before.ends_with(is_part_of_path);
-        let ends = !line[at + path.len()..]
-            .starts_with(|next: char| next.is_alphanumeric() || "_-.".contains(next));
+        let ends = !line[at + path.len()..].starts_with(|next: char| next.is_alphanumeric() || "_-.".contains(next));
         begins && ends
     })
 }
@@ -93,15 +86,11 @@ fn unfinished(line: &str) -> Option<String> {
     let ignored = trimmed.starts_with(&format!("#[{}", "ignore"))
         || (trimmed.starts_with("#[cfg_attr(") && trimmed.contains(", ignore"));
     if ignored {
-        return Some(
-            "an ignored test tests nothing: make it run everywhere or remove it".to_owned(),
-        );
+        return Some("an ignored test tests nothing: make it run everywhere or remove it".to_owned());
     }
     let (_, comment) = trimmed.split_once("//")?;
-    let first_word = comment
-        .trim_start_matches(['/', '!', ' '])
-        .split(|character: char| !character.is_alphanumeric())
-        .next()?;
+    let first_word =
+        comment.trim_start_matches(['/', '!', ' ']).split(|character: char| !character.is_alphanumeric()).next()?;
     NOTES
         .iter()
         .any(|note| first_word.eq_ignore_ascii_case(note))
@@ -113,10 +102,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str, rust: bool) -> Vec<usize> {
-        problems_in(text, rust)
-            .into_iter()
-            .map(|(line, _)| line)
-            .collect()
+        problems_in(text, rust).into_iter().map(|(line, _)| line).collect()
     }
 
     /// A path whose text would break the rule if it stood here in full.
@@ -166,13 +152,7 @@ mod tests {
         );
         assert_eq!(lines(&text, true), [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(lines(&text, false), Vec::<usize>::new());
-        assert_eq!(
-            lines(
-                "// ignore what the shop repeats\nlet todo_list = 1;\n",
-                true
-            ),
-            Vec::<usize>::new()
-        );
+        assert_eq!(lines("// ignore what the shop repeats\nlet todo_list = 1;\n", true), Vec::<usize>::new());
     }
 
     #[test]

@@ -94,7 +94,9 @@ async fn fields_are_set_by_patch_with_the_version_that_is_expected() {
     assert_eq!(problem["current_version"], 2);
     // A repetition is one, whatever the version is by now; the key with other content is refused.
     assert_eq!(patch("k3", Some(("if-match", "\"1\"")), r#"{"title":"Torch"}"#).await.ok()["outcome"], "duplicate");
-    patch("k3", None, r#"{"title":"Lantern"}"#).await.problem(422, "key-reused");
+    let reused = patch("k3", None, r#"{"title":"Lantern"}"#).await.problem(422, "key-reused");
+    let detail = reused["detail"].as_str().unwrap();
+    assert_eq!(detail, "the `Idempotency-Key` `k3` was used before with another payload");
     server.stop().await;
 }
 

@@ -64,11 +64,7 @@ impl Place {
 
 /// A name as a step of a JSON pointer.
 pub(super) fn escape(name: &str) -> Cow<'_, str> {
-    if name.contains(['~', '/']) {
-        name.replace('~', "~0").replace('/', "~1").into()
-    } else {
-        name.into()
-    }
+    if name.contains(['~', '/']) { name.replace('~', "~0").replace('/', "~1").into() } else { name.into() }
 }
 
 /// The value of an attribute.
@@ -150,16 +146,10 @@ impl<'a> Envelope<'a> {
                 return;
             }
             Some(_) => "is given twice",
-            None if name.is_empty()
-                || !name
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) =>
-            {
+            None if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) => {
                 "can't be the name of an attribute: those have only a-z and 0-9"
             }
-            None if value == Attribute::Other => {
-                "must be a string, a boolean or a whole number"
-            }
+            None if value == Attribute::Other => "must be a string, a boolean or a whole number",
             None => return,
         };
         self.refuse(name, problem);
@@ -174,15 +164,13 @@ impl<'a> Envelope<'a> {
     }
 
     fn refuse(&mut self, name: &str, problem: &'static str) {
-        self.refused
-            .get_or_insert_with(|| (name.to_owned(), problem));
+        self.refused.get_or_insert_with(|| (name.to_owned(), problem));
     }
 
     /// Checks everything that CloudEvents asks of an event.
     pub(super) fn check(mut self, place: Place) -> Result<Event<'a>, CloudEventsError> {
-        let invalid = |name: &str, detail: &str| {
-            Err(CloudEventsError::attribute("attribute-invalid", place, name, detail))
-        };
+        let invalid =
+            |name: &str, detail: &str| Err(CloudEventsError::attribute("attribute-invalid", place, name, detail));
         if let Some((name, problem)) = &self.refused {
             return invalid(name, problem);
         }
@@ -193,10 +181,7 @@ impl<'a> Envelope<'a> {
         let source = self.required(Name::Source, place)?;
         for (name, text) in [("id", &id), ("source", &source)] {
             if text.len() > IDENTITY_BYTES_MAX || text.chars().any(char::is_control) {
-                return invalid(
-                    name,
-                    "must be at most 1024 bytes without control characters",
-                );
+                return invalid(name, "must be at most 1024 bytes without control characters");
             }
         }
         let event_type = self.required(Name::Type, place)?;
@@ -205,39 +190,24 @@ impl<'a> Envelope<'a> {
             None => None,
             Some(text) => match time::parse_rfc3339(&text) {
                 None => {
-                    return invalid(
-                        "time",
-                        "must be an RFC 3339 time such as 2026-02-03T04:05:06Z",
-                    );
+                    return invalid("time", "must be an RFC 3339 time such as 2026-02-03T04:05:06Z");
                 }
                 time_us => time_us,
             },
         };
         let content = self.text(Name::DataContentType, place)?;
-        if content
-            .as_ref()
-            .is_some_and(|content| !is_media_type(content))
-        {
-            return invalid(
-                "datacontenttype",
-                "must be a media type such as application/json",
-            );
+        if content.as_ref().is_some_and(|content| !is_media_type(content)) {
+            return invalid("datacontenttype", "must be a media type such as application/json");
         }
         self.text(Name::DataSchema, place)?;
         let sequence = self.number(Name::Sequence, place)?;
         let expected_version = self.number(Name::ExpectedVersion, place)?;
         // A trace that is not well-formed is left out, as W3C Trace Context asks: it never costs the event.
-        let traceparent = self
-            .text(Name::TraceParent, place)
-            .unwrap_or_default()
-            .filter(|t| is_traceparent(t));
+        let traceparent = self.text(Name::TraceParent, place).unwrap_or_default().filter(|t| is_traceparent(t));
 
         if let Some(encoded) = self.text(Name::DataBase64, place)? {
             if self.data.is_some() {
-                return invalid(
-                    "data_base64",
-                    "can't come beside `data`: an event has one of them",
-                );
+                return invalid("data_base64", "can't come beside `data`: an event has one of them");
             }
             let decoded = STANDARD.decode(encoded.as_bytes()).ok();
             let Some(decoded) = decoded else {
@@ -245,17 +215,12 @@ impl<'a> Envelope<'a> {
             };
             if is_json(content.as_deref()) {
                 let Ok(data) = serde_json::from_slice(&decoded) else {
-                    return invalid(
-                        "data_base64",
-                        "must be the base64 of JSON, as its content type says",
-                    );
+                    return invalid("data_base64", "must be the base64 of JSON, as its content type says");
                 };
                 self.data = Some(data);
             }
         }
-        let other_content = content
-            .filter(|content| !is_json(Some(content)))
-            .map(Cow::into_owned);
+        let other_content = content.filter(|content| !is_json(Some(content))).map(Cow::into_owned);
         let data = self.data.filter(|data| !data.is_null());
         Ok(Event {
             id,
@@ -278,12 +243,7 @@ impl<'a> Envelope<'a> {
             Some(Attribute::Text(text)) if !text.is_empty() => Ok(Some(text)),
             Some(_) => {
                 let name = NAMES[name as usize];
-                Err(CloudEventsError::attribute(
-                    "attribute-invalid",
-                    place,
-                    name,
-                    "must be a string that is not empty",
-                ))
+                Err(CloudEventsError::attribute("attribute-invalid", place, name, "must be a string that is not empty"))
             }
         }
     }
@@ -300,9 +260,7 @@ impl<'a> Envelope<'a> {
             None | Some(Attribute::Null) => return Ok(None),
             Some(Attribute::Whole(number)) => number,
             // `parse` alone would also take `+5`.
-            Some(Attribute::Text(text)) if text.bytes().all(|b| b.is_ascii_digit()) => {
-                text.parse().ok()
-            }
+            Some(Attribute::Text(text)) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
             Some(_) => None,
         };
         let wrong = || {
@@ -322,14 +280,9 @@ impl<'a> Envelope<'a> {
 fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or_default().trim();
     let token = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b))
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b))
     };
-    essence
-        .split_once('/')
-        .is_some_and(|(kind, subtype)| token(kind) && token(subtype))
+    essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype))
 }
 
 /// Whether data of this content type is JSON; where none is given, it is.
@@ -337,12 +290,7 @@ fn is_json(content_type: Option<&str>) -> bool {
     let Some(content_type) = content_type else {
         return true;
     };
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
@@ -351,8 +299,7 @@ fn is_json(content_type: Option<&str>) -> bool {
 pub(super) fn is_traceparent(text: &str) -> bool {
     let bytes = text.as_bytes();
     // Version 00 has exactly this length; later ones may append.
-    let shape =
-        bytes.len() >= 55 && (bytes.len() == 55 || (bytes[55] == b'-' && !text.starts_with("00")));
+    let shape = bytes.len() >= 55 && (bytes.len() == 55 || (bytes[55] == b'-' && !text.starts_with("00")));
     shape
         && bytes[..55].iter().enumerate().all(|(at, byte)| match at {
             2 | 35 | 52 => *byte == b'-',

@@ -76,22 +76,11 @@ pub fn parse<V>(
 where
     V: Fn(&str, &Value) -> Result<(), (String, String)>,
 {
-    let content = headers
-        .get(CONTENT_TYPE)
-        .map(HeaderValue::as_bytes)
-        .unwrap_or_default();
+    let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let mode = mode(headers, content)?;
-    let traceparent = headers
-        .get("traceparent")
-        .and_then(|t| t.to_str().ok())
-        .filter(|t| is_traceparent(t));
-    let mut intake = Intake {
-        received_at_us,
-        traceparent,
-        validate,
-        scratch: Vec::with_capacity(1_024),
-        events: vec![],
-    };
+    let traceparent = headers.get("traceparent").and_then(|t| t.to_str().ok()).filter(|t| is_traceparent(t));
+    let mut intake =
+        Intake { received_at_us, traceparent, validate, scratch: Vec::with_capacity(1_024), events: vec![] };
 
     match mode {
         Mode::Structured => {
@@ -101,11 +90,7 @@ where
         Mode::Batched => {
             let mut failed = None;
             let mut json = serde_json::Deserializer::from_slice(body);
-            let sink = Sink {
-                intake: &mut intake,
-                events_max: limits.events_max,
-                failed: &mut failed,
-            };
+            let sink = Sink { intake: &mut intake, events_max: limits.events_max, failed: &mut failed };
             let read = sink.deserialize(&mut json).and_then(|()| json.end());
             if let Some(failed) = failed {
                 return Err(failed);
@@ -117,26 +102,17 @@ where
             intake.take(Item(Some(envelope)), Place::Headers)?;
         }
     }
-    Ok(Parsed {
-        mode,
-        events: intake.events,
-    })
+    Ok(Parsed { mode, events: intake.events })
 }
 
 fn mode(headers: &HeaderMap, content_type: &[u8]) -> Result<Mode, CloudEventsError> {
-    let essence = content_type
-        .split(|b| *b == b';')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii();
+    let essence = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     if essence.eq_ignore_ascii_case(b"application/cloudevents+json") {
         Ok(Mode::Structured)
     } else if essence.eq_ignore_ascii_case(b"application/cloudevents-batch+json") {
         Ok(Mode::Batched)
-    } else if essence.len() >= 23 && essence[..23].eq_ignore_ascii_case(b"application/cloudevents")
-    {
-        let detail =
-            "the only event format here is JSON: application/cloudevents+json or -batch+json";
+    } else if essence.len() >= 23 && essence[..23].eq_ignore_ascii_case(b"application/cloudevents") {
+        let detail = "the only event format here is JSON: application/cloudevents+json or -batch+json";
         Err(CloudEventsError::new("media-type", "content-type", detail))
     } else if headers.contains_key("ce-specversion") {
         Ok(Mode::Binary)
@@ -165,11 +141,7 @@ struct Intake<'h, V> {
 impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
     fn take(&mut self, item: Item<'_>, place: Place) -> Result<(), CloudEventsError> {
         let Item(Some(envelope)) = item else {
-            return Err(CloudEventsError::new(
-                "not-an-event",
-                place.event(),
-                "an event is a JSON object",
-            ));
+            return Err(CloudEventsError::new("not-an-event", place.event(), "an event is a JSON object"));
         };
         let event = envelope.check(place)?;
         let incoming = self.read(event, place)?;
@@ -178,19 +150,11 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
     }
 
     fn read(&mut self, event: Event<'_>, place: Place) -> Result<IncomingEvent, CloudEventsError> {
-        let attribute =
-            |code, name: &str, rule: &str| CloudEventsError::attribute(code, place, name, rule);
+        let attribute = |code, name: &str, rule: &str| CloudEventsError::attribute(code, place, name, rule);
         let invalid = |name: &str, rule: &str| Err(attribute("attribute-invalid", name, rule));
 
-        let Some((kind, _verb)) = event
-            .event_type
-            .split_once('.')
-            .filter(|(_, verb)| !verb.is_empty())
-        else {
-            return invalid(
-                "type",
-                "must be <kind>.<verb>, for example price.changed",
-            );
+        let Some((kind, _verb)) = event.event_type.split_once('.').filter(|(_, verb)| !verb.is_empty()) else {
+            return invalid("type", "must be <kind>.<verb>, for example price.changed");
         };
         let Some(subject) = event.subject.as_deref() else {
             let rule = "is missing: it must name the entity, <kind>/<key>";
@@ -200,10 +164,7 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
             return invalid("subject", "must name the entity: <kind>/<key>");
         };
         if subject_kind != kind {
-            return invalid(
-                "subject",
-                &format!("must begin with the kind that `type` has: {kind}/"),
-            );
+            return invalid("subject", &format!("must begin with the kind that `type` has: {kind}/"));
         }
         if let Some(content_type) = event.other_content {
             let rule = format!("must be JSON, as `data` must be, not {content_type}");
@@ -213,10 +174,7 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
             let detail = "`data` must be a JSON object: the fields that the event speaks of";
             CloudEventsError::new("data-invalid", place.data(""), detail)
         };
-        let data = event
-            .data
-            .filter(Value::is_object)
-            .ok_or_else(not_an_object)?;
+        let data = event.data.filter(Value::is_object).ok_or_else(not_an_object)?;
         (self.validate)(kind, &data)
             .map_err(|(at, detail)| CloudEventsError::new("schema", place.data(&at), detail))?;
         let Value::Object(data) = data else {
@@ -229,14 +187,9 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
             self.scratch.push(0);
         }
         // A time that the sender left out is no part of what it says: a repetition has none either.
-        for number in [
-            event.time_us.map(|us| us as u64),
-            event.sequence,
-            event.expected_version,
-        ] {
+        for number in [event.time_us.map(|us| us as u64), event.sequence, event.expected_version] {
             self.scratch.push(u8::from(number.is_some()));
-            self.scratch
-                .extend_from_slice(&number.unwrap_or_default().to_le_bytes());
+            self.scratch.extend_from_slice(&number.unwrap_or_default().to_le_bytes());
         }
         let mut fields = Vec::with_capacity(data.len());
         for (name, value) in data {
@@ -245,32 +198,19 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
             let start = self.scratch.len();
             serde_json::to_writer(&mut self.scratch, &value).map_err(not_json)?;
             // Copied, not sliced out of one buffer: a field may outlive its neighbours in the entity for years.
-            fields.push(Field {
-                name,
-                json: Bytes::copy_from_slice(&self.scratch[start..]),
-            });
+            fields.push(Field { name, json: Bytes::copy_from_slice(&self.scratch[start..]) });
         }
         let payload_hash = lockstep_core::payload_hash(&self.scratch);
 
         let occurred_at_us = event.time_us.unwrap_or(self.received_at_us);
-        let mut change = Change::new(
-            kind,
-            key,
-            event.sequence.unwrap_or_default(),
-            occurred_at_us,
-            fields,
-        )
-        .map_err(|error| change_invalid(&error, place))?;
+        let mut change = Change::new(kind, key, event.sequence.unwrap_or_default(), occurred_at_us, fields)
+            .map_err(|error| change_invalid(&error, place))?;
         change.expected_version = event.expected_version;
         Ok(IncomingEvent {
             id: event.id.into_owned(),
             source: event.source.into_owned(),
             change,
-            traceparent: event
-                .traceparent
-                .as_deref()
-                .or(self.traceparent)
-                .map(str::to_owned),
+            traceparent: event.traceparent.as_deref().or(self.traceparent).map(str::to_owned),
             payload_hash,
         })
     }
@@ -293,9 +233,7 @@ struct Sink<'s, 'h, V> {
     failed: &'s mut Option<CloudEventsError>,
 }
 
-impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> DeserializeSeed<'de>
-    for Sink<'_, '_, V>
-{
+impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> DeserializeSeed<'de> for Sink<'_, '_, V> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -316,10 +254,7 @@ impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> Visitor<'de> for 
             let taken = if at < self.events_max {
                 self.intake.take(item, Place::Element(at))
             } else {
-                let detail = format!(
-                    "a batch has at most {} events: send the rest in another one",
-                    self.events_max
-                );
+                let detail = format!("a batch has at most {} events: send the rest in another one", self.events_max);
                 Err(CloudEventsError::new("too-many-events", "", detail))
             };
             if let Err(error) = taken {
@@ -341,12 +276,7 @@ fn from_headers<'a>(headers: &'a HeaderMap, body: &[u8]) -> Result<Envelope<'a>,
         };
         let Some(text) = decode(value) else {
             let rule = "must be visible ASCII, everything else as percent-encoded UTF-8";
-            return Err(CloudEventsError::attribute(
-                "attribute-invalid",
-                Place::Headers,
-                name,
-                rule,
-            ));
+            return Err(CloudEventsError::attribute("attribute-invalid", Place::Headers, name, rule));
         };
         // In binary mode these two come as the body and its content type.
         if matches!(name, "data" | "datacontenttype" | "data_base64") {
@@ -354,11 +284,7 @@ fn from_headers<'a>(headers: &'a HeaderMap, body: &[u8]) -> Result<Envelope<'a>,
                 "the header `ce-{name}` can't be there: in binary mode the data is the body, and its content type is \
                  `content-type`"
             );
-            return Err(CloudEventsError::new(
-                "attribute-invalid",
-                format!("ce-{name}"),
-                detail,
-            ));
+            return Err(CloudEventsError::new("attribute-invalid", format!("ce-{name}"), detail));
         }
         envelope.set(name, Attribute::Text(text));
     }
@@ -366,10 +292,7 @@ fn from_headers<'a>(headers: &'a HeaderMap, body: &[u8]) -> Result<Envelope<'a>,
         let text = content_type.to_str().unwrap_or("?");
         envelope.set("datacontenttype", Attribute::Text(Cow::Borrowed(text)));
         // Data of another type is refused by its type; whether it is JSON does not matter then.
-        let json = text
-            .split(';')
-            .next()
-            .is_some_and(|essence| essence.trim_end().ends_with("json"));
+        let json = text.split(';').next().is_some_and(|essence| essence.trim_end().ends_with("json"));
         if !json {
             return Ok(envelope);
         }
@@ -383,9 +306,7 @@ fn from_headers<'a>(headers: &'a HeaderMap, body: &[u8]) -> Result<Envelope<'a>,
 /// A header's text: a quoted string is unquoted, then percent-encoded UTF-8 is decoded. `None` where that is not text.
 fn decode(value: &HeaderValue) -> Option<Cow<'_, str>> {
     let text = value.to_str().ok()?;
-    let inner = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'));
+    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let text = match inner {
         Some(inner) if inner.contains('\\') => {
             let mut plain = String::with_capacity(inner.len());

@@ -40,20 +40,12 @@ pub struct CloudEventsError {
 }
 
 fn at(pointer: &str) -> String {
-    if pointer.is_empty() {
-        String::new()
-    } else {
-        format!("`{pointer}`: ")
-    }
+    if pointer.is_empty() { String::new() } else { format!("`{pointer}`: ") }
 }
 
 impl CloudEventsError {
     fn new(code: &'static str, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            pointer: pointer.into(),
-            detail: detail.into(),
-        }
+        Self { code, pointer: pointer.into(), detail: detail.into() }
     }
 
     /// Something about one attribute, which the sentence names: `rule` is the rest of it.

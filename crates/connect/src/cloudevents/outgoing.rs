@@ -16,13 +16,9 @@ pub const STRUCTURED: &str = "application/cloudevents+json";
 pub fn to_structured(event: &Event, hub_source: &str) -> Bytes {
     let fact = &event.fact;
     let document = event.document();
-    let document_bytes: usize = document
-        .iter()
-        .map(|f| f.name.len() + f.json.len() + 4)
-        .sum();
-    let mut out = Vec::with_capacity(
-        512 + document_bytes + 3 * (fact.kind.len() + fact.key.len()) + hub_source.len() * 2,
-    );
+    let document_bytes: usize = document.iter().map(|f| f.name.len() + f.json.len() + 4).sum();
+    let mut out =
+        Vec::with_capacity(512 + document_bytes + 3 * (fact.kind.len() + fact.key.len()) + hub_source.len() * 2);
     let position = event.position.to_string();
     let subject = lockstep_core::entity_id(&fact.kind, &fact.key);
 
@@ -39,12 +35,7 @@ pub fn to_structured(event: &Event, hub_source: &str) -> Bytes {
     out.extend_from_slice(br#"","datacontenttype":"application/json","dataschema":""#);
     if hub_source.starts_with("http://") || hub_source.starts_with("https://") {
         // Within a URL no character needs escaping in JSON, except in one that nobody can call.
-        out.extend(
-            hub_source
-                .trim_end_matches('/')
-                .bytes()
-                .filter(|b| b.is_ascii_graphic() && !b"\"\\".contains(b)),
-        );
+        out.extend(hub_source.trim_end_matches('/').bytes().filter(|b| b.is_ascii_graphic() && !b"\"\\".contains(b)));
     }
     out.extend_from_slice(b"/v1/schemas/");
     out.extend_from_slice(fact.kind.as_bytes());
@@ -68,10 +59,7 @@ pub fn to_structured(event: &Event, hub_source: &str) -> Bytes {
         write_string(&mut out, name);
     }
     out.extend_from_slice(br#"],"document":"#);
-    write_object(
-        &mut out,
-        document.iter().map(|f| (f.name.as_str(), f.json.as_ref())),
-    );
+    write_object(&mut out, document.iter().map(|f| (f.name.as_str(), f.json.as_ref())));
     out.extend_from_slice(b"}}");
     out.into()
 }

@@ -9,19 +9,13 @@ const NOW_US: i64 = 1_790_000_000_000_000;
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let pair = |(name, value): &(&str, &str)| {
-        (
-            HeaderName::try_from(*name).unwrap(),
-            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-        )
+        (HeaderName::try_from(*name).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
     };
     pairs.iter().map(pair).collect()
 }
 
 fn structured() -> HeaderMap {
-    headers(&[(
-        "content-type",
-        "application/cloudevents+json; charset=utf-8",
-    )])
+    headers(&[("content-type", "application/cloudevents+json; charset=utf-8")])
 }
 
 fn batched() -> HeaderMap {
@@ -33,13 +27,7 @@ fn anything(_: &str, _: &Value) -> Result<(), (String, String)> {
 }
 
 fn read(headers: &HeaderMap, body: &str) -> Result<Parsed, CloudEventsError> {
-    parse(
-        headers,
-        body.as_bytes(),
-        &Limits::default(),
-        NOW_US,
-        anything,
-    )
+    parse(headers, body.as_bytes(), &Limits::default(), NOW_US, anything)
 }
 
 fn price() -> Value {
@@ -70,26 +58,15 @@ fn without(mut event: Value, name: &str) -> Value {
 fn structured_mode_gives_the_change() {
     let parsed = read(&structured(), &price().to_string()).unwrap();
     assert_eq!(parsed.mode, Mode::Structured);
-    let [event] = &parsed.events[..] else {
-        panic!("one event")
-    };
+    let [event] = &parsed.events[..] else { panic!("one event") };
     assert_eq!((event.id.as_str(), event.source.as_str()), ("e-1", "/pim"));
-    assert_eq!(
-        event.traceparent.as_deref(),
-        Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    );
+    assert_eq!(event.traceparent.as_deref(), Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
     let change = &event.change;
-    assert_eq!(
-        (change.kind.as_str(), change.key.as_str()),
-        ("price", "MUG-1:web:EUR")
-    );
+    assert_eq!((change.kind.as_str(), change.key.as_str()), ("price", "MUG-1:web:EUR"));
     assert_eq!((change.sequence, change.expected_version), (12, Some(3)));
     assert_eq!(change.occurred_at_us, 1_770_091_506_789_000);
-    let fields: Vec<_> = change
-        .fields
-        .iter()
-        .map(|f| (f.name.as_str(), std::str::from_utf8(&f.json).unwrap()))
-        .collect();
+    let fields: Vec<_> =
+        change.fields.iter().map(|f| (f.name.as_str(), std::str::from_utf8(&f.json).unwrap())).collect();
     let expected = [
         ("bands", r#"[{"from":1,"to":2}]"#),
         ("list", r#""web""#),
@@ -107,18 +84,8 @@ fn all_modes_say_the_same() {
     assert_eq!(batch.mode, Mode::Batched);
     assert_eq!(batch.events, [one.clone(), one.clone()].concat());
 
-    let encoded = without(
-        with(
-            event.clone(),
-            "data_base64",
-            json!(base64(&event["data"].to_string())),
-        ),
-        "data",
-    );
-    assert_eq!(
-        read(&structured(), &encoded.to_string()).unwrap().events,
-        one
-    );
+    let encoded = without(with(event.clone(), "data_base64", json!(base64(&event["data"].to_string()))), "data");
+    assert_eq!(read(&structured(), &encoded.to_string()).unwrap().events, one);
 
     let binary = headers(&[
         ("content-type", "application/json"),
@@ -131,10 +98,7 @@ fn all_modes_say_the_same() {
         ("ce-sequence", "12"),
         ("ce-expectedversion", "3"),
         ("ce-ownextension", "true"),
-        (
-            "traceparent",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        ),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ]);
     let binary = read(&binary, &event["data"].to_string()).unwrap();
     assert_eq!(binary.mode, Mode::Binary);
@@ -144,15 +108,10 @@ fn all_modes_say_the_same() {
 
 #[test]
 fn the_hash_is_of_what_is_said() {
-    let hash =
-        |event: &Value| read(&structured(), &event.to_string()).unwrap().events[0].payload_hash;
+    let hash = |event: &Value| read(&structured(), &event.to_string()).unwrap().events[0].payload_hash;
     let event = price();
     let same = [
-        with(
-            event.clone(),
-            "time",
-            json!("2026-02-03T05:05:06.789000+01:00"),
-        ),
+        with(event.clone(), "time", json!("2026-02-03T05:05:06.789000+01:00")),
         with(event.clone(), "sequence", json!(12)),
         with(event.clone(), "id", json!("e-2")),
         without(event.clone(), "traceparent"),
@@ -175,16 +134,7 @@ fn the_hash_is_of_what_is_said() {
     // Without a time, the moment of receipt counts for the change, not for the hash.
     let untimed = without(event, "time").to_string();
     let at = |now_us| {
-        parse(
-            &structured(),
-            untimed.as_bytes(),
-            &Limits::default(),
-            now_us,
-            anything,
-        )
-        .unwrap()
-        .events
-        .remove(0)
+        parse(&structured(), untimed.as_bytes(), &Limits::default(), now_us, anything).unwrap().events.remove(0)
     };
     assert_eq!(at(5).change.occurred_at_us, 5);
     assert_eq!(at(5).payload_hash, at(6).payload_hash);
@@ -195,133 +145,43 @@ fn each_mistake_is_named_with_its_place() {
     let event = price();
     let cases = [
         (without(event.clone(), "id"), "attribute-missing", "/id"),
-        (
-            without(event.clone(), "subject"),
-            "attribute-missing",
-            "/subject",
-        ),
-        (
-            with(event.clone(), "specversion", json!("0.3")),
-            "attribute-invalid",
-            "/specversion",
-        ),
-        (
-            with(event.clone(), "source", json!("a\nb")),
-            "attribute-invalid",
-            "/source",
-        ),
-        (
-            with(event.clone(), "type", json!("price")),
-            "attribute-invalid",
-            "/type",
-        ),
-        (
-            with(event.clone(), "type", json!("Price.changed")),
-            "attribute-invalid",
-            "/subject",
-        ),
-        (
-            with(event.clone(), "subject", json!("price")),
-            "attribute-invalid",
-            "/subject",
-        ),
-        (
-            with(event.clone(), "subject", json!("stock/MUG-1")),
-            "attribute-invalid",
-            "/subject",
-        ),
-        (
-            with(event.clone(), "subject", json!("price/")),
-            "change-invalid",
-            "/subject",
-        ),
-        (
-            with(event.clone(), "time", json!("yesterday")),
-            "attribute-invalid",
-            "/time",
-        ),
-        (
-            with(event.clone(), "sequence", json!(-1)),
-            "attribute-invalid",
-            "/sequence",
-        ),
-        (
-            with(event.clone(), "sequence", json!("+1")),
-            "attribute-invalid",
-            "/sequence",
-        ),
-        (
-            with(event.clone(), "sequence", json!("")),
-            "attribute-invalid",
-            "/sequence",
-        ),
-        (
-            with(event.clone(), "expectedversion", json!(1.5)),
-            "attribute-invalid",
-            "/expectedversion",
-        ),
-        (
-            with(event.clone(), "a/b", json!(1)),
-            "attribute-invalid",
-            "/a~1b",
-        ),
-        (
-            with(event.clone(), "datacontenttype", json!("text/plain")),
-            "data-invalid",
-            "/datacontenttype",
-        ),
-        (
-            with(event.clone(), "data", json!("text")),
-            "data-invalid",
-            "/data",
-        ),
-        (
-            with(event.clone(), "data", json!({})),
-            "change-invalid",
-            "/data",
-        ),
-        (
-            with(event.clone(), "data", json!({"": 1})),
-            "change-invalid",
-            "/data/",
-        ),
+        (without(event.clone(), "subject"), "attribute-missing", "/subject"),
+        (with(event.clone(), "specversion", json!("0.3")), "attribute-invalid", "/specversion"),
+        (with(event.clone(), "source", json!("a\nb")), "attribute-invalid", "/source"),
+        (with(event.clone(), "type", json!("price")), "attribute-invalid", "/type"),
+        (with(event.clone(), "type", json!("Price.changed")), "attribute-invalid", "/subject"),
+        (with(event.clone(), "subject", json!("price")), "attribute-invalid", "/subject"),
+        (with(event.clone(), "subject", json!("stock/MUG-1")), "attribute-invalid", "/subject"),
+        (with(event.clone(), "subject", json!("price/")), "change-invalid", "/subject"),
+        (with(event.clone(), "time", json!("yesterday")), "attribute-invalid", "/time"),
+        (with(event.clone(), "sequence", json!(-1)), "attribute-invalid", "/sequence"),
+        (with(event.clone(), "sequence", json!("+1")), "attribute-invalid", "/sequence"),
+        (with(event.clone(), "sequence", json!("")), "attribute-invalid", "/sequence"),
+        (with(event.clone(), "expectedversion", json!(1.5)), "attribute-invalid", "/expectedversion"),
+        (with(event.clone(), "a/b", json!(1)), "attribute-invalid", "/a~1b"),
+        (with(event.clone(), "datacontenttype", json!("text/plain")), "data-invalid", "/datacontenttype"),
+        (with(event.clone(), "data", json!("text")), "data-invalid", "/data"),
+        (with(event.clone(), "data", json!({})), "change-invalid", "/data"),
+        (with(event.clone(), "data", json!({"": 1})), "change-invalid", "/data/"),
         (without(event.clone(), "data"), "data-invalid", "/data"),
         (json!("an event"), "not-an-event", ""),
-        (
-            with(json!({}), "data", json!(1)),
-            "attribute-missing",
-            "/specversion",
-        ),
+        (with(json!({}), "data", json!(1)), "attribute-missing", "/specversion"),
     ];
     for (event, code, pointer) in &cases {
         let error = read(&structured(), &event.to_string()).unwrap_err();
-        assert_eq!(
-            (error.code, error.pointer.as_str()),
-            (*code, *pointer),
-            "{event}: {error}"
-        );
+        assert_eq!((error.code, error.pointer.as_str()), (*code, *pointer), "{event}: {error}");
         // In a batch, the number of the event stands before it.
         let error = read(&batched(), &json!([price(), event]).to_string()).unwrap_err();
-        assert_eq!(
-            (error.code, error.pointer),
-            (*code, format!("/1{pointer}")),
-            "{event}"
-        );
+        assert_eq!((error.code, error.pointer), (*code, format!("/1{pointer}")), "{event}");
     }
     for body in ["", "{", "[1", "{}{}", "nonsense", "{\"id\":1e999}"] {
         let error = read(&structured(), body).unwrap_err();
         assert_eq!(error.code, "not-json", "{body}: {error}");
     }
     for body in ["{}", "1", "[] []", "[,]"] {
-        assert_eq!(
-            read(&batched(), body).unwrap_err().code,
-            "not-json",
-            "{body}"
-        );
+        assert_eq!(read(&batched(), body).unwrap_err().code, "not-json", "{body}");
     }
-    let twice = price()
-        .to_string()
-        .replacen("\"id\":", "\"id\":\"e-0\",\"id\":", 1);
+    let twice = price().to_string().replacen("\"id\":", "\"id\":\"e-0\",\"id\":", 1);
     assert_eq!(read(&structured(), &twice).unwrap_err().pointer, "/id");
 }
 
@@ -342,25 +202,14 @@ fn the_sentence_names_the_attribute() {
 fn the_schema_is_asked_by_kind_and_answers_with_a_place() {
     let strict = |kind: &str, data: &Value| match (kind, data["price"]["minor"].as_i64()) {
         ("price", Some(_)) => Ok(()),
-        _ => Err((
-            "/price/minor".to_owned(),
-            "must be a whole number".to_owned(),
-        )),
+        _ => Err(("/price/minor".to_owned(), "must be a whole number".to_owned())),
     };
     let bad = with(price(), "data", json!({"price": {"minor": "12.50"}}));
-    let ask = |headers: &HeaderMap, body: String| {
-        parse(headers, body.as_bytes(), &Limits::default(), NOW_US, strict)
-    };
+    let ask = |headers: &HeaderMap, body: String| parse(headers, body.as_bytes(), &Limits::default(), NOW_US, strict);
     assert!(ask(&structured(), price().to_string()).is_ok());
     let error = ask(&batched(), json!([price(), bad]).to_string()).unwrap_err();
-    assert_eq!(
-        (error.code, error.pointer.as_str()),
-        ("schema", "/1/data/price/minor")
-    );
-    assert_eq!(
-        error.to_string(),
-        "`/1/data/price/minor`: must be a whole number"
-    );
+    assert_eq!((error.code, error.pointer.as_str()), ("schema", "/1/data/price/minor"));
+    assert_eq!(error.to_string(), "`/1/data/price/minor`: must be a whole number");
 }
 
 #[test]
@@ -374,82 +223,29 @@ fn a_batch_over_the_limit_is_refused() {
 
 #[test]
 fn binary_mode_decodes_its_headers() {
-    let base = [
-        ("ce-specversion", "1.0"),
-        ("ce-id", "1"),
-        ("ce-source", "s"),
-        ("ce-type", "price.changed"),
-    ];
+    let base = [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "s"), ("ce-type", "price.changed")];
     let ask = |more: &[(&str, &str)], body: &str| read(&headers(&[&base[..], more].concat()), body);
-    let key = |more: &[(&str, &str)]| {
-        ask(more, r#"{"a":1}"#).map(|parsed| parsed.events[0].change.key.clone())
-    };
-    assert_eq!(
-        key(&[("ce-subject", "price/Caf%C3%A9%20%E2%82%ac")]).unwrap(),
-        "Café €"
-    );
-    assert_eq!(
-        key(&[("ce-subject", r#""price/a\"b%22""#)]).unwrap(),
-        "a\"b\""
-    );
+    let key = |more: &[(&str, &str)]| ask(more, r#"{"a":1}"#).map(|parsed| parsed.events[0].change.key.clone());
+    assert_eq!(key(&[("ce-subject", "price/Caf%C3%A9%20%E2%82%ac")]).unwrap(), "Café €");
+    assert_eq!(key(&[("ce-subject", r#""price/a\"b%22""#)]).unwrap(), "a\"b\"");
     assert_eq!(key(&[("ce-subject", "price/100%")]).unwrap(), "100%");
-    for (value, code) in [
-        ("price/%FF", "attribute-invalid"),
-        ("price/é", "attribute-invalid"),
-    ] {
+    for (value, code) in [("price/%FF", "attribute-invalid"), ("price/é", "attribute-invalid")] {
         let error = key(&[("ce-subject", value)]).unwrap_err();
         assert_eq!((error.code, error.pointer.as_str()), (code, "ce-subject"));
     }
     let subject = ("ce-subject", "price/1");
     let check = |more: &[(&str, &str)], body: &str, code: &str, pointer: &str| {
         let error = ask(&[&[subject], more].concat(), body).unwrap_err();
-        assert_eq!(
-            (error.code, error.pointer.as_str()),
-            (code, pointer),
-            "{error}"
-        );
+        assert_eq!((error.code, error.pointer.as_str()), (code, pointer), "{error}");
     };
-    check(
-        &[("content-type", "text/plain")],
-        "hello",
-        "data-invalid",
-        "content-type",
-    );
-    check(
-        &[("content-type", "application/json")],
-        "hello",
-        "not-json",
-        "",
-    );
-    check(
-        &[("content-type", "application/json")],
-        "",
-        "data-invalid",
-        "",
-    );
+    check(&[("content-type", "text/plain")], "hello", "data-invalid", "content-type");
+    check(&[("content-type", "application/json")], "hello", "not-json", "");
+    check(&[("content-type", "application/json")], "", "data-invalid", "");
     check(&[("ce-data", "1")], "{}", "attribute-invalid", "ce-data");
-    check(
-        &[("ce-time", "noon")],
-        r#"{"a":1}"#,
-        "attribute-invalid",
-        "ce-time",
-    );
-    check(
-        &[("content-type", "application/cloudevents+avro")],
-        "",
-        "media-type",
-        "content-type",
-    );
-    assert_eq!(
-        read(&headers(&[("content-type", "application/json")]), "{}")
-            .unwrap_err()
-            .code,
-        "media-type"
-    );
-    assert_eq!(
-        read(&HeaderMap::new(), "{}").unwrap_err().code,
-        "media-type"
-    );
+    check(&[("ce-time", "noon")], r#"{"a":1}"#, "attribute-invalid", "ce-time");
+    check(&[("content-type", "application/cloudevents+avro")], "", "media-type", "content-type");
+    assert_eq!(read(&headers(&[("content-type", "application/json")]), "{}").unwrap_err().code, "media-type");
+    assert_eq!(read(&HeaderMap::new(), "{}").unwrap_err().code, "media-type");
 }
 
 #[test]
@@ -462,11 +258,7 @@ fn a_trace_that_is_not_well_formed_is_left_out() {
         "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
     ] {
-        let parsed = read(
-            &structured(),
-            &with(price(), "traceparent", json!(bad)).to_string(),
-        )
-        .unwrap();
+        let parsed = read(&structured(), &with(price(), "traceparent", json!(bad)).to_string()).unwrap();
         assert_eq!(parsed.events[0].traceparent, None, "{bad}");
     }
 }
@@ -491,11 +283,7 @@ fn published() -> lockstep_core::Event {
         trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
         ..Default::default()
     };
-    lockstep_core::Event {
-        position: 9_007_199_254_740_993,
-        recorded_at_us: NOW_US + 1,
-        fact: Box::new(fact),
-    }
+    lockstep_core::Event { position: 9_007_199_254_740_993, recorded_at_us: NOW_US + 1, fact: Box::new(fact) }
 }
 
 #[test]
@@ -516,16 +304,11 @@ fn what_goes_out_is_a_cloud_event() {
 
     let mut untraced = event.clone();
     untraced.fact.trace.clear();
-    let json: Value =
-        serde_json::from_slice(&to_structured(&untraced, "https://hub.example/")).unwrap();
+    let json: Value = serde_json::from_slice(&to_structured(&untraced, "https://hub.example/")).unwrap();
     assert_eq!(json.get("traceparent"), None);
     assert_eq!(json["dataschema"], "https://hub.example/v1/schemas/order");
     // Another hub can take it in: it is a valid event, and its data are fields.
-    let parsed = read(
-        &structured(),
-        std::str::from_utf8(&to_structured(&event, "/hubs/main")).unwrap(),
-    )
-    .unwrap();
+    let parsed = read(&structured(), std::str::from_utf8(&to_structured(&event, "/hubs/main")).unwrap()).unwrap();
     assert_eq!(parsed.events[0].change.id(), "order/web:1001/é");
 }
 
@@ -560,10 +343,8 @@ mod conformance {
     use super::*;
 
     fn cases(name: &str) -> Vec<Value> {
-        let folder = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../../shared/data/standards/cloudevents-conformance/format/json"
-        );
+        let folder =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/standards/cloudevents-conformance/format/json");
         let path = std::path::Path::new(folder).join(name);
         let Ok(bytes) = std::fs::read(&path) else {
             println!("skipped: {} is not there", path.display());
@@ -577,15 +358,9 @@ mod conformance {
 
     /// Whether every event in the text has what the standard asks for.
     fn well_formed(text: &str) -> bool {
-        let check = |item: Item<'_>| {
-            item.0
-                .is_some_and(|envelope| envelope.check(Place::Body).is_ok())
-        };
+        let check = |item: Item<'_>| item.0.is_some_and(|envelope| envelope.check(Place::Body).is_ok());
         if text.starts_with('[') {
-            serde_json::from_str::<Vec<Item<'_>>>(text)
-                .unwrap()
-                .into_iter()
-                .all(check)
+            serde_json::from_str::<Vec<Item<'_>>>(text).unwrap().into_iter().all(check)
         } else {
             check(serde_json::from_str(text).unwrap())
         }
@@ -600,12 +375,7 @@ mod conformance {
             ("invalid-batches.json", "batch", false),
         ] {
             for case in cases(name) {
-                assert_eq!(
-                    well_formed(&case[part].to_string()),
-                    valid,
-                    "{name}: {}",
-                    case["id"]
-                );
+                assert_eq!(well_formed(&case[part].to_string()), valid, "{name}: {}", case["id"]);
             }
         }
     }
@@ -623,14 +393,8 @@ mod conformance {
             ]);
             let envelope = from_headers(&headers, br#"{ "message": "Hello World!" }"#).unwrap();
             let event = envelope.check(Place::Headers).unwrap();
-            assert_eq!(
-                (&*event.id, &*event.source),
-                ("1234-1234-1234", "/mycontext/subcontext")
-            );
-            assert_eq!(
-                (&*event.event_type, event.time_us),
-                ("com.example.someevent", Some(1_522_900_584_000_000))
-            );
+            assert_eq!((&*event.id, &*event.source), ("1234-1234-1234", "/mycontext/subcontext"));
+            assert_eq!((&*event.event_type, event.time_us), ("com.example.someevent", Some(1_522_900_584_000_000)));
             assert_eq!(event.data, Some(json!({"message": "Hello World!"})));
         }
     }

@@ -45,12 +45,8 @@ mod tests {
         event.fact.event_type = "order.placed".into();
         let list = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect::<Vec<_>>();
         let check = |kinds: &[&str], types: &[&str], systems_except: &[&str], expected: bool| {
-            let filter = Filter {
-                kinds: list(kinds),
-                types: list(types),
-                systems_except: list(systems_except),
-                when: None,
-            };
+            let filter =
+                Filter { kinds: list(kinds), types: list(types), systems_except: list(systems_except), when: None };
             assert_eq!(filter.lets_through(&event), expected, "{filter:?}");
         };
         check(&[], &[], &[], true);

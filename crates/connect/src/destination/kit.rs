@@ -55,10 +55,7 @@ pub trait Peer: Send + Sync {
 
 /// An event as the hub publishes it, with these fields as compact JSON.
 pub fn event(position: u64, kind: &str, key: &str, fields: &[(&str, &str)]) -> Event {
-    let mut fields: Vec<_> = fields
-        .iter()
-        .map(|(name, json)| Field::new(*name, (*json).to_owned()))
-        .collect();
+    let mut fields: Vec<_> = fields.iter().map(|(name, json)| Field::new(*name, (*json).to_owned())).collect();
     fields.sort_by(|a, b| a.name.cmp(&b.name));
     let fact = Fact {
         source: "kit".to_owned(),
@@ -75,11 +72,7 @@ pub fn event(position: u64, kind: &str, key: &str, fields: &[(&str, &str)]) -> E
         trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
         ..Fact::default()
     };
-    Event {
-        position,
-        recorded_at_us: 1_790_000_000_000_500,
-        fact: Box::new(fact),
-    }
+    Event { position, recorded_at_us: 1_790_000_000_000_500, fact: Box::new(fact) }
 }
 
 /// Checks a destination against its peer. The destination must let every event through, and its time limit
@@ -92,12 +85,7 @@ pub async fn check(destination: &dyn Destination, peer: &dyn Peer) {
 }
 
 fn prepared(destination: &dyn Destination, position: u64) -> Prepared {
-    let event = event(
-        position,
-        "order",
-        &format!("kit:{position}"),
-        &[("lifecycle", r#""confirmed""#)],
-    );
+    let event = event(position, "order", &format!("kit:{position}"), &[("lifecycle", r#""confirmed""#)]);
     destination
         .prepare(&event)
         .expect("an ordinary event can be prepared")
@@ -108,11 +96,7 @@ fn prepares_the_same(destination: &dyn Destination) {
     let (first, again) = (prepared(destination, 1), prepared(destination, 1));
     assert_eq!(first, again, "the same event must give the same request");
     assert_eq!(first.id, "1", "the id of a request is the event's id");
-    assert_ne!(
-        first.id,
-        prepared(destination, 2).id,
-        "two events must not share an id"
-    );
+    assert_ne!(first.id, prepared(destination, 2).id, "two events must not share an id");
 }
 
 async fn reached(peer: &dyn Peer, prepared: &Prepared) -> usize {
@@ -125,30 +109,17 @@ async fn one_delivery(destination: &dyn Destination, peer: &dyn Peer) {
     let request = prepared(destination, 10);
     let sent = destination.send(&request, 1).await;
     assert_eq!(sent.result, AttemptResult::Delivered, "{sent:?}");
-    assert_eq!(
-        reached(peer, &request).await,
-        1,
-        "the peer must have id and body as prepared, once"
-    );
+    assert_eq!(reached(peer, &request).await, 1, "the peer must have id and body as prepared, once");
     let sent = destination.send(&request, 2).await;
     assert_eq!(sent.result, AttemptResult::Delivered, "{sent:?}");
-    assert_eq!(
-        reached(peer, &request).await,
-        2,
-        "every attempt carries the same id"
-    );
+    assert_eq!(reached(peer, &request).await, 2, "every attempt carries the same id");
 }
 
 async fn each_result_has_its_class(destination: &dyn Destination, peer: &dyn Peer) {
     let wait_ms = 2_000;
     let cases = [
         (Behaviour::Fail, AttemptResult::Transient),
-        (
-            Behaviour::Throttle { wait_ms },
-            AttemptResult::Throttled {
-                retry_after_ms: Some(wait_ms),
-            },
-        ),
+        (Behaviour::Throttle { wait_ms }, AttemptResult::Throttled { retry_after_ms: Some(wait_ms) }),
         (Behaviour::Reject, AttemptResult::Rejected),
         (Behaviour::Cut, AttemptResult::Transient),
         (Behaviour::Silent, AttemptResult::Transient),
@@ -159,49 +130,27 @@ async fn each_result_has_its_class(destination: &dyn Destination, peer: &dyn Pee
         let sent = destination.send(&request, 1).await;
         assert_eq!(sent.result, expected, "{behaviour:?}: {sent:?}");
         is_explained(&sent);
-        assert_eq!(
-            reached(peer, &request).await,
-            1,
-            "{behaviour:?}: a destination never tries again by itself"
-        );
+        assert_eq!(reached(peer, &request).await, 1, "{behaviour:?}: a destination never tries again by itself");
 
         // What failed once works as soon as the peer does.
         peer.behave(Behaviour::Accept).await;
         let sent = destination.send(&request, 2).await;
-        assert_eq!(
-            sent.result,
-            AttemptResult::Delivered,
-            "after {behaviour:?}: {sent:?}"
-        );
+        assert_eq!(sent.result, AttemptResult::Delivered, "after {behaviour:?}: {sent:?}");
     }
 }
 
 fn is_explained(sent: &Sent) {
     assert!(!sent.detail.is_empty(), "a failure must say what happened");
-    assert!(
-        !sent.detail.contains('\n'),
-        "the detail is one sentence: {:?}",
-        sent.detail
-    );
-    assert!(
-        sent.response_head.len() <= RESPONSE_HEAD_BYTES_MAX,
-        "only the head of a response is kept"
-    );
+    assert!(!sent.detail.contains('\n'), "the detail is one sentence: {:?}", sent.detail);
+    assert!(sent.response_head.len() <= RESPONSE_HEAD_BYTES_MAX, "only the head of a response is kept");
 }
 
 async fn many_at_once(destination: &dyn Destination, peer: &dyn Peer) {
     peer.behave(Behaviour::Accept).await;
-    let requests: Vec<_> = (100..164)
-        .map(|position| prepared(destination, position))
-        .collect();
+    let requests: Vec<_> = (100..164).map(|position| prepared(destination, position)).collect();
     let all = join_all(requests.iter().map(|request| destination.send(request, 1))).await;
     for (request, sent) in requests.iter().zip(all) {
         assert_eq!(sent.result, AttemptResult::Delivered, "{sent:?}");
-        assert_eq!(
-            reached(peer, request).await,
-            1,
-            "event {} must arrive once",
-            request.id
-        );
+        assert_eq!(reached(peer, request).await, 1, "event {} must arrive once", request.id);
     }
 }

@@ -25,12 +25,7 @@ pub struct Outlet {
 impl Outlet {
     /// An outlet without programs. `hub_source` is the `source` of the CloudEvents.
     pub fn new(hub_source: impl Into<String>, filter: Filter) -> Self {
-        Self {
-            hub_source: hub_source.into(),
-            filter,
-            condition: None,
-            mapping: None,
-        }
+        Self { hub_source: hub_source.into(), filter, condition: None, mapping: None }
     }
 
     /// With the program that [`Filter::when`] names.
@@ -57,10 +52,7 @@ impl Outlet {
                 Value::Boolean(false) => return Ok(None),
                 _ => {
                     let message = "the condition must come to true or false".to_owned();
-                    return Err(PrepareError {
-                        message,
-                        at: Some(condition.name().to_owned()),
-                    });
+                    return Err(PrepareError { message, at: Some(condition.name().to_owned()) });
                 }
             }
         }
@@ -75,15 +67,8 @@ impl Outlet {
                 }
             },
         };
-        let trace = Some(&event.fact.trace)
-            .filter(|trace| !trace.is_empty())
-            .cloned();
-        Ok(Some(Prepared {
-            id: event.position.to_string(),
-            body,
-            content_type,
-            trace,
-        }))
+        let trace = Some(&event.fact.trace).filter(|trace| !trace.is_empty()).cloned();
+        Ok(Some(Prepared { id: event.position.to_string(), body, content_type, trace }))
     }
 }
 
@@ -91,15 +76,9 @@ impl Outlet {
 fn run(program: &Program, structured: &[u8]) -> Result<Value, PrepareError> {
     let target = program.parse(structured).map_err(|error| {
         let message = format!("the event is not JSON: {error}");
-        PrepareError {
-            message,
-            at: Some(program.name().to_owned()),
-        }
+        PrepareError { message, at: Some(program.name().to_owned()) }
     })?;
-    program.run(target).map_err(|error| PrepareError {
-        at: Some(error.at()),
-        message: error.message,
-    })
+    program.run(target).map_err(|error| PrepareError { at: Some(error.at()), message: error.message })
 }
 
 #[cfg(test)]
@@ -110,13 +89,7 @@ mod tests {
     use crate::destination::kit;
 
     fn outlet() -> Outlet {
-        Outlet::new(
-            "/hubs/test",
-            Filter {
-                kinds: vec!["order".into()],
-                ..Filter::default()
-            },
-        )
+        Outlet::new("/hubs/test", Filter { kinds: vec!["order".into()], ..Filter::default() })
     }
 
     fn program(name: &str, source: &str) -> Program {
@@ -124,18 +97,11 @@ mod tests {
     }
 
     fn event(total: &str) -> Event {
-        kit::event(
-            5,
-            "order",
-            "web:1",
-            &[("number", r##""#1""##), ("total", total)],
-        )
+        kit::event(5, "order", "web:1", &[("number", r##""#1""##), ("total", total)])
     }
 
     fn prepare(outlet: &Outlet, event: &Event) -> Result<Option<serde_json::Value>, PrepareError> {
-        Ok(outlet
-            .prepare(event)?
-            .map(|prepared| serde_json::from_slice(&prepared.body).unwrap()))
+        Ok(outlet.prepare(event)?.map(|prepared| serde_json::from_slice(&prepared.body).unwrap()))
     }
 
     #[test]
@@ -143,15 +109,9 @@ mod tests {
         let event = event("1");
         let prepared = outlet().prepare(&event).unwrap().unwrap();
         assert_eq!(prepared.body, to_structured(&event, "/hubs/test"));
-        assert_eq!(
-            (prepared.id.as_str(), prepared.content_type),
-            ("5", "application/cloudevents+json")
-        );
+        assert_eq!((prepared.id.as_str(), prepared.content_type), ("5", "application/cloudevents+json"));
         assert_eq!(prepared.trace.as_deref(), Some(event.fact.trace.as_str()));
-        assert_eq!(
-            outlet().prepare(&kit::event(6, "stock", "a", &[("a", "1")])),
-            Ok(None)
-        );
+        assert_eq!(outlet().prepare(&kit::event(6, "stock", "a", &[("a", "1")])), Ok(None));
     }
 
     #[test]
@@ -165,25 +125,15 @@ mod tests {
         let outlet = outlet().with_mapping(program("maps/erp.vrl", mapping));
         let prepared = outlet.prepare(&event("1250")).unwrap().unwrap();
         assert_eq!(prepared.content_type, "application/json");
-        assert_eq!(
-            prepared.body,
-            r##"{"cents":1250,"number":"#1","order":"web:1"}"##
-        );
-        assert_eq!(
-            outlet.prepare(&event("0")),
-            Ok(None),
-            "null keeps the event back"
-        );
+        assert_eq!(prepared.body, r##"{"cents":1250,"number":"#1","order":"web:1"}"##);
+        assert_eq!(outlet.prepare(&event("0")), Ok(None), "null keeps the event back");
     }
 
     #[test]
     fn a_condition_keeps_events_back() {
         let condition = || program("maps/large.vrl", ".data.document.total == 1250");
         let outlet = || outlet().with_condition(condition());
-        assert_eq!(
-            prepare(&outlet(), &event("1250")).unwrap().unwrap()["data"]["document"]["total"],
-            json!(1250)
-        );
+        assert_eq!(prepare(&outlet(), &event("1250")).unwrap().unwrap()["data"]["document"]["total"], json!(1250));
         assert_eq!(prepare(&outlet(), &event("1249")), Ok(None));
         // Both programs see the event itself, not what the other made of it.
         let both = outlet().with_mapping(program("maps/key.vrl", ".data.key"));
@@ -193,10 +143,7 @@ mod tests {
 
     #[test]
     fn a_failure_names_its_program_and_line() {
-        let failing = outlet().with_mapping(program(
-            "maps/erp.vrl",
-            "# first line\nto_int!(.data.document.total)",
-        ));
+        let failing = outlet().with_mapping(program("maps/erp.vrl", "# first line\nto_int!(.data.document.total)"));
         let error = failing.prepare(&event(r#""many""#)).unwrap_err();
         assert_eq!(error.at.as_deref(), Some("maps/erp.vrl:2"), "{error}");
         let vague = outlet().with_condition(program("maps/large.vrl", ".data.key"));

@@ -48,7 +48,11 @@ fn a_part_of_a_document_and_unknown_fields_are_fine() {
 fn a_violation_names_the_field_and_what_would_be_right() {
     let schemas = Schemas::builtin();
     let rows = [
-        ("order", json!({"total": {"minor": 10.5, "currency": "EUR"}}), "field `/total/minor` must be a whole number from -9223372036854775808 to 9223372036854775807"),
+        (
+            "order",
+            json!({"total": {"minor": 10.5, "currency": "EUR"}}),
+            "field `/total/minor` must be a whole number from -9223372036854775808 to 9223372036854775807",
+        ),
         ("order", json!({"total": {"minor": 1}}), "field `/total` must have the member `currency`"),
         (
             "order",
@@ -76,7 +80,11 @@ fn a_violation_names_the_field_and_what_would_be_right() {
             json!({"kind": "sale"}),
             "field `/kind` must be `auth`, `capture`, `void`, `refund` or `chargeback`",
         ),
-        ("stock", json!({"unavailable": {"lost": 1.5}}), "field `/unavailable/lost` must be a whole number from -9223372036854775808 to 9223372036854775807"),
+        (
+            "stock",
+            json!({"unavailable": {"lost": 1.5}}),
+            "field `/unavailable/lost` must be a whole number from -9223372036854775808 to 9223372036854775807",
+        ),
         ("stock", json!([]), "the document must be an object"),
     ];
     for (kind, fields, expected) in rows {
@@ -98,7 +106,9 @@ fn a_whole_number_is_written_as_one_and_can_be_kept() {
     for number in ["9223372036854775807", "-9223372036854775808", "9007199254740993", "0"] {
         assert_eq!(total(number), Ok(()), "{number}");
     }
-    for number in ["9223372036854775808", "-9223372036854775809", "99999999999999999999", "1e3", "9007199254740993.0", "5.0"] {
+    for number in
+        ["9223372036854775808", "-9223372036854775809", "99999999999999999999", "1e3", "9007199254740993.0", "5.0"]
+    {
         let expected = "field `/total/minor` must be a whole number from -9223372036854775808 to 9223372036854775807";
         assert_eq!(total(number).unwrap_err().to_string(), expected, "{number}");
     }

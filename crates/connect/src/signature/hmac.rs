@@ -94,22 +94,15 @@ impl Keys {
         super::check_secrets("hmac", secrets)?;
         let header = header_name("header", &config.header)?;
         if !config.prefix.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            return Err(SchemeError::Prefix {
-                prefix: config.prefix.clone(),
-            });
+            return Err(SchemeError::Prefix { prefix: config.prefix.clone() });
         }
         let pieces = template(&config.signed)?;
         let timestamp = match &config.timestamp_header {
             None => None,
             Some(name) => {
                 let name = header_name("timestamp_header", name)?;
-                if !pieces
-                    .iter()
-                    .any(|piece| matches!(piece, Piece::Header(h) if *h == name))
-                {
-                    let problem = format!(
-                        "it must have `{{header:{name}}}`, or the time could be changed unseen"
-                    );
+                if !pieces.iter().any(|piece| matches!(piece, Piece::Header(h) if *h == name)) {
+                    let problem = format!("it must have `{{header:{name}}}`, or the time could be changed unseen");
                     return Err(SchemeError::Template { problem });
                 }
                 Some((name, i64::from(config.tolerance_s)))
@@ -117,14 +110,8 @@ impl Keys {
         };
         let keys = secrets.iter().map(|s| s.expose().as_bytes());
         let (keys, tag_bytes) = match config.algorithm {
-            Algorithm::Sha256 => (
-                keys.filter_map(super::keyed_mac).map(Key::Sha256).collect(),
-                32,
-            ),
-            Algorithm::Sha512 => (
-                keys.filter_map(super::keyed_mac).map(Key::Sha512).collect(),
-                64,
-            ),
+            Algorithm::Sha256 => (keys.filter_map(super::keyed_mac).map(Key::Sha256).collect(), 32),
+            Algorithm::Sha512 => (keys.filter_map(super::keyed_mac).map(Key::Sha512).collect(), 64),
         };
         Ok(Self {
             header,
@@ -156,9 +143,7 @@ impl Keys {
                 Piece::Body => mac.update(body),
                 Piece::Header(name) => {
                     let value = headers.get(name);
-                    let value = value.ok_or_else(|| SignatureError::Missing {
-                        header: name.to_string(),
-                    })?;
+                    let value = value.ok_or_else(|| SignatureError::Missing { header: name.to_string() })?;
                     mac.update(value.as_bytes());
                 }
             }
@@ -167,10 +152,7 @@ impl Keys {
     }
 
     fn given(&self, headers: &HeaderMap) -> Result<Vec<u8>, SignatureError> {
-        let malformed = |expected: String| SignatureError::Malformed {
-            header: self.header.to_string(),
-            expected,
-        };
+        let malformed = |expected: String| SignatureError::Malformed { header: self.header.to_string(), expected };
         let text = super::text(headers, &self.header)?;
         let text = text
             .strip_prefix(self.prefix.trim())
@@ -196,13 +178,7 @@ impl Keyed for Keys {
         for key in &self.keys {
             matches |= self.tag(key, headers, body)?.as_slice().ct_eq(&given);
         }
-        if matches.into() {
-            Ok(())
-        } else {
-            Err(SignatureError::Wrong {
-                header: self.header.to_string(),
-            })
-        }
+        if matches.into() { Ok(()) } else { Err(SignatureError::Wrong { header: self.header.to_string() }) }
     }
 
     /// The timestamp header gets the time; every other header of the template gets the id.
@@ -211,18 +187,8 @@ impl Keyed for Keys {
         let mut headers = HeaderMap::new();
         for piece in &self.pieces {
             if let Piece::Header(name) = piece {
-                let is_time = self
-                    .timestamp
-                    .as_ref()
-                    .is_some_and(|(timestamp, _)| timestamp == name);
-                headers.insert(
-                    name,
-                    if is_time {
-                        HeaderValue::from(now_s)
-                    } else {
-                        id.clone()
-                    },
-                );
+                let is_time = self.timestamp.as_ref().is_some_and(|(timestamp, _)| timestamp == name);
+                headers.insert(name, if is_time { HeaderValue::from(now_s) } else { id.clone() });
             }
         }
         if let Some(Ok(tag)) = self.keys.first().map(|key| self.tag(key, &headers, body)) {
@@ -232,18 +198,12 @@ impl Keyed for Keys {
             };
             headers.insert(&self.header, super::value(&format!("{}{tag}", self.prefix)));
         }
-        headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+        headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }
 
 fn header_name(field: &'static str, name: &str) -> Result<HeaderName, SchemeError> {
-    name.parse().map_err(|_| SchemeError::HeaderName {
-        field,
-        name: name.to_owned(),
-    })
+    name.parse().map_err(|_| SchemeError::HeaderName { field, name: name.to_owned() })
 }
 
 fn template(text: &str) -> Result<Vec<Piece>, SchemeError> {
@@ -251,10 +211,7 @@ fn template(text: &str) -> Result<Vec<Piece>, SchemeError> {
     let mut pieces = Vec::new();
     let mut left = text;
     while let Some(open) = left.find('{') {
-        let close = left[open..]
-            .find('}')
-            .ok_or_else(|| problem("a `{` is not closed".to_owned()))?
-            + open;
+        let close = left[open..].find('}').ok_or_else(|| problem("a `{` is not closed".to_owned()))? + open;
         if open > 0 {
             pieces.push(Piece::Text(left[..open].to_owned()));
         }
@@ -263,9 +220,7 @@ fn template(text: &str) -> Result<Vec<Piece>, SchemeError> {
             name => match name.strip_prefix("header:") {
                 Some(name) => Piece::Header(header_name("signed", name)?),
                 None => {
-                    return Err(problem(format!(
-                        "`{{{name}}}` is neither `{{body}}` nor `{{header:NAME}}`"
-                    )));
+                    return Err(problem(format!("`{{{name}}}` is neither `{{body}}` nor `{{header:NAME}}`")));
                 }
             },
         });
@@ -275,9 +230,7 @@ fn template(text: &str) -> Result<Vec<Piece>, SchemeError> {
         pieces.push(Piece::Text(left.to_owned()));
     }
     if !pieces.iter().any(|piece| matches!(piece, Piece::Body)) {
-        return Err(problem(
-            "it has no `{body}`, so the body could be changed unseen".to_owned(),
-        ));
+        return Err(problem("it has no `{body}`, so the body could be changed unseen".to_owned()));
     }
     Ok(pieces)
 }

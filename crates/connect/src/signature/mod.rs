@@ -42,12 +42,7 @@ pub enum Scheme {
 impl Scheme {
     /// The scheme of this name, for schemes that need no further configuration.
     pub fn named(name: &str) -> Option<Self> {
-        [
-            Self::Shopify(Shopify {}),
-            Self::StandardWebhooks(StandardWebhooks {}),
-        ]
-        .into_iter()
-        .find(|s| s.name() == name)
+        [Self::Shopify(Shopify {}), Self::StandardWebhooks(StandardWebhooks {})].into_iter().find(|s| s.name() == name)
     }
 
     /// Its name, as in the configuration.
@@ -114,9 +109,7 @@ pub enum SchemeError {
         number: usize,
     },
     /// A secret is not what the scheme needs.
-    #[error(
-        "secret {number} of scheme `{scheme}` must be base64, with or without `whsec_` before it"
-    )]
+    #[error("secret {number} of scheme `{scheme}` must be base64, with or without `whsec_` before it")]
     SecretNotBase64 {
         /// The scheme.
         scheme: &'static str,
@@ -132,9 +125,7 @@ pub enum SchemeError {
         name: String,
     },
     /// The template of what is signed cannot be used.
-    #[error(
-        "`signed` must be a template such as `{{body}}` or `{{header:webhook-id}}.{{body}}`: {problem}"
-    )]
+    #[error("`signed` must be a template such as `{{body}}` or `{{header:webhook-id}}.{{body}}`: {problem}")]
     Template {
         /// What is wrong with it.
         problem: String,
@@ -165,9 +156,7 @@ pub enum SignatureError {
         expected: String,
     },
     /// The signature is not that of this request under any of the secrets.
-    #[error(
-        "the signature in header `{header}` does not match: another secret, or a body changed on the way"
-    )]
+    #[error("the signature in header `{header}` does not match: another secret, or a body changed on the way")]
     Wrong {
         /// The header.
         header: String,
@@ -211,9 +200,7 @@ pub struct Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier")
-            .field("scheme", &self.scheme)
-            .finish_non_exhaustive()
+        f.debug_struct("Verifier").field("scheme", &self.scheme).finish_non_exhaustive()
     }
 }
 
@@ -222,30 +209,17 @@ impl Verifier {
     /// all of them where the scheme can carry several signatures.
     pub fn new(scheme: impl Borrow<Scheme>, secrets: Vec<Secret>) -> Result<Self, SchemeError> {
         let scheme = scheme.borrow();
-        Ok(Self {
-            scheme: scheme.name(),
-            keyed: scheme.keyed(&secrets)?,
-        })
+        Ok(Self { scheme: scheme.name(), keyed: scheme.keyed(&secrets)? })
     }
 
     /// Whether the request is authentic. Compares in constant time.
-    pub fn verify(
-        &self,
-        headers: &HeaderMap,
-        body: &[u8],
-        now_s: i64,
-    ) -> Result<(), SignatureError> {
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8], now_s: i64) -> Result<(), SignatureError> {
         self.keyed.verify(headers, body, now_s)
     }
 
     /// The headers that make a request with this body authentic. Characters of `id` that a header cannot
     /// carry are left out.
-    pub fn sign_headers(
-        &self,
-        id: &str,
-        now_s: i64,
-        body: &[u8],
-    ) -> Vec<(HeaderName, HeaderValue)> {
+    pub fn sign_headers(&self, id: &str, now_s: i64, body: &[u8]) -> Vec<(HeaderName, HeaderValue)> {
         self.keyed.sign_headers(id, now_s, body)
     }
 }
@@ -256,10 +230,7 @@ fn check_secrets(scheme: &'static str, secrets: &[Secret]) -> Result<(), SchemeE
         return Err(SchemeError::NoSecret { scheme });
     }
     match secrets.iter().position(|s| s.expose().is_empty()) {
-        Some(at) => Err(SchemeError::EmptySecret {
-            scheme,
-            number: at + 1,
-        }),
+        Some(at) => Err(SchemeError::EmptySecret { scheme, number: at + 1 }),
         None => Ok(()),
     }
 }
@@ -272,28 +243,16 @@ fn keyed_mac<M: KeyInit>(key: &[u8]) -> Option<M> {
 
 /// A header as text, where it is there.
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, SignatureError> {
-    let value = headers.get(name).ok_or_else(|| SignatureError::Missing {
+    let value = headers.get(name).ok_or_else(|| SignatureError::Missing { header: name.to_string() })?;
+    value.to_str().map(str::trim).map_err(|_| SignatureError::Malformed {
         header: name.to_string(),
-    })?;
-    value
-        .to_str()
-        .map(str::trim)
-        .map_err(|_| SignatureError::Malformed {
-            header: name.to_string(),
-            expected: "it must be visible ASCII text".to_owned(),
-        })
+        expected: "it must be visible ASCII text".to_owned(),
+    })
 }
 
 /// Checks a signed timestamp against the clock.
-fn check_time(
-    headers: &HeaderMap,
-    name: &HeaderName,
-    now_s: i64,
-    tolerance_s: i64,
-) -> Result<i64, SignatureError> {
-    let bad = || SignatureError::BadTimestamp {
-        header: name.to_string(),
-    };
+fn check_time(headers: &HeaderMap, name: &HeaderName, now_s: i64, tolerance_s: i64) -> Result<i64, SignatureError> {
+    let bad = || SignatureError::BadTimestamp { header: name.to_string() };
     let text = text(headers, name)?;
     // `parse` alone would also take `+5`, which is not what anybody signs.
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -302,11 +261,7 @@ fn check_time(
     let at_s: i64 = text.parse().map_err(|_| bad())?;
     let off_s = at_s.abs_diff(now_s);
     let tolerance_s = tolerance_s.unsigned_abs();
-    if off_s > tolerance_s {
-        Err(SignatureError::Stale { off_s, tolerance_s })
-    } else {
-        Ok(at_s)
-    }
+    if off_s > tolerance_s { Err(SignatureError::Stale { off_s, tolerance_s }) } else { Ok(at_s) }
 }
 
 /// An id as a header can carry it.

@@ -24,49 +24,24 @@ pub(super) struct Keys(Vec<Hmac<Sha256>>);
 impl Keys {
     pub(super) fn new(secrets: &[Secret]) -> Result<Self, SchemeError> {
         super::check_secrets("shopify", secrets)?;
-        Ok(Self(
-            secrets
-                .iter()
-                .filter_map(|s| super::keyed_mac(s.expose().as_bytes()))
-                .collect(),
-        ))
+        Ok(Self(secrets.iter().filter_map(|s| super::keyed_mac(s.expose().as_bytes())).collect()))
     }
 }
 
 impl Keyed for Keys {
     fn verify(&self, headers: &HeaderMap, body: &[u8], _now_s: i64) -> Result<(), SignatureError> {
-        let given = STANDARD
-            .decode(super::text(headers, &HEADER)?)
-            .ok()
-            .filter(|tag| tag.len() == 32);
+        let given = STANDARD.decode(super::text(headers, &HEADER)?).ok().filter(|tag| tag.len() == 32);
         let given = given.ok_or_else(|| SignatureError::Malformed {
             header: HEADER.to_string(),
             expected: "it must be the base64 of 32 bytes".to_owned(),
         })?;
         // Every key is tried, so that the time tells nothing about which one matches.
-        let matches = self.0.iter().filter(|key| {
-            (*key)
-                .clone()
-                .chain_update(body)
-                .verify_slice(&given)
-                .is_ok()
-        });
-        if matches.count() > 0 {
-            Ok(())
-        } else {
-            Err(SignatureError::Wrong {
-                header: HEADER.to_string(),
-            })
-        }
+        let matches = self.0.iter().filter(|key| (*key).clone().chain_update(body).verify_slice(&given).is_ok());
+        if matches.count() > 0 { Ok(()) } else { Err(SignatureError::Wrong { header: HEADER.to_string() }) }
     }
 
     fn sign_headers(&self, _id: &str, _now_s: i64, body: &[u8]) -> Vec<(HeaderName, HeaderValue)> {
-        let tag = self
-            .0
-            .first()
-            .map(|key| key.clone().chain_update(body).finalize().into_bytes());
-        tag.into_iter()
-            .map(|tag| (HEADER, super::value(&super::base64(&tag))))
-            .collect()
+        let tag = self.0.first().map(|key| key.clone().chain_update(body).finalize().into_bytes());
+        tag.into_iter().map(|tag| (HEADER, super::value(&super::base64(&tag)))).collect()
     }
 }

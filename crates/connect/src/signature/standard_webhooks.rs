@@ -55,9 +55,7 @@ pub struct Signer(Vec<Hmac<Sha256>>);
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer")
-            .field("secrets", &self.0.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Signer").field("secrets", &self.0.len()).finish_non_exhaustive()
     }
 }
 
@@ -69,14 +67,8 @@ impl Signer {
         let mut keys = Vec::with_capacity(secrets.len());
         for (at, secret) in secrets.iter().enumerate() {
             let text = secret.expose().trim();
-            let key = SECRET
-                .decode(text.strip_prefix("whsec_").unwrap_or(text))
-                .ok()
-                .filter(|key| !key.is_empty());
-            let key = key.ok_or(SchemeError::SecretNotBase64 {
-                scheme: SCHEME,
-                number: at + 1,
-            })?;
+            let key = SECRET.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok().filter(|key| !key.is_empty());
+            let key = key.ok_or(SchemeError::SecretNotBase64 { scheme: SCHEME, number: at + 1 })?;
             keys.extend(super::keyed_mac(&key));
         }
         Ok(Self(keys))
@@ -117,34 +109,19 @@ impl Keys {
 
 impl Keyed for Keys {
     fn verify(&self, headers: &HeaderMap, body: &[u8], now_s: i64) -> Result<(), SignatureError> {
-        let svix = !headers.contains_key(&STANDARD_NAMES.signature)
-            && headers.contains_key(&SVIX_NAMES.signature);
+        let svix = !headers.contains_key(&STANDARD_NAMES.signature) && headers.contains_key(&SVIX_NAMES.signature);
         let names = if svix { SVIX_NAMES } else { STANDARD_NAMES };
         let list = super::text(headers, &names.signature)?;
-        let id = headers
-            .get(&names.id)
-            .ok_or_else(|| SignatureError::Missing {
-                header: names.id.to_string(),
-            })?;
+        let id = headers.get(&names.id).ok_or_else(|| SignatureError::Missing { header: names.id.to_string() })?;
         let at_s = super::check_time(headers, &names.timestamp, now_s, TOLERANCE_S)?;
 
         let given: Vec<[u8; 32]> = list
             .split_ascii_whitespace()
-            .filter_map(|entry| {
-                STANDARD
-                    .decode(entry.strip_prefix("v1,")?)
-                    .ok()?
-                    .try_into()
-                    .ok()
-            })
+            .filter_map(|entry| STANDARD.decode(entry.strip_prefix("v1,")?).ok()?.try_into().ok())
             .collect();
         if given.is_empty() {
-            let expected =
-                "it must be a list with at least one `v1,` and the base64 of 32 bytes".to_owned();
-            return Err(SignatureError::Malformed {
-                header: names.signature.to_string(),
-                expected,
-            });
+            let expected = "it must be a list with at least one `v1,` and the base64 of 32 bytes".to_owned();
+            return Err(SignatureError::Malformed { header: names.signature.to_string(), expected });
         }
         // Every pair is compared, so that the time tells nothing about which one matches.
         let mut matches = subtle::Choice::from(0);
@@ -154,13 +131,7 @@ impl Keyed for Keys {
                 matches |= own.ct_eq(given);
             }
         }
-        if matches.into() {
-            Ok(())
-        } else {
-            Err(SignatureError::Wrong {
-                header: names.signature.to_string(),
-            })
-        }
+        if matches.into() { Ok(()) } else { Err(SignatureError::Wrong { header: names.signature.to_string() }) }
     }
 
     fn sign_headers(&self, id: &str, now_s: i64, body: &[u8]) -> Vec<(HeaderName, HeaderValue)> {

@@ -57,9 +57,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match s {
         // An IPv4 address in IPv6 clothes counts as what it leads to: mapped, and translated (NAT64).
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            is_public_v4(v4(high, low))
-        }
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(v4(high, low)),
         [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
         // Protocol assignments, Teredo among them; documentation.
         [0x2001, second, ..] if second < 0x200 || second == 0xdb8 => false,
@@ -78,19 +76,12 @@ pub(super) struct Guarded<R> {
 
 impl<R> Guarded<R> {
     pub(super) fn new(resolver: R, allow_private: bool) -> Self {
-        Self {
-            resolver,
-            allow_private,
-        }
+        Self { resolver, allow_private }
     }
 }
 
-type Resolving = Pin<
-    Box<
-        dyn Future<Output = Result<std::vec::IntoIter<SocketAddr>, Box<dyn Error + Send + Sync>>>
-            + Send,
-    >,
->;
+type Resolving =
+    Pin<Box<dyn Future<Output = Result<std::vec::IntoIter<SocketAddr>, Box<dyn Error + Send + Sync>>> + Send>>;
 
 impl<R> Service<Name> for Guarded<R>
 where
@@ -113,17 +104,9 @@ where
         let allow_private = self.allow_private;
         Box::pin(async move {
             let all: Vec<SocketAddr> = resolving.await.map_err(Into::into)?.collect();
-            let good: Vec<_> = all
-                .iter()
-                .copied()
-                .filter(|a| allow_private || is_public(a.ip()))
-                .collect();
+            let good: Vec<_> = all.iter().copied().filter(|a| allow_private || is_public(a.ip())).collect();
             match (good.is_empty(), all.first()) {
-                (true, Some(first)) => Err(PrivateAddress {
-                    host,
-                    address: first.ip(),
-                }
-                .into()),
+                (true, Some(first)) => Err(PrivateAddress { host, address: first.ip() }.into()),
                 _ => Ok(good.into_iter()),
             }
         })
@@ -208,10 +191,7 @@ mod tests {
     }
 
     /// A name server whose answer for each question is given beforehand, as one that rebinds names would do.
-    async fn resolve(
-        allow_private: bool,
-        answer: &'static [&'static str],
-    ) -> Result<Vec<String>, String> {
+    async fn resolve(allow_private: bool, answer: &'static [&'static str]) -> Result<Vec<String>, String> {
         let server = tower::service_fn(move |_: Name| async move {
             let address = |text: &&str| SocketAddr::new(text.parse().unwrap(), 0);
             Ok::<_, std::io::Error>(answer.iter().map(address).collect::<Vec<_>>().into_iter())
@@ -219,32 +199,16 @@ mod tests {
         let mut guarded = Guarded::new(server, allow_private);
         match guarded.call("shop.example".parse().unwrap()).await {
             Ok(addresses) => Ok(addresses.map(|a| a.ip().to_string()).collect()),
-            Err(error) => Err(error
-                .downcast::<PrivateAddress>()
-                .unwrap()
-                .address
-                .to_string()),
+            Err(error) => Err(error.downcast::<PrivateAddress>().unwrap().address.to_string()),
         }
     }
 
     #[tokio::test]
     async fn only_public_addresses_are_connected_to() {
-        assert_eq!(
-            resolve(false, &["8.8.8.8"]).await,
-            Ok(vec!["8.8.8.8".to_owned()])
-        );
-        assert_eq!(
-            resolve(false, &["10.0.0.1", "8.8.8.8", "::1"]).await,
-            Ok(vec!["8.8.8.8".to_owned()])
-        );
-        assert_eq!(
-            resolve(false, &["10.0.0.1", "::1"]).await,
-            Err("10.0.0.1".to_owned())
-        );
-        assert_eq!(
-            resolve(true, &["10.0.0.1", "::1"]).await,
-            Ok(vec!["10.0.0.1".to_owned(), "::1".to_owned()])
-        );
+        assert_eq!(resolve(false, &["8.8.8.8"]).await, Ok(vec!["8.8.8.8".to_owned()]));
+        assert_eq!(resolve(false, &["10.0.0.1", "8.8.8.8", "::1"]).await, Ok(vec!["8.8.8.8".to_owned()]));
+        assert_eq!(resolve(false, &["10.0.0.1", "::1"]).await, Err("10.0.0.1".to_owned()));
+        assert_eq!(resolve(true, &["10.0.0.1", "::1"]).await, Ok(vec!["10.0.0.1".to_owned(), "::1".to_owned()]));
         assert_eq!(resolve(false, &[]).await, Ok(vec![]));
     }
 }

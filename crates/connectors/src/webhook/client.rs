@@ -173,21 +173,16 @@ impl HttpClient {
     /// # Errors
     /// Where one of `roots_der` is no certificate.
     pub fn new(options: HttpOptions) -> Result<Self, HttpError> {
-        let mut http = HttpConnector::new_with_resolver(Guarded::new(
-            GaiResolver::new(),
-            options.allow_private_addresses,
-        ));
+        let mut http =
+            HttpConnector::new_with_resolver(Guarded::new(GaiResolver::new(), options.allow_private_addresses));
         // The connector under it sees https URLs too.
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(Duration::from_millis(options.connect_timeout_ms)));
         http.set_keepalive(Some(Duration::from_secs(60)));
         let tls = tls(&options.roots_der)?;
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_millis(options.idle_timeout_ms))
@@ -220,32 +215,12 @@ impl HttpClient {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         let bytes_max = self.response_bytes_max;
-        let Head {
-            status,
-            headers,
-            body,
-            end,
-        } = self
-            .exchange(request, bytes_max, bytes_max, timeout)
-            .await?;
+        let Head { status, headers, body, end } = self.exchange(request, bytes_max, bytes_max, timeout).await?;
         match end {
-            End::Whole => Ok(Response {
-                status,
-                headers,
-                body,
-            }),
-            End::TooLong => Err(HttpError::TooLarge {
-                authority,
-                bytes_max,
-            }),
-            End::TimedOut => Err(HttpError::TimedOut {
-                authority,
-                timeout_ms: timeout.as_millis() as u64,
-            }),
-            End::Broken(source) => Err(HttpError::Broken {
-                authority,
-                source: source.into(),
-            }),
+            End::Whole => Ok(Response { status, headers, body }),
+            End::TooLong => Err(HttpError::TooLarge { authority, bytes_max }),
+            End::TimedOut => Err(HttpError::TimedOut { authority, timeout_ms: timeout.as_millis() as u64 }),
+            End::Broken(source) => Err(HttpError::Broken { authority, source: source.into() }),
         }
     }
 
@@ -268,20 +243,12 @@ impl HttpClient {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(failed(&uri, error)),
             Err(_) => {
-                return Err(HttpError::TimedOut {
-                    authority: authority(&uri),
-                    timeout_ms: timeout.as_millis() as u64,
-                });
+                return Err(HttpError::TimedOut { authority: authority(&uri), timeout_ms: timeout.as_millis() as u64 });
             }
         };
         let (head, body) = response.into_parts();
         let (body, end) = read(body, kept_max, read_max, deadline).await;
-        Ok(Head {
-            status: head.status,
-            headers: head.headers,
-            body,
-            end,
-        })
+        Ok(Head { status: head.status, headers: head.headers, body, end })
     }
 }
 
@@ -290,9 +257,7 @@ fn tls(roots_der: &[Vec<u8>]) -> Result<ClientConfig, HttpError> {
     let tls = |source| HttpError::Tls { source };
     let builder = || {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(tls)
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(tls)
     };
     if roots_der.is_empty() {
         // Made once, since it holds all public roots in parsed form; clones share them.
@@ -306,29 +271,18 @@ fn tls(roots_der: &[Vec<u8>]) -> Result<ClientConfig, HttpError> {
     for der in roots_der {
         roots.add(CertificateDer::from(der.clone())).map_err(tls)?;
     }
-    Ok(builder()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+    Ok(builder()?.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// A URL that can be called: http or https, with a host and without a password in it.
 pub(super) fn parse_url(url: &str) -> Result<Uri, HttpError> {
-    let wrong = |problem| {
-        Err(HttpError::Url {
-            url: url.to_owned(),
-            problem,
-        })
-    };
+    let wrong = |problem| Err(HttpError::Url { url: url.to_owned(), problem });
     let Ok(uri) = url.parse::<Uri>() else {
         return wrong("it cannot be read");
     };
     match (uri.scheme_str(), uri.authority(), uri.host()) {
-        (None | Some(_), None, _) | (None, ..) => {
-            wrong("it must begin with https:// or http:// and a host")
-        }
-        (Some(scheme), ..) if scheme != "http" && scheme != "https" => {
-            wrong("only https and http can be called")
-        }
+        (None | Some(_), None, _) | (None, ..) => wrong("it must begin with https:// or http:// and a host"),
+        (Some(scheme), ..) if scheme != "http" && scheme != "https" => wrong("only https and http can be called"),
         (_, Some(authority), _) if authority.as_str().contains('@') => {
             // The URL is logged and shown, so it is not said again here either.
             Err(HttpError::Url {
@@ -348,15 +302,9 @@ fn authority(uri: &Uri) -> String {
 /// Refuses a literal address that is not a public one.
 pub(super) fn check_literal(uri: &Uri) -> Result<(), PrivateAddress> {
     let host = uri.host().unwrap_or_default();
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match bare.parse::<IpAddr>() {
-        Ok(address) if !is_public(address) => Err(PrivateAddress {
-            host: host.to_owned(),
-            address,
-        }),
+        Ok(address) if !is_public(address) => Err(PrivateAddress { host: host.to_owned(), address }),
         _ => Ok(()),
     }
 }
@@ -372,24 +320,13 @@ fn failed(uri: &Uri, error: hyper_util::client::legacy::Error) -> HttpError {
     }
     let authority = authority(uri);
     if error.is_connect() {
-        HttpError::Connect {
-            authority,
-            source: error,
-        }
+        HttpError::Connect { authority, source: error }
     } else {
-        HttpError::Broken {
-            authority,
-            source: error.into(),
-        }
+        HttpError::Broken { authority, source: error.into() }
     }
 }
 
-async fn read(
-    mut body: Incoming,
-    kept_max: usize,
-    read_max: usize,
-    deadline: Instant,
-) -> (Bytes, End) {
+async fn read(mut body: Incoming, kept_max: usize, read_max: usize, deadline: Instant) -> (Bytes, End) {
     if body.is_end_stream() {
         return (Bytes::new(), End::Whole);
     }
@@ -424,24 +361,14 @@ mod tests {
 
     #[test]
     fn a_url_must_be_one_that_can_be_called() {
-        for url in [
-            "https://shop.example",
-            "http://shop.example:8080/a?b=c",
-            "http://[2606:4700::1]/",
-            "HTTP://1.1.1.1/",
-        ] {
+        for url in
+            ["https://shop.example", "http://shop.example:8080/a?b=c", "http://[2606:4700::1]/", "HTTP://1.1.1.1/"]
+        {
             assert!(parse_url(url).is_ok(), "{url}");
         }
-        for url in [
-            "",
-            "shop.example",
-            "/hooks",
-            "ftp://shop.example/",
-            "https://",
-            "https:///x",
-            "mailto:a@b",
-            "http://a b/",
-        ] {
+        for url in
+            ["", "shop.example", "/hooks", "ftp://shop.example/", "https://", "https:///x", "mailto:a@b", "http://a b/"]
+        {
             assert!(parse_url(url).is_err(), "{url}");
         }
         let error = parse_url("https://me:hush@shop.example/").unwrap_err();
@@ -450,23 +377,12 @@ mod tests {
 
     #[test]
     fn literal_addresses_are_checked_in_every_form() {
-        for url in [
-            "http://127.0.0.1/",
-            "http://10.1.2.3:80/",
-            "http://[::1]:9/",
-            "https://[::ffff:169.254.169.254]/",
-        ] {
+        for url in ["http://127.0.0.1/", "http://10.1.2.3:80/", "http://[::1]:9/", "https://[::ffff:169.254.169.254]/"]
+        {
             assert!(check_literal(&parse_url(url).unwrap()).is_err(), "{url}");
         }
-        for url in [
-            "http://1.1.1.1/",
-            "http://[2606:4700::1]/",
-            "http://localhost/",
-        ] {
-            assert!(
-                check_literal(&parse_url(url).unwrap()).is_ok(),
-                "{url}: names are checked once they are resolved"
-            );
+        for url in ["http://1.1.1.1/", "http://[2606:4700::1]/", "http://localhost/"] {
+            assert!(check_literal(&parse_url(url).unwrap()).is_ok(), "{url}: names are checked once they are resolved");
         }
     }
 }

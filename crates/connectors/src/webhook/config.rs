@@ -126,10 +126,9 @@ impl WebhookConfig {
             client::check_literal(&uri).map_err(WebhookError::PrivateAddress)?;
         }
         let concurrency_max = u64::from(self.concurrency_max);
-        for (field, value, max) in [
-            ("timeout_ms", self.timeout_ms, TIMEOUT_MS_MAX),
-            ("concurrency_max", concurrency_max, 10_000),
-        ] {
+        for (field, value, max) in
+            [("timeout_ms", self.timeout_ms, TIMEOUT_MS_MAX), ("concurrency_max", concurrency_max, 10_000)]
+        {
             if value == 0 || value > max {
                 return Err(WebhookError::Range { field, value, max });
             }
@@ -141,19 +140,13 @@ impl WebhookConfig {
     pub(super) fn header_map(&self) -> Result<HeaderMap, WebhookError> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
-            let wrong = |problem| WebhookError::Header {
-                name: name.clone(),
-                problem,
-            };
-            let header: HeaderName = name
-                .parse()
-                .map_err(|_| wrong("must have the name of an HTTP header"))?;
+            let wrong = |problem| WebhookError::Header { name: name.clone(), problem };
+            let header: HeaderName = name.parse().map_err(|_| wrong("must have the name of an HTTP header"))?;
             if RESERVED.contains(&header.as_str()) {
                 return Err(wrong("is set by the hub itself: leave it out"));
             }
-            let mut value: HeaderValue = value
-                .parse()
-                .map_err(|_| wrong("must have a value of visible ASCII characters"))?;
+            let mut value: HeaderValue =
+                value.parse().map_err(|_| wrong("must have a value of visible ASCII characters"))?;
             value.set_sensitive(true);
             headers.insert(header, value);
         }

@@ -6,9 +6,7 @@ use async_trait::async_trait;
 use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
-use lockstep_connect::destination::{
-    Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent,
-};
+use lockstep_connect::destination::{Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent};
 use lockstep_connect::signature::{Secret, Signer};
 use lockstep_connect::time::parse_http_date;
 use lockstep_core::Event;
@@ -39,11 +37,7 @@ pub struct WebhookDestination {
 
 impl WebhookDestination {
     /// A destination with its own connections. The outlet says what is sent.
-    pub fn new(
-        config: &WebhookConfig,
-        secrets: &[Secret],
-        outlet: Outlet,
-    ) -> Result<Self, WebhookError> {
+    pub fn new(config: &WebhookConfig, secrets: &[Secret], outlet: Outlet) -> Result<Self, WebhookError> {
         config.check()?;
         let client = HttpClient::new(HttpOptions {
             allow_private_addresses: config.allow_private_addresses,
@@ -77,19 +71,14 @@ impl WebhookDestination {
     }
 
     fn request(&self, prepared: &Prepared) -> Request<Full<bytes::Bytes>> {
-        let now_s = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs() as i64);
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         let signature = self.signer.sign(&prepared.id, now_s, &prepared.body);
         let mut request = Request::new(Full::new(prepared.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static(prepared.content_type),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(prepared.content_type));
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now_s));
         // Neither an id nor a signature has anything that a header cannot carry; a foreign trace could.
         for (name, text) in [
@@ -115,15 +104,8 @@ impl Destination for WebhookDestination {
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         let started = Instant::now();
         let request = self.request(prepared);
-        let answer = self
-            .client
-            .exchange(
-                request,
-                RESPONSE_HEAD_BYTES_MAX,
-                RESPONSE_READ_BYTES_MAX,
-                self.timeout,
-            )
-            .await;
+        let answer =
+            self.client.exchange(request, RESPONSE_HEAD_BYTES_MAX, RESPONSE_READ_BYTES_MAX, self.timeout).await;
         let duration_us = started.elapsed().as_micros() as u64;
         match answer {
             Ok(head) => Sent {
@@ -152,12 +134,10 @@ impl Destination for WebhookDestination {
 fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
     match status.as_u16() {
         200..=299 => AttemptResult::Delivered,
-        429 => AttemptResult::Throttled {
-            retry_after_ms: retry_after_ms(headers),
-        },
-        503 if headers.contains_key(RETRY_AFTER) => AttemptResult::Throttled {
-            retry_after_ms: retry_after_ms(headers),
-        },
+        429 => AttemptResult::Throttled { retry_after_ms: retry_after_ms(headers) },
+        503 if headers.contains_key(RETRY_AFTER) => {
+            AttemptResult::Throttled { retry_after_ms: retry_after_ms(headers) }
+        }
         408 | 500.. => AttemptResult::Transient,
         _ => AttemptResult::Rejected,
     }
@@ -170,24 +150,16 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
         return Some(seconds.saturating_mul(1_000));
     }
     let at_us = parse_http_date(text)?;
-    let now_us = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()?
-        .as_micros() as i64;
+    let now_us = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_micros() as i64;
     Some(at_us.saturating_sub(now_us).max(0) as u64 / 1_000)
 }
 
 fn answered(status: StatusCode, headers: &HeaderMap, end: &End) -> String {
     let mut detail = format!("answered {status}");
     if status.is_redirection() {
-        let to = headers
-            .get(LOCATION)
-            .and_then(|to| to.to_str().ok())
-            .unwrap_or("elsewhere");
+        let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
         let to: String = to.chars().take(200).collect();
-        detail.push_str(&format!(
-            " to {to}: redirects are not followed, so set `url` to where it should go"
-        ));
+        detail.push_str(&format!(" to {to}: redirects are not followed, so set `url` to where it should go"));
     }
     match end {
         End::Whole => {}
@@ -215,28 +187,19 @@ mod tests {
     use super::*;
 
     fn headers(retry_after: Option<&str>) -> HeaderMap {
-        retry_after
-            .iter()
-            .map(|text| (RETRY_AFTER, HeaderValue::from_str(text).unwrap()))
-            .collect()
+        retry_after.iter().map(|text| (RETRY_AFTER, HeaderValue::from_str(text).unwrap())).collect()
     }
 
     #[test]
     fn every_status_has_its_class() {
         let check = |status: u16, retry_after: Option<&str>, expected: AttemptResult| {
-            assert_eq!(
-                class(StatusCode::from_u16(status).unwrap(), &headers(retry_after)),
-                expected,
-                "{status}"
-            );
+            assert_eq!(class(StatusCode::from_u16(status).unwrap(), &headers(retry_after)), expected, "{status}");
         };
         let throttled = |retry_after_ms| AttemptResult::Throttled { retry_after_ms };
         for status in [200, 201, 202, 204, 299] {
             check(status, None, AttemptResult::Delivered);
         }
-        for status in [
-            300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 413, 422, 499,
-        ] {
+        for status in [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 413, 422, 499] {
             check(status, None, AttemptResult::Rejected);
         }
         for status in [408, 500, 501, 502, 503, 504, 599, 999] {
@@ -248,19 +211,9 @@ mod tests {
         check(503, Some("soon"), throttled(None));
         check(500, Some("7"), AttemptResult::Transient);
         check(429, Some("18446744073709551615"), throttled(Some(u64::MAX)));
-        check(
-            429,
-            Some("Sun, 06 Nov 1994 08:49:37 GMT"),
-            throttled(Some(0)),
-        );
-        let far = class(
-            StatusCode::TOO_MANY_REQUESTS,
-            &headers(Some("Wed, 01 Jan 9000 00:00:00 GMT")),
-        );
-        assert!(
-            matches!(far, AttemptResult::Throttled { retry_after_ms: Some(ms) } if ms > 1_000_000_000),
-            "{far:?}"
-        );
+        check(429, Some("Sun, 06 Nov 1994 08:49:37 GMT"), throttled(Some(0)));
+        let far = class(StatusCode::TOO_MANY_REQUESTS, &headers(Some("Wed, 01 Jan 9000 00:00:00 GMT")));
+        assert!(matches!(far, AttemptResult::Throttled { retry_after_ms: Some(ms) } if ms > 1_000_000_000), "{far:?}");
     }
 
     #[test]

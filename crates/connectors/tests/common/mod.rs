@@ -108,11 +108,7 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
             let got = Got {
                 method: head.method,
-                path: head
-                    .uri
-                    .path_and_query()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
+                path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
                 headers: head.headers,
                 body,
             };
@@ -126,9 +122,7 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
         }
     });
     // A cut connection ends with an error, as it should.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 #[async_trait]
@@ -137,9 +131,7 @@ impl Peer for Server {
         self.answer_with(move |_| match behaviour {
             Behaviour::Accept => reply(204, &[], ""),
             Behaviour::Fail => reply(500, &[], "out of order"),
-            Behaviour::Throttle { wait_ms } => {
-                reply(429, &[("retry-after", &(wait_ms / 1_000).to_string())], "")
-            }
+            Behaviour::Throttle { wait_ms } => reply(429, &[("retry-after", &(wait_ms / 1_000).to_string())], ""),
             Behaviour::Reject => reply(422, &[], "no such order"),
             Behaviour::Cut => Reply::Cut,
             Behaviour::Silent => Reply::Silence,
@@ -148,15 +140,8 @@ impl Peer for Server {
 
     async fn received(&self) -> Vec<Received> {
         let received = |got: Got| {
-            let id = got
-                .headers
-                .get("idempotency-key")
-                .and_then(|id| id.to_str().ok())
-                .unwrap_or_default();
-            Received {
-                id: id.to_owned(),
-                body: got.body.clone(),
-            }
+            let id = got.headers.get("idempotency-key").and_then(|id| id.to_str().ok()).unwrap_or_default();
+            Received { id: id.to_owned(), body: got.body.clone() }
         };
         self.got().into_iter().map(received).collect()
     }

@@ -10,7 +10,9 @@
 use bytes::{Buf, Bytes};
 use compact_str::CompactString;
 use prost::DecodeError;
-use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, skip_field, DecodeContext};
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, skip_field,
+};
 
 use super::{Claim, Entity, FieldState};
 
@@ -188,16 +190,22 @@ mod tests {
     use proptest::prelude::*;
 
     fn claim() -> impl Strategy<Value = Claim> {
-        (any::<u32>(), any::<u64>(), any::<i64>(), any::<u64>(), any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40)).prop_map(
-            |(system, sequence, occurred_at_us, tie, position, json)| Claim {
+        (
+            any::<u32>(),
+            any::<u64>(),
+            any::<i64>(),
+            any::<u64>(),
+            any::<u64>(),
+            proptest::collection::vec(any::<u8>(), 0..40),
+        )
+            .prop_map(|(system, sequence, occurred_at_us, tie, position, json)| Claim {
                 system,
                 sequence,
                 occurred_at_us,
                 tie,
                 position,
                 json: json.into(),
-            },
-        )
+            })
     }
 
     fn field() -> impl Strategy<Value = FieldState> {

@@ -32,9 +32,8 @@ impl Ranking for BusinessState {
             let ranks = self.rank(a.json).cmp(&self.rank(b.json));
             ranks.then_with(|| a.sequence.cmp(&b.sequence)).then_with(|| across_order(a, b))
         };
-        let best = (1..claims.len()).fold(0, |best, at| {
-            if order(&claims[at], &claims[best]) == Ordering::Greater { at } else { best }
-        });
+        let best = (1..claims.len())
+            .fold(0, |best, at| if order(&claims[at], &claims[best]) == Ordering::Greater { at } else { best });
         let rule = if claims.len() == 1 { Rule::Only } else { Rule::HighestState };
         (best, rule)
     }

@@ -54,7 +54,9 @@ impl Rule {
             Self::OwnerAbsent => "no owner of this field has a value yet; the latest of the others stands in",
             Self::Latest => "the latest write wins",
             Self::Priority => "written at the same instant; the system with the higher priority wins",
-            Self::Tie => "written at the same instant with equal priority; the delivery id decides, the same everywhere",
+            Self::Tie => {
+                "written at the same instant with equal priority; the delivery id decides, the same everywhere"
+            }
             Self::HighestState => "the state that is further along wins",
         }
     }

@@ -1,7 +1,7 @@
 //! The events of a destination that are taken up and not settled: in order for each key, keys side by side.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use lockstep_connect::destination::Prepared;

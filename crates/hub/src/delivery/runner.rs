@@ -216,7 +216,13 @@ impl Runner {
             Ok(None) => self.filtered += 1,
             Err(error) => {
                 let number = item.attempts.len() as u32 + 1;
-                item.attempts.push(Attempt { number, at_us: now_us(), detail: error.to_string(), manual: item.manual.is_some(), ..Attempt::default() });
+                item.attempts.push(Attempt {
+                    number,
+                    at_us: now_us(),
+                    detail: error.to_string(),
+                    manual: item.manual.is_some(),
+                    ..Attempt::default()
+                });
                 self.dead_letter(&item, "poison");
             }
         }
@@ -245,12 +251,24 @@ impl Runner {
                 self.window.settle(&id, &item, true);
             }
             Next::RetryAt { at_us: again_us } => {
-                tracing::debug!(destination = self.name, event = item.event.position, number, detail = sent.detail, "attempt failed");
+                tracing::debug!(
+                    destination = self.name,
+                    event = item.event.position,
+                    number,
+                    detail = sent.detail,
+                    "attempt failed"
+                );
                 item.attempts.push(attempt_record(number, at_us, &sent, item.manual.is_some()));
                 self.window.retry_at(id, item, again_us);
             }
             Next::DeadLetter { reason } => {
-                tracing::warn!(destination = self.name, event = item.event.position, reason, detail = sent.detail, "delivery given up");
+                tracing::warn!(
+                    destination = self.name,
+                    event = item.event.position,
+                    reason,
+                    detail = sent.detail,
+                    "delivery given up"
+                );
                 item.attempts.push(attempt_record(number, at_us, &sent, item.manual.is_some()));
                 self.dead_letter(&item, reason);
                 self.window.settle(&id, &item, false);

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use crate::failure::OpenError;
 use crate::handle::{DeadLetterFilter, QuarantineFilter};
+use crate::state::overlay::DeadLetterKey;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{self, Run};
 use crate::tally::Tallies;
@@ -78,7 +79,8 @@ impl StateFile {
             statement.query_row([key], |row| row.get(0)).optional()
         };
         let number = |bytes: Option<Vec<u8>>| bytes.and_then(|b| b.try_into().ok()).map_or(0, i64::from_le_bytes);
-        let unreadable = |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error));
+        let unreadable =
+            |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error));
         let tallies = match get("tallies")? {
             Some(json) => serde_json::from_slice(&json).map_err(unreadable)?,
             None => Tallies::default(),
@@ -105,9 +107,15 @@ impl StateFile {
     }
 
     /// Entities whose ids begin with `prefix`, after `after`, in order.
-    pub(crate) fn entities(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<(String, Bytes)>, rusqlite::Error> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT id, state FROM entity WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
+    pub(crate) fn entities(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Bytes)>, rusqlite::Error> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id, state FROM entity WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
         // The next prefix in order: '/' is followed by '0'.
         let end = format!("{}0", prefix.trim_end_matches('/'));
         let row = |row: &Row<'_>| Ok((row.get(0)?, Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)));
@@ -122,7 +130,11 @@ impl StateFile {
         seen::lookup(&self.connection, run, hash)
     }
 
-    pub(crate) fn quarantine(&self, filter: &QuarantineFilter, limit: usize) -> Result<Vec<(Position, QuarantineRow)>, rusqlite::Error> {
+    pub(crate) fn quarantine(
+        &self,
+        filter: &QuarantineFilter,
+        limit: usize,
+    ) -> Result<Vec<(Position, QuarantineRow)>, rusqlite::Error> {
         let mut statement = self.connection.prepare_cached(
             "SELECT position, source, delivery, code, detail, at, received_at_us FROM quarantine
              WHERE position > ?1 AND (?2 IS NULL OR source = ?2) ORDER BY position LIMIT ?3",
@@ -147,18 +159,23 @@ impl StateFile {
         &self,
         filter: &DeadLetterFilter,
         limit: usize,
-    ) -> Result<Vec<((String, Position), DeadLetterRow)>, rusqlite::Error> {
+    ) -> Result<Vec<(DeadLetterKey, DeadLetterRow)>, rusqlite::Error> {
         let mut statement = self.connection.prepare_cached(
             "SELECT destination, event, record, kind, key, event_type, reason, attempts, dead_at_us FROM dead_letter
              WHERE (destination, event) > (?1, ?2) AND (?3 IS NULL OR destination = ?3)
              ORDER BY destination, event LIMIT ?4",
         )?;
         let (destination, event) = filter.after.clone().unwrap_or_default();
-        let rows = statement.query_map(params![destination, event as i64, filter.destination, limit as i64], dead_letter)?;
+        let rows =
+            statement.query_map(params![destination, event as i64, filter.destination, limit as i64], dead_letter)?;
         rows.map(|row| row.map(|r| ((r.destination.clone(), r.event), r))).collect()
     }
 
-    pub(crate) fn dead_letter(&self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, rusqlite::Error> {
+    pub(crate) fn dead_letter(
+        &self,
+        destination: &str,
+        event: Position,
+    ) -> Result<Option<DeadLetterRow>, rusqlite::Error> {
         let mut statement = self.connection.prepare_cached(
             "SELECT destination, event, record, kind, key, event_type, reason, attempts, dead_at_us FROM dead_letter
              WHERE destination = ?1 AND event = ?2",

@@ -92,7 +92,9 @@ impl State {
 
     /// An entity's bytes from memory or the file.
     pub(crate) fn entity_bytes(&mut self, id: &str) -> Result<Option<Bytes>, rusqlite::Error> {
-        if let Some(found) = self.dirty.get(id).or_else(|| self.flushing.entities.get(id)).or_else(|| self.young.get(id)) {
+        if let Some(found) =
+            self.dirty.get(id).or_else(|| self.flushing.entities.get(id)).or_else(|| self.young.get(id))
+        {
             return Ok(Some(found.clone()));
         }
         if let Some((id, found)) = self.old.remove_entry(id) {
@@ -110,7 +112,9 @@ impl State {
     /// An entity, decoded.
     pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Entity>, StateError> {
         match self.entity_bytes(id)? {
-            Some(bytes) => Ok(Some(Entity::decode(bytes).map_err(|source| StateError::Entity { id: id.to_owned(), source })?)),
+            Some(bytes) => {
+                Ok(Some(Entity::decode(bytes).map_err(|source| StateError::Entity { id: id.to_owned(), source })?))
+            }
             None => Ok(None),
         }
     }

@@ -186,7 +186,8 @@ impl<'c> Writer<'c> {
 
 fn next_id(connection: &Connection) -> Result<i64, rusqlite::Error> {
     // Also above runs that are retired but not removed yet.
-    let sql = "SELECT 1 + max(coalesce((SELECT max(id) FROM seen_run), 0), coalesce((SELECT max(run) FROM seen_chunk), 0))";
+    let sql =
+        "SELECT 1 + max(coalesce((SELECT max(id) FROM seen_run), 0), coalesce((SELECT max(run) FROM seen_chunk), 0))";
     connection.query_row(sql, [], |row| row.get(0))
 }
 
@@ -325,7 +326,8 @@ mod tests {
     #[test]
     fn merged_runs_keep_every_id_with_its_first_record() {
         let connection = database();
-        let runs: Vec<Run> = (0..8).map(|n| add(&connection, &ids(n * 700..n * 700 + 1_000), n as i64).unwrap()).collect();
+        let runs: Vec<Run> =
+            (0..8).map(|n| add(&connection, &ids(n * 700..n * 700 + 1_000), n as i64).unwrap()).collect();
         let (tier, numbers) = to_merge(runs.iter()).unwrap();
         assert_eq!((tier, numbers.len()), (0, 8));
         let merged = merge(&connection, tier, &runs.iter().collect::<Vec<_>>()).unwrap();

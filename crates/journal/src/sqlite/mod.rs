@@ -116,15 +116,8 @@ impl SqliteJournal {
         let pages_max = pages_max.unwrap_or(u32::MAX - 1);
         self.live()
             .db
-            .query_row(
-                &format!("PRAGMA max_page_count={pages_max}"),
-                [],
-                |_| Ok(()),
-            )
-            .map_err(|error| Error::Io {
-                what: "set a bound".to_owned(),
-                source: error.into(),
-            })
+            .query_row(&format!("PRAGMA max_page_count={pages_max}"), [], |_| Ok(()))
+            .map_err(|error| Error::Io { what: "set a bound".to_owned(), source: error.into() })
     }
 
     /// Whether each segment but the live one has all its content in its main file.
@@ -142,9 +135,7 @@ impl SqliteJournal {
 
     fn check_poison(&self) -> Result<(), Error> {
         match self.shared.poison.get() {
-            Some(cause) => Err(Error::Poisoned {
-                cause: cause.clone(),
-            }),
+            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
             None => Ok(()),
         }
     }
@@ -178,17 +169,10 @@ impl SqliteJournal {
         })?;
         tracing::debug!(path = %path.display(), "a new journal segment");
         let segments = &self.shared.segments;
-        segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(live.segment.clone());
+        segments.write().unwrap_or_else(PoisonError::into_inner).push(live.segment.clone());
         let full = self.live.replace(live);
         if let (Some(full), Some(sealer)) = (full, &self.sealer) {
-            sealer.seal(Job {
-                segment: full.segment,
-                db: full.db,
-                next,
-            });
+            sealer.seal(Job { segment: full.segment, db: full.db, next });
         }
         Ok(())
     }
@@ -198,8 +182,7 @@ impl SqliteJournal {
         let first = self.next();
         let count = batch.len() as u64;
         self.payload.clear();
-        self.payload
-            .reserve(zstd::zstd_safe::compress_bound(batch.frames().len()));
+        self.payload.reserve(zstd::zstd_safe::compress_bound(batch.frames().len()));
         self.compressor
             .compress_to_buffer(batch.frames(), &mut self.payload)
             .map_err(|error| Error::io("compress a batch", error))?;
@@ -210,13 +193,7 @@ impl SqliteJournal {
         live.db
             .prepare_cached("INSERT INTO batch VALUES (?1, ?2, ?3, ?4, ?5)")
             .and_then(|mut insert| {
-                insert.execute(params![
-                    first.cast_signed(),
-                    count.cast_signed(),
-                    RECORD_FORMAT,
-                    checksum,
-                    self.payload
-                ])
+                insert.execute(params![first.cast_signed(), count.cast_signed(), RECORD_FORMAT, checksum, self.payload])
             })
             .map_err(|error| {
                 let what = format!("append to {}", live.segment.path.display());
@@ -233,11 +210,7 @@ impl SqliteJournal {
         open::mark_first(&self.shared.dir, self.bounds().first, first)?;
         self.shared.first.store(first, Ordering::Release);
         let dropped: Vec<_> = {
-            let mut segments = self
-                .shared
-                .segments
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut segments = self.shared.segments.write().unwrap_or_else(PoisonError::into_inner);
             let count = segments.partition_point(|s| s.first < first);
             segments.drain(..count).collect()
         };
@@ -259,12 +232,7 @@ impl Live {
     fn open(segment: Arc<Segment>, path: &Path) -> Result<Self, Error> {
         let db = segment::open_writable(path, segment.first)?;
         let file_bytes = segment::file_bytes(path)?;
-        Ok(Self {
-            segment,
-            db,
-            wal: segment::wal_path(path),
-            file_bytes,
-        })
+        Ok(Self { segment, db, wal: segment::wal_path(path), file_bytes })
     }
 }
 
@@ -272,32 +240,22 @@ impl Journal for SqliteJournal {
     fn append(&mut self, epoch: Epoch, batch: &Batch) -> Result<Position, Error> {
         self.check_poison()?;
         if epoch != self.epoch {
-            return Err(Error::Fenced {
-                epoch,
-                current: self.epoch,
-            });
+            return Err(Error::Fenced { epoch, current: self.epoch });
         }
         if batch.is_empty() {
             return Ok(self.next());
         }
         let bytes = batch.frames().len();
         if bytes > BATCH_BYTES_MAX {
-            return Err(Error::TooLarge {
-                bytes,
-                bytes_max: BATCH_BYTES_MAX,
-            });
+            return Err(Error::TooLarge { bytes, bytes_max: BATCH_BYTES_MAX });
         }
-        self.write(batch)
-            .map_err(|error| self.poison_unless_full(error))
+        self.write(batch).map_err(|error| self.poison_unless_full(error))
     }
 
     fn fence(&mut self, epoch: Epoch) -> Result<(), Error> {
         self.check_poison()?;
         if epoch < self.epoch {
-            return Err(Error::Fenced {
-                epoch,
-                current: self.epoch,
-            });
+            return Err(Error::Fenced { epoch, current: self.epoch });
         }
         if epoch == self.epoch {
             return Ok(());
@@ -323,22 +281,12 @@ impl Journal for SqliteJournal {
     fn trim(&mut self, to: Position) -> Result<Bounds, Error> {
         self.check_poison()?;
         let first = {
-            let segments = self
-                .shared
-                .segments
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
+            let segments = self.shared.segments.read().unwrap_or_else(PoisonError::into_inner);
             // A segment may go when its follower begins at `to` or before; the live one has none.
-            segments
-                .iter()
-                .skip(1)
-                .map(|s| s.first)
-                .take_while(|&first| first <= to)
-                .last()
+            segments.iter().skip(1).map(|s| s.first).take_while(|&first| first <= to).last()
         };
         if let Some(first) = first {
-            self.drop_before(first)
-                .map_err(|error| self.poison_unless_full(error))?;
+            self.drop_before(first).map_err(|error| self.poison_unless_full(error))?;
         }
         Ok(self.bounds())
     }

@@ -18,10 +18,7 @@ use crate::{Epoch, Error, Position};
 const FIRST_SUFFIX: &str = ".first";
 
 pub(super) fn open(dir: &Path, options: SqliteOptions) -> Result<SqliteJournal, Error> {
-    let opening = |source: io::Error| Error::Open {
-        path: dir.to_owned(),
-        source: source.into(),
-    };
+    let opening = |source: io::Error| Error::Open { path: dir.to_owned(), source: source.into() };
     let is_new = !dir.exists();
     fs::create_dir_all(dir).map_err(opening)?;
     if is_new && let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -59,8 +56,8 @@ pub(super) fn open(dir: &Path, options: SqliteOptions) -> Result<SqliteJournal, 
         pool: Pool::new(options.reader_connections_max),
         cache: Cache::new(options.cache_batches_max, options.cache_bytes_max),
     });
-    let compressor = Compressor::new(options.compression_level)
-        .map_err(|error| Error::io("make a compressor", error))?;
+    let compressor =
+        Compressor::new(options.compression_level).map_err(|error| Error::io("make a compressor", error))?;
     let sealer = Sealer::start(shared.clone())?;
     for job in jobs {
         sealer.seal(job);
@@ -81,15 +78,13 @@ pub(super) fn open(dir: &Path, options: SqliteOptions) -> Result<SqliteJournal, 
 fn prepare_files(dir: &Path) -> Result<Vec<Position>, Error> {
     let (positions, unfinished) = segment::list(dir)?;
     for path in unfinished {
-        fs::remove_file(&path)
-            .map_err(|error| Error::io(format!("remove {}", path.display()), error))?;
+        fs::remove_file(&path).map_err(|error| Error::io(format!("remove {}", path.display()), error))?;
     }
     let kept = kept_positions(dir, &positions)?;
     for &position in positions.iter().filter(|p| !kept.contains(p)) {
         // A trim said that they go, and did not come to it.
         let path = Segment::new(dir, position, false).path;
-        segment::remove(&path)
-            .map_err(|error| Error::io(format!("remove {}", path.display()), error))?;
+        segment::remove(&path).map_err(|error| Error::io(format!("remove {}", path.display()), error))?;
     }
     if kept.is_empty() {
         segment::create(dir, 1, 0)?;
@@ -108,11 +103,7 @@ pub(super) fn kept_positions(dir: &Path, positions: &[Position]) -> Result<Vec<P
         Ok(kept)
     } else {
         let found = kept.first().copied();
-        Err(Error::MissingSegment {
-            dir: dir.to_owned(),
-            position: first,
-            found,
-        })
+        Err(Error::MissingSegment { dir: dir.to_owned(), position: first, found })
     }
 }
 
@@ -122,16 +113,11 @@ fn first_path(dir: &Path, first: Position) -> PathBuf {
 
 /// Where the journal begins; `None` where nobody has said so.
 fn first_marked(dir: &Path) -> Result<Option<Position>, Error> {
-    let opening = |source: io::Error| Error::Open {
-        path: dir.to_owned(),
-        source: source.into(),
-    };
+    let opening = |source: io::Error| Error::Open { path: dir.to_owned(), source: source.into() };
     let mut first = None;
     for entry in fs::read_dir(dir).map_err(opening)? {
         let name = entry.map_err(opening)?.file_name();
-        let digits = name
-            .to_str()
-            .and_then(|name| name.strip_suffix(FIRST_SUFFIX));
+        let digits = name.to_str().and_then(|name| name.strip_suffix(FIRST_SUFFIX));
         first = first.max(digits.and_then(segment::parse_digits));
     }
     Ok(first)
@@ -148,27 +134,20 @@ fn write_first(dir: &Path, first: Position) -> Result<(), Error> {
 /// Makes it durable that the journal no longer begins at `before` but at `first`.
 pub(super) fn mark_first(dir: &Path, before: Position, first: Position) -> Result<(), Error> {
     let (from, to) = (first_path(dir, before), first_path(dir, first));
-    fs::rename(&from, &to).map_err(|error| {
-        Error::io(
-            format!("rename {} to {}", from.display(), to.display()),
-            error,
-        )
-    })?;
+    fs::rename(&from, &to)
+        .map_err(|error| Error::io(format!("rename {} to {}", from.display(), to.display()), error))?;
     segment::sync_dir(dir)
 }
 
 /// Refuses a damaged log; says how much of it is whole where it is torn.
 pub(super) fn check_wal(path: &Path, first: Position) -> Result<Option<u64>, Error> {
     let wal = segment::wal_path(path);
-    let finding = wal_check::check(&wal)
-        .map_err(|error| Error::io(format!("read {}", wal.display()), error))?;
+    let finding = wal_check::check(&wal).map_err(|error| Error::io(format!("read {}", wal.display()), error))?;
     match finding {
         Finding::Whole => Ok(None),
         Finding::Torn { bytes_whole } => Ok(Some(bytes_whole)),
         Finding::Damaged { offset } => {
-            let what = format!(
-                "the write-ahead log is damaged at byte {offset}, and synced transactions follow"
-            );
+            let what = format!("the write-ahead log is damaged at byte {offset}, and synced transactions follow");
             Err(corrupt(&wal, first, what))
         }
     }
@@ -214,28 +193,12 @@ fn open_old(dir: &Path, first: Position, follower: Position) -> Result<Old, Erro
     let is_marked = segment::sealed_next(&db).map_err(reading)?.is_some();
     let epoch = stored_epoch(&db, &path, first)?;
     if is_marked && !has_log {
-        return Ok(Old {
-            segment: Arc::new(Segment::new(dir, first, true)),
-            epoch,
-            job: None,
-        });
+        return Ok(Old { segment: Arc::new(Segment::new(dir, first, true)), epoch, job: None });
     }
-    let db = if has_log {
-        db
-    } else {
-        segment::open_writable(&path, first)?
-    };
+    let db = if has_log { db } else { segment::open_writable(&path, first)? };
     let segment = Arc::new(Segment::new(dir, first, false));
-    let job = Job {
-        segment: segment.clone(),
-        db,
-        next: follower,
-    };
-    Ok(Old {
-        segment,
-        epoch,
-        job: Some(job),
-    })
+    let job = Job { segment: segment.clone(), db, next: follower };
+    Ok(Old { segment, epoch, job: Some(job) })
 }
 
 fn stored_epoch(db: &Connection, path: &Path, first: Position) -> Result<Epoch, Error> {
@@ -244,25 +207,12 @@ fn stored_epoch(db: &Connection, path: &Path, first: Position) -> Result<Epoch, 
         .ok_or_else(|| corrupt(path, first, "it holds no epoch"))
 }
 
-pub(super) fn check_follows(
-    dir: &Path,
-    path: &Path,
-    next: Position,
-    follower: Position,
-) -> Result<(), Error> {
+pub(super) fn check_follows(dir: &Path, path: &Path, next: Position, follower: Position) -> Result<(), Error> {
     if next < follower {
         let found = Some(follower);
-        Err(Error::MissingSegment {
-            dir: dir.to_owned(),
-            position: next,
-            found,
-        })
+        Err(Error::MissingSegment { dir: dir.to_owned(), position: next, found })
     } else if next > follower {
-        Err(corrupt(
-            path,
-            follower,
-            "it holds positions that the next segment holds too",
-        ))
+        Err(corrupt(path, follower, "it holds positions that the next segment holds too"))
     } else {
         Ok(())
     }
@@ -307,18 +257,9 @@ fn empty_log(db: &Connection, path: &Path, first: Position) -> Result<(), Error>
 }
 
 /// Refuses to go on in a segment that another one followed.
-pub(super) fn check_last(
-    dir: &Path,
-    db: &Connection,
-    path: &Path,
-    next: Position,
-) -> Result<(), Error> {
+pub(super) fn check_last(dir: &Path, db: &Connection, path: &Path, next: Position) -> Result<(), Error> {
     match segment::sealed_next(db).map_err(|error| segment::reading(path, next, error))? {
-        Some(position) => Err(Error::MissingSegment {
-            dir: dir.to_owned(),
-            position,
-            found: None,
-        }),
+        Some(position) => Err(Error::MissingSegment { dir: dir.to_owned(), position, found: None }),
         None => Ok(()),
     }
 }

@@ -30,18 +30,11 @@ pub(super) struct Shared {
 
 impl Shared {
     /// The segment that holds `position`, and where that segment ends.
-    fn locate(
-        &self,
-        position: Position,
-        next: Position,
-    ) -> Result<(Arc<Segment>, Position), Error> {
+    fn locate(&self, position: Position, next: Position) -> Result<(Arc<Segment>, Position), Error> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         let follower = segments.partition_point(|s| s.first <= position);
         let Some(index) = follower.checked_sub(1) else {
-            return Err(Error::Trimmed {
-                position,
-                first: self.bounds().first,
-            });
+            return Err(Error::Trimmed { position, first: self.bounds().first });
         };
         // What the live segment holds after `next` is not yet for anybody's eyes.
         let end = segments.get(follower).map_or(next, |s| s.first);
@@ -63,11 +56,7 @@ impl Shared {
         scan_batches(db, path, from, end, |batch| {
             match expected {
                 None if batch.first > from || batch.end() <= from => {
-                    return Err(corrupt(
-                        path,
-                        from,
-                        "the batch with this position is missing",
-                    ));
+                    return Err(corrupt(path, from, "the batch with this position is missing"));
                 }
                 Some(expected) if batch.first != expected => {
                     return Err(corrupt(path, expected, "a batch is missing"));
@@ -79,11 +68,7 @@ impl Shared {
         .and_then(|flow| match (flow, expected) {
             (Flow::Stop, _) => Ok(Flow::Stop),
             (Flow::Continue, Some(reached)) if reached == end => Ok(Flow::Continue),
-            (Flow::Continue, reached) => Err(corrupt(
-                path,
-                reached.unwrap_or(from),
-                "the last batches are missing",
-            )),
+            (Flow::Continue, reached) => Err(corrupt(path, reached.unwrap_or(from), "the last batches are missing")),
         })
     }
 
@@ -91,9 +76,7 @@ impl Shared {
     fn explain<T>(&self, position: Position, result: Result<T, Error>) -> Result<T, Error> {
         let first = self.bounds().first;
         match result {
-            Err(Error::Open { .. } | Error::Io { .. } | Error::Corrupt { .. })
-                if position < first =>
-            {
+            Err(Error::Open { .. } | Error::Io { .. } | Error::Corrupt { .. }) if position < first => {
                 Err(Error::Trimmed { position, first })
             }
             result => result,
@@ -103,10 +86,7 @@ impl Shared {
     fn try_read(&self, from: Position, bytes_max: usize) -> Result<Vec<Entry>, Error> {
         let Bounds { first, next } = self.bounds();
         if from < first {
-            return Err(Error::Trimmed {
-                position: from,
-                first,
-            });
+            return Err(Error::Trimmed { position: from, first });
         }
         let mut out = Vec::new();
         let mut bytes_read = 0;
@@ -121,11 +101,7 @@ impl Shared {
                 bytes_read += bytes;
                 batch.entries(&frames, from, |entry| out.push(entry))?;
                 position = batch.end();
-                Ok(if bytes_read >= bytes_max {
-                    Flow::Stop
-                } else {
-                    Flow::Continue
-                })
+                Ok(if bytes_read >= bytes_max { Flow::Stop } else { Flow::Continue })
             })?;
             if flow == Flow::Stop {
                 break;
@@ -150,13 +126,8 @@ impl Shared {
             let frames = batch.decompress(decompressor)?;
             let mut entries = Vec::with_capacity(usize::try_from(batch.count).unwrap_or(0));
             batch.entries(&frames, batch.first, |entry| entries.push(entry))?;
-            found = usize::try_from(position - batch.first)
-                .ok()
-                .and_then(|index| entries.get(index).cloned());
-            self.cache.put(CachedBatch {
-                entries,
-                bytes: frames.len(),
-            });
+            found = usize::try_from(position - batch.first).ok().and_then(|index| entries.get(index).cloned());
+            self.cache.put(CachedBatch { entries, bytes: frames.len() });
             Ok(Flow::Stop)
         })?;
         Ok(found)
@@ -175,10 +146,7 @@ impl Reader for Shared {
     fn bounds(&self) -> Bounds {
         // Both only grow, and `first` never passes `next`: this order of loads keeps it so.
         let first = self.first.load(Ordering::Acquire);
-        Bounds {
-            first,
-            next: self.next.load(Ordering::Acquire),
-        }
+        Bounds { first, next: self.next.load(Ordering::Acquire) }
     }
 }
 
@@ -214,9 +182,7 @@ pub(super) fn scan_batches(
              AND first < ?2 ORDER BY first",
         )
         .map_err(failed)?;
-    let mut rows = statement
-        .query(params![from.cast_signed(), end.cast_signed()])
-        .map_err(failed)?;
+    let mut rows = statement.query(params![from.cast_signed(), end.cast_signed()]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
         if take(RawBatch::of(row, path, from)?)? == Flow::Stop {
             return Ok(Flow::Stop);
@@ -246,18 +212,9 @@ impl<'a> RawBatch<'a> {
             });
         }
         if count == 0 || first.checked_add(count).is_none() {
-            return Err(corrupt(
-                path,
-                first,
-                "the batch has an impossible number of records",
-            ));
+            return Err(corrupt(path, first, "the batch has an impossible number of records"));
         }
-        Ok(Self {
-            first,
-            count,
-            payload,
-            path,
-        })
+        Ok(Self { first, count, payload, path })
     }
 
     /// The position after the batch's last record.
@@ -274,24 +231,17 @@ impl<'a> RawBatch<'a> {
 
     pub(super) fn decompress(&self, with: &mut Decompressor<'_>) -> Result<Bytes, Error> {
         let mut frames = Vec::with_capacity(self.bytes()?);
-        with.decompress_to_buffer(self.payload, &mut frames)
-            .map_err(|error| Error::Corrupt {
-                segment: self.path.to_owned(),
-                position: self.first,
-                what: "the batch cannot be decompressed".to_owned(),
-                source: Some(error.into()),
-            })?;
+        with.decompress_to_buffer(self.payload, &mut frames).map_err(|error| Error::Corrupt {
+            segment: self.path.to_owned(),
+            position: self.first,
+            what: "the batch cannot be decompressed".to_owned(),
+            source: Some(error.into()),
+        })?;
         Ok(frames.into())
     }
 
-    pub(super) fn entries(
-        &self,
-        frames: &Bytes,
-        from: Position,
-        take: impl FnMut(Entry),
-    ) -> Result<(), Error> {
-        entries(self.first, self.count, frames, from, take)
-            .map_err(|what| corrupt(self.path, self.first, what))
+    pub(super) fn entries(&self, frames: &Bytes, from: Position, take: impl FnMut(Entry)) -> Result<(), Error> {
+        entries(self.first, self.count, frames, from, take).map_err(|what| corrupt(self.path, self.first, what))
     }
 }
 
@@ -320,11 +270,7 @@ struct Handle {
 impl Pool {
     pub(super) fn new(connections_max: usize) -> Self {
         let connections_max = connections_max.max(1);
-        Self {
-            state: Mutex::default(),
-            freed: Condvar::new(),
-            connections_max,
-        }
+        Self { state: Mutex::default(), freed: Condvar::new(), connections_max }
     }
 
     fn state(&self) -> MutexGuard<'_, PoolState> {
@@ -335,15 +281,9 @@ impl Pool {
         let mut state = self.state();
         let replaced = loop {
             // The one used last, since SQLite has its pages at hand.
-            let same = state
-                .idle
-                .iter()
-                .rposition(|h| Arc::ptr_eq(&h.segment, segment));
+            let same = state.idle.iter().rposition(|h| Arc::ptr_eq(&h.segment, segment));
             if let Some(handle) = same.and_then(|index| state.idle.remove(index)) {
-                return Ok(Lease {
-                    pool: self,
-                    handle: Some(handle),
-                });
+                return Ok(Lease { pool: self, handle: Some(handle) });
             }
             if state.open < self.connections_max {
                 state.open += 1;
@@ -352,28 +292,17 @@ impl Pool {
             if let Some(oldest) = state.idle.pop_front() {
                 break Some(oldest);
             }
-            state = self
-                .freed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
         drop(state);
         // Closing and opening touch the disk: not while others wait for the lock.
         drop(replaced);
         // From here on a place is taken; the lease gives it back, also where opening fails.
-        let mut lease = Lease {
-            pool: self,
-            handle: None,
-        };
+        let mut lease = Lease { pool: self, handle: None };
         let sealed = segment.sealed.load(Ordering::Acquire);
         let db = segment::open_readable(&segment.path, segment.first, sealed)?;
-        let decompressor =
-            Decompressor::new().map_err(|error| Error::io("make a decompressor", error))?;
-        lease.handle = Some(Handle {
-            segment: segment.clone(),
-            db,
-            decompressor,
-        });
+        let decompressor = Decompressor::new().map_err(|error| Error::io("make a decompressor", error))?;
+        lease.handle = Some(Handle { segment: segment.clone(), db, decompressor });
         Ok(lease)
     }
 
@@ -381,9 +310,8 @@ impl Pool {
     pub(super) fn forget_dropped(&self) {
         let mut state = self.state();
         let idle = std::mem::take(&mut state.idle);
-        let (dropped, kept): (VecDeque<_>, VecDeque<_>) = idle
-            .into_iter()
-            .partition(|h| h.segment.dropped.load(Ordering::Acquire));
+        let (dropped, kept): (VecDeque<_>, VecDeque<_>) =
+            idle.into_iter().partition(|h| h.segment.dropped.load(Ordering::Acquire));
         state.idle = kept;
         state.open -= dropped.len();
         drop(state);
@@ -410,9 +338,7 @@ impl Drop for Lease<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.state();
         // Asked under the lock: a trim marks first and forgets idle ones then, so none slips through.
-        let kept = self
-            .handle
-            .take_if(|h| !h.segment.dropped.load(Ordering::Acquire));
+        let kept = self.handle.take_if(|h| !h.segment.dropped.load(Ordering::Acquire));
         match kept {
             Some(handle) => state.idle.push_back(handle),
             None => state.open -= 1,
@@ -449,11 +375,7 @@ impl CachedBatch {
 
 impl Cache {
     pub(super) fn new(batches_max: usize, bytes_max: usize) -> Self {
-        Self {
-            batches: Mutex::default(),
-            batches_max,
-            bytes_max,
-        }
+        Self { batches: Mutex::default(), batches_max, bytes_max }
     }
 
     fn batches(&self) -> MutexGuard<'_, VecDeque<CachedBatch>> {

@@ -40,20 +40,13 @@ impl Sealer {
             .name("journal-seal".to_owned())
             .spawn(move || run(&shared, &queue))
             .map_err(|error| Error::io("start the journal's second thread", error))?;
-        Ok(Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-        })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Takes over a segment, without waiting. Where too many wait, its log stays as it is, which is
     /// as good: the next open takes care of it.
     pub(super) fn seal(&self, job: Job) {
-        if self
-            .jobs
-            .as_ref()
-            .is_none_or(|jobs| jobs.try_send(job).is_err())
-        {
+        if self.jobs.as_ref().is_none_or(|jobs| jobs.try_send(job).is_err()) {
             tracing::warn!("too many journal segments wait; one keeps its log until the next open");
         }
     }
@@ -62,11 +55,7 @@ impl Sealer {
 impl Drop for Sealer {
     fn drop(&mut self) {
         self.jobs = None;
-        if self
-            .thread
-            .take()
-            .is_some_and(|thread| thread.join().is_err())
-        {
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the journal's second thread panicked");
         }
     }
@@ -82,10 +71,7 @@ fn run(shared: &Shared, queue: &Receiver<Job>) {
         };
         let ending = matches!(received, Err(RecvTimeoutError::Disconnected));
         waiting.extend(received);
-        waiting = waiting
-            .into_iter()
-            .filter_map(|job| seal(shared, job))
-            .collect();
+        waiting = waiting.into_iter().filter_map(|job| seal(shared, job)).collect();
         if ending {
             return;
         }
@@ -108,12 +94,7 @@ fn seal(shared: &Shared, job: Job) -> Option<Job> {
         Err(error) => {
             // After a failed sync a second try may succeed without anything having reached the disk,
             // and would then empty the log. The log stays; the next open reads it.
-            let error = segment::writing(
-                &job.segment.path,
-                job.segment.first,
-                format!("seal {path}"),
-                error,
-            );
+            let error = segment::writing(&job.segment.path, job.segment.first, format!("seal {path}"), error);
             tracing::error!(path, error = error.chain(), "cannot seal a journal segment");
             let _ = shared.poison.set(error.chain());
             return None;
@@ -132,21 +113,11 @@ fn seal(shared: &Shared, job: Job) -> Option<Job> {
 }
 
 fn passes(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Whether every segment but the live one is sealed.
 pub(super) fn all_sealed(shared: &Shared) -> bool {
-    let segments = shared
-        .segments
-        .read()
-        .unwrap_or_else(PoisonError::into_inner);
-    segments
-        .iter()
-        .rev()
-        .skip(1)
-        .all(|s| s.sealed.load(Ordering::Acquire))
+    let segments = shared.segments.read().unwrap_or_else(PoisonError::into_inner);
+    segments.iter().rev().skip(1).all(|s| s.sealed.load(Ordering::Acquire))
 }

@@ -42,12 +42,7 @@ pub(super) struct Segment {
 impl Segment {
     pub(super) fn new(dir: &Path, first: Position, sealed: bool) -> Self {
         let path = dir.join(file_name(first));
-        Self {
-            first,
-            path,
-            sealed: sealed.into(),
-            dropped: false.into(),
-        }
+        Self { first, path, sealed: sealed.into(), dropped: false.into() }
     }
 }
 
@@ -84,10 +79,7 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), Error> {
 
 /// The positions of the segments in `dir` in order, and the files that a crash left unfinished.
 pub(super) fn list(dir: &Path) -> Result<(Vec<Position>, Vec<PathBuf>), Error> {
-    let open = |source: io::Error| Error::Open {
-        path: dir.to_owned(),
-        source: source.into(),
-    };
+    let open = |source: io::Error| Error::Open { path: dir.to_owned(), source: source.into() };
     let mut segments = Vec::new();
     let mut unfinished = Vec::new();
     for entry in fs::read_dir(dir).map_err(open)? {
@@ -143,17 +135,10 @@ pub(super) fn check_header(path: &Path, first: Position) -> Result<(), Error> {
     let mut bytes = Vec::with_capacity(100);
     File::open(path)
         .and_then(|file| file.take(100).read_to_end(&mut bytes))
-        .map_err(|source| Error::Open {
-            path: path.to_owned(),
-            source: source.into(),
-        })?;
+        .map_err(|source| Error::Open { path: path.to_owned(), source: source.into() })?;
     let unknown = |found: String| {
         let known = format!("journal segment format {SEGMENT_FORMAT}");
-        Err(Error::UnknownFormat {
-            path: path.to_owned(),
-            found,
-            known,
-        })
+        Err(Error::UnknownFormat { path: path.to_owned(), found, known })
     };
     if bytes.len() < 100 {
         return Err(corrupt(path, first, "the file is shorter than its header"));
@@ -161,14 +146,11 @@ pub(super) fn check_header(path: &Path, first: Position) -> Result<(), Error> {
     if !bytes.starts_with(b"SQLite format 3\0") {
         return unknown("not a SQLite file".to_owned());
     }
-    let number =
-        |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     // Where SQLite keeps user_version and application_id.
     let (version, application) = (number(60), number(68));
     if application != APPLICATION_ID {
-        return unknown(format!(
-            "a SQLite file of another program ({application:#010x})"
-        ));
+        return unknown(format!("a SQLite file of another program ({application:#010x})"));
     }
     if version != SEGMENT_FORMAT {
         return unknown(format!("journal segment format {version}"));
@@ -201,9 +183,7 @@ fn write_empty(path: &Path, epoch: Epoch) -> Result<(), Error> {
     remove(path).map_err(|error| Error::io(format!("remove {}", path.display()), error))?;
     let db = Connection::open_with_flags(
         path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(|error| opening(path, 0, error))?;
     // Nobody sees the file before it is synced as a whole, hence no syncs here.
@@ -223,11 +203,8 @@ fn write_empty(path: &Path, epoch: Epoch) -> Result<(), Error> {
 
 /// Opens the segment for the one who writes to it.
 pub(super) fn open_writable(path: &Path, first: Position) -> Result<Connection, Error> {
-    let db = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .map_err(|error| opening(path, first, error))?;
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| opening(path, first, error))?;
     let setup = || {
         db.busy_timeout(BUSY_TIMEOUT)?;
         // A checkpoint in the middle would stall the writer, and one at closing would hide a failed
@@ -245,11 +222,7 @@ pub(super) fn open_writable(path: &Path, first: Position) -> Result<Connection, 
 }
 
 /// Opens the segment for reading. A sealed one takes no locks and leaves no files beside it.
-pub(super) fn open_readable(
-    path: &Path,
-    first: Position,
-    sealed: bool,
-) -> Result<Connection, Error> {
+pub(super) fn open_readable(path: &Path, first: Position, sealed: bool) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let uri = if sealed { immutable_uri(path) } else { None };
     let db = match uri {
@@ -261,8 +234,7 @@ pub(super) fn open_readable(
         db.execute_batch(&format!("PRAGMA cache_size=-{READER_CACHE_KIB}"))?;
         Ok(db)
     };
-    db.and_then(setup)
-        .map_err(|error| opening(path, first, error))
+    db.and_then(setup).map_err(|error| opening(path, first, error))
 }
 
 /// `None` for a path that is not UTF-8; such a file is opened the ordinary way.
@@ -292,11 +264,9 @@ fn set_meta(db: &Connection, key: &str, value: u64) -> rusqlite::Result<()> {
 }
 
 fn meta(db: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
-    db.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
-        row.get::<_, i64>(0)
-    })
-    .optional()
-    .map(|value| value.map(i64::cast_unsigned))
+    db.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, i64>(0))
+        .optional()
+        .map(|value| value.map(i64::cast_unsigned))
 }
 
 /// Stores the epoch; durable when it returns.
@@ -318,17 +288,11 @@ pub(super) fn sealed_next(db: &Connection) -> rusqlite::Result<Option<Position>>
 }
 
 /// The position after the last record, or `first` where there is none.
-pub(super) fn next_position(
-    db: &Connection,
-    path: &Path,
-    first: Position,
-) -> Result<Position, Error> {
+pub(super) fn next_position(db: &Connection, path: &Path, first: Position) -> Result<Position, Error> {
     let last = db
-        .query_row(
-            "SELECT first, count FROM batch ORDER BY first DESC LIMIT 1",
-            [],
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
-        )
+        .query_row("SELECT first, count FROM batch ORDER BY first DESC LIMIT 1", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        })
         .optional()
         .map_err(|error| reading(path, first, error))?;
     let Some((last, count)) = last else {
@@ -337,21 +301,14 @@ pub(super) fn next_position(
     let (last, count) = (last.cast_unsigned(), count.cast_unsigned());
     match last.checked_add(count) {
         Some(next) if last >= first && count > 0 => Ok(next),
-        _ => Err(corrupt(
-            path,
-            last,
-            "the last batch has an impossible position",
-        )),
+        _ => Err(corrupt(path, last, "the last batch has an impossible position")),
     }
 }
 
 /// Moves the log's content into the main file and empties the log. False where a reader was in the
 /// way.
 pub(super) fn checkpoint(db: &Connection) -> rusqlite::Result<bool> {
-    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-        row.get::<_, i64>(0)
-    })
-    .map(|busy| busy == 0)
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
 }
 
 /// The checksum over all that a row says.
@@ -365,12 +322,7 @@ pub(super) fn checksum(first: Position, count: u64, format: i64, payload: &[u8])
 }
 
 pub(super) fn corrupt(path: &Path, position: Position, what: impl Into<String>) -> Error {
-    Error::Corrupt {
-        segment: path.to_owned(),
-        position,
-        what: what.into(),
-        source: None,
-    }
+    Error::Corrupt { segment: path.to_owned(), position, what: what.into(), source: None }
 }
 
 fn is_corrupt(error: &rusqlite::Error) -> bool {
@@ -381,39 +333,25 @@ fn is_corrupt(error: &rusqlite::Error) -> bool {
         error,
         // A table that is gone or a number that became a text: the file's structure was hit.
         rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..)
-    ) || error
-        .sqlite_error()
-        .is_some_and(|e| e.code == ErrorCode::Unknown && e.extended_code == 1)
+    ) || error.sqlite_error().is_some_and(|e| e.code == ErrorCode::Unknown && e.extended_code == 1)
 }
 
 fn damaged(path: &Path, position: Position, error: rusqlite::Error) -> Error {
     let what = "SQLite cannot make sense of the file".to_owned();
-    Error::Corrupt {
-        segment: path.to_owned(),
-        position,
-        what,
-        source: Some(error.into()),
-    }
+    Error::Corrupt { segment: path.to_owned(), position, what, source: Some(error.into()) }
 }
 
 /// What a failed opening means.
 pub(super) fn opening(path: &Path, first: Position, error: rusqlite::Error) -> Error {
     // The index of the log is the first thing that opening allocates. (During an append the same
     // failure comes after the log was written: there it is not "nothing was written".)
-    let no_index = error
-        .sqlite_error()
-        .is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
+    let no_index = error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
     if no_index || error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-        Error::Full {
-            source: error.into(),
-        }
+        Error::Full { source: error.into() }
     } else if is_corrupt(&error) {
         damaged(path, first, error)
     } else {
-        Error::Open {
-            path: path.to_owned(),
-            source: error.into(),
-        }
+        Error::Open { path: path.to_owned(), source: error.into() }
     }
 }
 
@@ -422,30 +360,19 @@ pub(super) fn reading(path: &Path, position: Position, error: rusqlite::Error) -
     if is_corrupt(&error) {
         damaged(path, position, error)
     } else if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
-        Error::Open {
-            path: path.to_owned(),
-            source: error.into(),
-        }
+        Error::Open { path: path.to_owned(), source: error.into() }
     } else {
-        Error::Io {
-            what: format!("read {}", path.display()),
-            source: error.into(),
-        }
+        Error::Io { what: format!("read {}", path.display()), source: error.into() }
     }
 }
 
 /// What a failed writing means.
 pub(super) fn writing(path: &Path, first: Position, what: String, error: rusqlite::Error) -> Error {
     if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-        Error::Full {
-            source: error.into(),
-        }
+        Error::Full { source: error.into() }
     } else if is_corrupt(&error) {
         damaged(path, first, error)
     } else {
-        Error::Io {
-            what,
-            source: error.into(),
-        }
+        Error::Io { what, source: error.into() }
     }
 }

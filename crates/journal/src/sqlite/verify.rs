@@ -29,25 +29,14 @@ pub(super) fn verify(dir: &Path) -> Result<Report, Error> {
     let positions = kept_positions(dir, &positions)?;
     let first = positions.first().copied().unwrap_or(1);
     let bounds = Bounds { first, next: first };
-    let mut report = Report {
-        bounds,
-        segments: 0,
-        batches: 0,
-        records: 0,
-        bytes: 0,
-    };
+    let mut report = Report { bounds, segments: 0, batches: 0, records: 0, bytes: 0 };
     for (index, &first) in positions.iter().enumerate() {
         read_segment(dir, first, positions.get(index + 1).copied(), &mut report)?;
     }
     Ok(report)
 }
 
-fn read_segment(
-    dir: &Path,
-    first: Position,
-    follower: Option<Position>,
-    report: &mut Report,
-) -> Result<(), Error> {
+fn read_segment(dir: &Path, first: Position, follower: Option<Position>, report: &mut Report) -> Result<(), Error> {
     let path = Segment::new(dir, first, false).path;
     segment::check_header(&path, first)?;
     check_wal(&path, first)?;
@@ -55,18 +44,11 @@ fn read_segment(
     let is_complete = segment::file_bytes(&segment::wal_path(&path))? == 0;
     let db = segment::open_readable(&path, first, is_complete)?;
     let reading = |error| segment::reading(&path, first, error);
-    let pages: String = db
-        .query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
-        .map_err(reading)?;
+    let pages: String = db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(reading)?;
     if pages != "ok" {
-        return Err(corrupt(
-            &path,
-            first,
-            format!("its pages do not fit together ({pages})"),
-        ));
+        return Err(corrupt(&path, first, format!("its pages do not fit together ({pages})")));
     }
-    let mut decompressor =
-        Decompressor::new().map_err(|error| Error::io("make a decompressor", error))?;
+    let mut decompressor = Decompressor::new().map_err(|error| Error::io("make a decompressor", error))?;
     let mut expected = first;
     scan_batches(&db, &path, first, i64::MAX.cast_unsigned(), |batch| {
         if batch.first != expected {

@@ -56,11 +56,7 @@ impl Checksum {
     fn add(self, bytes: &[u8], big_endian: bool) -> Self {
         let word = |four: &[u8]| {
             let four = [four[0], four[1], four[2], four[3]];
-            if big_endian {
-                u32::from_be_bytes(four)
-            } else {
-                u32::from_le_bytes(four)
-            }
+            if big_endian { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) }
         };
         let Self(mut a, mut b) = self;
         for pair in bytes.chunks_exact(8) {
@@ -95,12 +91,7 @@ impl Header {
             && (512..=65536).contains(&page_bytes)
             && checksum == Checksum(be_u32(bytes, 24), be_u32(bytes, 28));
         let salts = (be_u32(bytes, 16), be_u32(bytes, 20));
-        valid.then_some(Self {
-            page_bytes,
-            big_endian,
-            salts,
-            checksum,
-        })
+        valid.then_some(Self { page_bytes, big_endian, salts, checksum })
     }
 }
 
@@ -122,9 +113,8 @@ impl Frame<'_> {
 
     /// Whether this frame was written right after the one with the checksum `before`.
     fn follows(&self, before: Checksum, header: &Header) -> bool {
-        let checksum = before
-            .add(&self.0[..8], header.big_endian)
-            .add(&self.0[FRAME_HEADER_BYTES..], header.big_endian);
+        let checksum =
+            before.add(&self.0[..8], header.big_endian).add(&self.0[FRAME_HEADER_BYTES..], header.big_endian);
         self.has_salts(header) && checksum == self.stored_checksum()
     }
 }
@@ -140,11 +130,7 @@ fn scan(mut log: impl Read) -> io::Result<Finding> {
         // and a bad header before frames is damaged.
         let frames_follow = fill(&mut log, &mut [0])? > 0;
         let torn = Finding::Torn { bytes_whole: 0 };
-        return Ok(if frames_follow {
-            Finding::Damaged { offset: 0 }
-        } else {
-            torn
-        });
+        return Ok(if frames_follow { Finding::Damaged { offset: 0 } } else { torn });
     };
 
     let mut bytes = vec![0; FRAME_HEADER_BYTES + header.page_bytes];
@@ -155,11 +141,7 @@ fn scan(mut log: impl Read) -> io::Result<Finding> {
         let length = fill(&mut log, &mut bytes)?;
         if length < bytes.len() {
             let at_end = length == 0 && bytes_whole == offset;
-            return Ok(if at_end {
-                Finding::Whole
-            } else {
-                Finding::Torn { bytes_whole }
-            });
+            return Ok(if at_end { Finding::Whole } else { Finding::Torn { bytes_whole } });
         }
         let frame = Frame(&bytes);
         if !frame.follows(checksum, &header) {
@@ -221,14 +203,12 @@ mod tests {
         let path = dir.path().join("db");
         let wal = dir.path().join("db-wal");
         let db = Connection::open(&path).unwrap();
-        db.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))
-            .unwrap();
+        db.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(())).unwrap();
         db.execute_batch("PRAGMA wal_autocheckpoint=0").unwrap();
         db.execute_batch("CREATE TABLE t(x)").unwrap();
         let mut ends = vec![std::fs::metadata(&wal).unwrap().len() as usize];
         for _ in 0..4 {
-            db.execute("INSERT INTO t VALUES (randomblob(9000))", [])
-                .unwrap();
+            db.execute("INSERT INTO t VALUES (randomblob(9000))", []).unwrap();
             ends.push(std::fs::metadata(&wal).unwrap().len() as usize);
         }
         (std::fs::read(&wal).unwrap(), ends)
@@ -239,14 +219,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
         let empty = Connection::open(&path).unwrap();
-        empty
-            .query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))
-            .unwrap();
+        empty.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(())).unwrap();
         drop(empty);
         std::fs::write(dir.path().join("db-wal"), log).unwrap();
         let db = Connection::open(&path).unwrap();
-        db.query_row("SELECT count(*) FROM t", [], |row| row.get(0))
-            .unwrap_or(0)
+        db.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap_or(0)
     }
 
     #[test]
@@ -257,14 +234,10 @@ mod tests {
             let whole = ends.iter().rev().find(|&&end| end <= length).copied();
             let expected = match whole {
                 Some(end) if end == length => Finding::Whole,
-                Some(end) => Finding::Torn {
-                    bytes_whole: end as u64,
-                },
+                Some(end) => Finding::Torn { bytes_whole: end as u64 },
                 None if length == 0 => Finding::Whole,
                 None if length < HEADER_BYTES => Finding::Torn { bytes_whole: 0 },
-                None => Finding::Torn {
-                    bytes_whole: HEADER_BYTES as u64,
-                },
+                None => Finding::Torn { bytes_whole: HEADER_BYTES as u64 },
             };
             assert_eq!(scan(&log[..length]).unwrap(), expected, "cut at {length}");
         }
@@ -286,17 +259,9 @@ mod tests {
                     matches!(finding, Finding::Damaged { offset } if offset <= at as u64),
                     "flipped at {at}: {finding:?}"
                 );
-                assert!(
-                    rows_recovered(&flipped) < 4,
-                    "SQLite drops what follows byte {at}"
-                );
+                assert!(rows_recovered(&flipped) < 4, "SQLite drops what follows byte {at}");
             } else {
-                assert_eq!(
-                    finding,
-                    Finding::Torn {
-                        bytes_whole: last_begins as u64
-                    }
-                );
+                assert_eq!(finding, Finding::Torn { bytes_whole: last_begins as u64 });
             }
         }
     }
@@ -311,13 +276,7 @@ mod tests {
             let mut flipped = log.clone();
             flipped[at] ^= 0x01;
             let finding = scan(flipped.as_slice()).unwrap();
-            assert_eq!(
-                finding,
-                Finding::Damaged {
-                    offset: start as u64
-                },
-                "flipped at {at}"
-            );
+            assert_eq!(finding, Finding::Damaged { offset: start as u64 }, "flipped at {at}");
         }
     }
 
@@ -328,9 +287,7 @@ mod tests {
         let mut torn = log.clone();
         let page_bytes = be_u32(&log, 8) as usize;
         torn[begins..begins + page_bytes].fill(0);
-        let expected = Finding::Torn {
-            bytes_whole: begins as u64,
-        };
+        let expected = Finding::Torn { bytes_whole: begins as u64 };
         assert_eq!(scan(torn.as_slice()).unwrap(), expected);
     }
 
@@ -340,9 +297,7 @@ mod tests {
         let (older, _) = real_log();
         let mut reused = log[..ends[2]].to_vec();
         reused.extend_from_slice(&older[ends[2]..]);
-        let expected = Finding::Torn {
-            bytes_whole: ends[2] as u64,
-        };
+        let expected = Finding::Torn { bytes_whole: ends[2] as u64 };
         assert_eq!(scan(reused.as_slice()).unwrap(), expected);
     }
 }

@@ -15,9 +15,7 @@ pub(crate) fn dir(name: &str) -> Option<PathBuf> {
 
 /// What to add to a command so that it runs the child's test `name` in `dir`.
 pub(crate) fn arguments(command: &mut Command, name: &str, dir: &std::path::Path) {
-    command
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(DIR, format!("{name}={}", dir.display()));
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(DIR, format!("{name}={}", dir.display()));
 }
 
 /// A command that runs the child's test `name` in `dir`.

@@ -25,9 +25,7 @@ impl Subject for Sqlite {
 
 mod memory {
     use super::*;
-    lockstep_journal::conformance!(Memory(MemoryJournal::with_segment_bytes_max(
-        SEGMENT_BYTES_MAX
-    )));
+    lockstep_journal::conformance!(Memory(MemoryJournal::with_segment_bytes_max(SEGMENT_BYTES_MAX)));
 }
 
 mod sqlite {
@@ -41,10 +39,7 @@ fn one_connection_is_enough_for_all_readers() {
     struct One(TempDir);
     impl Subject for One {
         fn open(&mut self) -> Box<dyn Journal> {
-            let options = SqliteOptions {
-                reader_connections_max: 1,
-                ..support::options()
-            };
+            let options = SqliteOptions { reader_connections_max: 1, ..support::options() };
             Box::new(SqliteJournal::open(self.0.path(), options).unwrap())
         }
     }

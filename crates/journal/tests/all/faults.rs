@@ -5,9 +5,7 @@ use std::fs;
 use lockstep_journal::conformance::{append, check, check_all};
 use lockstep_journal::{Batch, Bounds, Error, Journal, Reader, SqliteJournal};
 
-use crate::support::{
-    copy_of, find, flip, hold, open, options, refused, segment, segments, wait_sealed, wal,
-};
+use crate::support::{copy_of, find, flip, hold, open, options, refused, segment, segments, wait_sealed, wal};
 
 /// A journal of several sealed segments, closed, and where they begin.
 fn several_segments() -> (tempfile::TempDir, Vec<u64>) {
@@ -32,31 +30,17 @@ fn a_torn_tail_yields_the_batches_before_it() {
         append(&mut journal, 20);
         ends.push((fs::metadata(&wal).unwrap().len(), journal.bounds().next));
     }
-    for cut in (0..=ends[4].0)
-        .step_by(1531)
-        .chain(ends.iter().map(|end| end.0))
-    {
+    for cut in (0..=ends[4].0).step_by(1531).chain(ends.iter().map(|end| end.0)) {
         let copy = copy_of(dir.path());
         let copied = crate::support::wal(copy.path(), 1);
-        fs::File::options()
-            .write(true)
-            .open(copied)
-            .unwrap()
-            .set_len(cut)
-            .unwrap();
+        fs::File::options().write(true).open(copied).unwrap().set_len(cut).unwrap();
         let next = ends.iter().rev().find(|end| end.0 <= cut).unwrap().1;
         let mut reopened = open(copy.path());
         check_all(&*reopened.reader(), Bounds { first: 1, next });
         // And it goes on from there, also over another crash.
         append(&mut reopened, 30);
         let again = copy_of(copy.path());
-        check_all(
-            &*open(again.path()).reader(),
-            Bounds {
-                first: 1,
-                next: next + 30,
-            },
-        );
+        check_all(&*open(again.path()).reader(), Bounds { first: 1, next: next + 30 });
     }
 }
 
@@ -100,14 +84,8 @@ fn a_flipped_byte_in_the_middle_of_the_log_refuses_to_open() {
                 if *segment == log && what.contains("damaged at byte")),
             "flipped at {at}: {error:?}"
         );
-        assert!(matches!(
-            SqliteJournal::verify(copy.path()),
-            Err(Error::Corrupt { .. })
-        ));
-        assert!(
-            fs::read(&log).unwrap() == before,
-            "the evidence is left as it is"
-        );
+        assert!(matches!(SqliteJournal::verify(copy.path()), Err(Error::Corrupt { .. })));
+        assert!(fs::read(&log).unwrap() == before, "the evidence is left as it is");
     }
 }
 
@@ -125,10 +103,7 @@ fn a_flipped_byte_in_a_record_is_found_by_the_read() {
 
     let journal = open(dir.path());
     let reader = journal.reader();
-    for error in [
-        reader.get(position).unwrap_err(),
-        reader.read(position, 1).unwrap_err(),
-    ] {
+    for error in [reader.get(position).unwrap_err(), reader.read(position, 1).unwrap_err()] {
         assert!(
             matches!(&error, Error::Corrupt { segment, position: p, what, .. }
                 if *segment == last && *p == position && what.contains("checksum")),
@@ -141,10 +116,7 @@ fn a_flipped_byte_in_a_record_is_found_by_the_read() {
     assert!(reader.get(position + 1).unwrap().is_some());
     drop((reader, journal));
     let error = SqliteJournal::verify(dir.path()).unwrap_err();
-    assert!(
-        matches!(error, Error::Corrupt { position: p, .. } if p == position),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Corrupt { position: p, .. } if p == position), "{error:?}");
 }
 
 #[test]
@@ -159,10 +131,7 @@ fn a_damaged_last_batch_refuses_to_open() {
     let path = segment(dir.path(), 1);
     flip(&path, find(&path, b"easy to find"));
     let error = refused(dir.path());
-    assert!(
-        matches!(&error, Error::Corrupt { position: 4, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(&error, Error::Corrupt { position: 4, .. }), "{error:?}");
 }
 
 #[test]
@@ -171,11 +140,7 @@ fn a_batch_that_is_gone_is_noticed() {
     for gone in [found[1], found[1] + 50, found[2] - 50] {
         let copy = copy_of(dir.path());
         let db = rusqlite::Connection::open(segment(copy.path(), found[1])).unwrap();
-        assert_eq!(
-            db.execute("DELETE FROM batch WHERE first = ?1", [gone as i64])
-                .unwrap(),
-            1
-        );
+        assert_eq!(db.execute("DELETE FROM batch WHERE first = ?1", [gone as i64]).unwrap(), 1);
         db.close().unwrap();
         let error = SqliteJournal::verify(copy.path()).unwrap_err();
         if gone == found[2] - 50 {
@@ -189,24 +154,13 @@ fn a_batch_that_is_gone_is_noticed() {
             }
             continue;
         }
-        assert!(
-            matches!(error, Error::Corrupt { position, .. } if position == gone),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::Corrupt { position, .. } if position == gone), "{error:?}");
         let journal = open(copy.path());
         let reader = journal.reader();
         let error = reader.get(gone).unwrap_err();
-        assert!(
-            matches!(error, Error::Corrupt { position, .. } if position == gone),
-            "{error:?}"
-        );
-        let error = reader
-            .read(gone.max(found[1] + 1) - 1, usize::MAX)
-            .unwrap_err();
-        assert!(
-            matches!(error, Error::Corrupt { position, .. } if position == gone),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::Corrupt { position, .. } if position == gone), "{error:?}");
+        let error = reader.read(gone.max(found[1] + 1) - 1, usize::MAX).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { position, .. } if position == gone), "{error:?}");
     }
 }
 
@@ -227,8 +181,7 @@ fn damaged_pages_are_an_error_and_never_a_wrong_record() {
             }
             Ok(position)
         };
-        let result = SqliteJournal::open(copy.path(), options())
-            .and_then(|journal| read_all(&*journal.reader()));
+        let result = SqliteJournal::open(copy.path(), options()).and_then(|journal| read_all(&*journal.reader()));
         match result {
             // A byte that holds nothing.
             Ok(position) => assert_eq!(position, found[2]),
@@ -260,17 +213,7 @@ fn a_missing_segment_is_named() {
         fs::remove_file(segment(dir.path(), gone)).unwrap();
     }
     let error = refused(dir.path());
-    assert!(
-        matches!(
-            error,
-            Error::MissingSegment {
-                position: 1,
-                found: None,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::MissingSegment { position: 1, found: None, .. }), "{error:?}");
 }
 
 #[test]
@@ -279,18 +222,8 @@ fn foreign_and_newer_files_are_refused_and_left_alone() {
     let path = segment(dir.path(), 1);
     let check = |expected: &str| {
         let before = fs::read(&path).unwrap();
-        for error in [
-            refused(dir.path()),
-            SqliteJournal::verify(dir.path()).unwrap_err(),
-        ] {
-            let Error::UnknownFormat {
-                path: named,
-                found,
-                known,
-            } = &error
-            else {
-                panic!("{error:?}")
-            };
+        for error in [refused(dir.path()), SqliteJournal::verify(dir.path()).unwrap_err()] {
+            let Error::UnknownFormat { path: named, found, known } = &error else { panic!("{error:?}") };
             assert_eq!((named, found.as_str()), (&path, expected));
             assert_eq!(known, "journal segment format 1");
         }
@@ -310,8 +243,7 @@ fn foreign_and_newer_files_are_refused_and_left_alone() {
     drop(open(newer.path()));
     fs::copy(segment(newer.path(), 1), &path).unwrap();
     let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA user_version=2")
-        .unwrap();
+    db.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA user_version=2").unwrap();
     db.close().unwrap();
     check("journal segment format 2");
 
@@ -325,10 +257,7 @@ fn a_folder_that_cannot_be_one_is_named() {
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     let error = refused(&file);
-    assert!(
-        matches!(&error, Error::Open { path, .. } if *path == file),
-        "{error:?}"
-    );
+    assert!(matches!(&error, Error::Open { path, .. } if *path == file), "{error:?}");
 }
 
 #[test]
@@ -363,21 +292,12 @@ fn logs_that_were_not_moved_yet_are_moved_after_a_crash() {
 
     let old = segments(crashed.path());
     let log_bytes = |first| fs::metadata(wal(crashed.path(), first)).map_or(0, |m| m.len());
-    assert!(
-        old.iter().all(|&first| log_bytes(first) > 0),
-        "the crash left each log"
-    );
+    assert!(old.iter().all(|&first| log_bytes(first) > 0), "the crash left each log");
     let journal = open(crashed.path());
     check_all(&*journal.reader(), bounds);
     wait_sealed(&journal);
     check_all(&*journal.reader(), bounds);
-    assert!(
-        old.iter().all(|&first| log_bytes(first) == 0),
-        "each log was moved"
-    );
+    assert!(old.iter().all(|&first| log_bytes(first) == 0), "each log was moved");
     drop(journal);
-    assert_eq!(
-        SqliteJournal::verify(crashed.path()).unwrap().bounds,
-        bounds
-    );
+    assert_eq!(SqliteJournal::verify(crashed.path()).unwrap().bounds, bounds);
 }

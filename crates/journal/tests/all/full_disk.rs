@@ -26,31 +26,16 @@ fn the_same_append_succeeds_once_there_is_room() {
             Err(error) => break error,
         }
     };
-    assert!(
-        matches!(error, Error::Full { .. }) && error.is_retryable(),
-        "{error:?}"
-    );
-    let bounds = Bounds {
-        first: 1,
-        next: 11 + appended,
-    };
+    assert!(matches!(error, Error::Full { .. }) && error.is_retryable(), "{error:?}");
+    let bounds = Bounds { first: 1, next: 11 + appended };
     check_all(&*journal.reader(), bounds);
     let crashed = copy_of(dir.path());
     check_all(&*open(crashed.path()).reader(), bounds);
-    assert!(matches!(
-        journal.append(0, &batch(bounds.next, 100)),
-        Err(Error::Full { .. })
-    ));
+    assert!(matches!(journal.append(0, &batch(bounds.next, 100)), Err(Error::Full { .. })));
 
     journal.set_live_pages_max(None).unwrap();
-    assert_eq!(
-        journal.append(0, &batch(bounds.next, 100)).unwrap(),
-        bounds.next
-    );
-    let bounds = Bounds {
-        first: 1,
-        next: bounds.next + 100,
-    };
+    assert_eq!(journal.append(0, &batch(bounds.next, 100)).unwrap(), bounds.next);
+    let bounds = Bounds { first: 1, next: bounds.next + 100 };
     check_all(&*journal.reader(), bounds);
     drop(journal);
     check_all(&*open(dir.path()).reader(), bounds);
@@ -83,10 +68,7 @@ fn a_real_full_disk_passes_by() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
-    assert!(
-        text.contains("the child is done"),
-        "the child's test ran: {text}\n{errors}"
-    );
+    assert!(text.contains("the child is done"), "the child's test ran: {text}\n{errors}");
 }
 
 #[test]
@@ -105,8 +87,7 @@ fn child_fills_a_real_disk() {
         let mut file = fs::File::create(&filler).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
         let length = file.metadata().unwrap().len();
-        file.set_len(length.saturating_sub(round * 7 * 4096))
-            .unwrap();
+        file.set_len(length.saturating_sub(round * 7 * 4096)).unwrap();
         drop(file);
 
         let next = loop {
@@ -117,21 +98,14 @@ fn child_fills_a_real_disk() {
                 Err(error) => panic!("round {round}: {error:?}"),
             }
         };
-        let bounds = Bounds {
-            first: journal.bounds().first,
-            next,
-        };
+        let bounds = Bounds { first: journal.bounds().first, next };
         check_all(&*journal.reader(), bounds);
         // Room can be made on a full disk: what is trimmed is gone.
         let bounds = journal.trim(next).unwrap();
         check_all(&*journal.reader(), bounds);
         fs::remove_file(&filler).unwrap();
 
-        assert_eq!(
-            journal.append(3, &batch(next, 40)).unwrap(),
-            next,
-            "round {round}"
-        );
+        assert_eq!(journal.append(3, &batch(next, 40)).unwrap(), next, "round {round}");
         let bounds = journal.bounds();
         check_all(&*journal.reader(), bounds);
         if round % 5 == 4 {
@@ -141,9 +115,6 @@ fn child_fills_a_real_disk() {
             check_all(&*journal.reader(), bounds);
         }
     }
-    assert!(
-        *segments(&dir).last().unwrap() > 1,
-        "the disk was full at new segments too"
-    );
+    assert!(*segments(&dir).last().unwrap() > 1, "the disk was full at new segments too");
     println!("the child is done");
 }

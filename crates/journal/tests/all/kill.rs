@@ -20,10 +20,7 @@ fn child_appends_until_killed() {
         append(&mut journal, fastrand::u64(1..60));
         let next = journal.bounds().next;
         // The parent is gone or has closed its end: nobody listens any more.
-        if writeln!(out, "acknowledged {next}")
-            .and_then(|()| out.flush())
-            .is_err()
-        {
+        if writeln!(out, "acknowledged {next}").and_then(|()| out.flush()).is_err() {
             return;
         }
     }
@@ -34,10 +31,7 @@ fn every_acknowledged_append_survives_being_killed() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = 1;
     for round in 1..=KILLS {
-        let mut child = child::command(CHILD, dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = child::command(CHILD, dir.path()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut until_kill = fastrand::usize(1..60);
         // Reads on after the kill: what was still in the pipe was acknowledged too.
@@ -61,19 +55,10 @@ fn every_acknowledged_append_survives_being_killed() {
 
         let journal = support::open(dir.path());
         let next = journal.bounds().next;
-        assert!(
-            next >= acknowledged,
-            "round {round}: {acknowledged} was acknowledged, {next} is there"
-        );
-        assert!(
-            next - acknowledged < 60,
-            "at most one append more: {acknowledged} and {next}"
-        );
+        assert!(next >= acknowledged, "round {round}: {acknowledged} was acknowledged, {next} is there");
+        assert!(next - acknowledged < 60, "at most one append more: {acknowledged} and {next}");
         check_all(&*journal.reader(), Bounds { first: 1, next });
         acknowledged = next;
     }
-    assert!(
-        support::segments(dir.path()).len() > 1,
-        "the kills met several segments"
-    );
+    assert!(support::segments(dir.path()).len() > 1, "the kills met several segments");
 }

@@ -25,12 +25,8 @@ fn trimmed_segments_are_gone_from_the_disk() {
     wait_sealed(&journal);
     drop((reader, journal));
     let names = |suffix: &str| {
-        let names = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name());
-        names
-            .filter(|name| name.to_str().unwrap().ends_with(suffix))
-            .count()
+        let names = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
+        names.filter(|name| name.to_str().unwrap().ends_with(suffix)).count()
     };
     assert_eq!((names(".journal"), names(".first")), (3, 1));
     check_all(&*open(dir.path()).reader(), bounds);
@@ -49,11 +45,7 @@ fn a_trim_that_a_crash_cut_short_is_finished() {
     let bounds = journal.trim(found[2]).unwrap();
     drop(journal);
     // The name had been changed, and one of two files been removed.
-    fs::copy(
-        segment(before.path(), found[1]),
-        segment(dir.path(), found[1]),
-    )
-    .unwrap();
+    fs::copy(segment(before.path(), found[1]), segment(dir.path(), found[1])).unwrap();
     let journal = open(dir.path());
     check_all(&*journal.reader(), bounds);
     assert_eq!(segments(dir.path()), found[2..]);

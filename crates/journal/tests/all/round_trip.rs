@@ -18,10 +18,7 @@ fn check(journal: &mut dyn Journal, batches: &[Records], from: usize, bytes_max:
         records.iter().for_each(|record| batch.push(record));
         let first = journal.append(0, &batch).unwrap();
         assert_eq!(first, all.len() as u64 + 1);
-        all.extend((first..).zip(records).map(|(position, record)| Entry {
-            position,
-            record: record.clone().into(),
-        }));
+        all.extend((first..).zip(records).map(|(position, record)| Entry { position, record: record.clone().into() }));
     }
     let reader = journal.reader();
     let mut index = from.min(all.len());

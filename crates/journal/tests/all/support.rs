@@ -7,10 +7,7 @@ use lockstep_journal::{Error, Journal, SqliteJournal, SqliteOptions};
 
 /// Small segments, so that few records fill several of them.
 pub(crate) fn options() -> SqliteOptions {
-    SqliteOptions {
-        segment_bytes_max: SEGMENT_BYTES_MAX as u64,
-        ..SqliteOptions::default()
-    }
+    SqliteOptions { segment_bytes_max: SEGMENT_BYTES_MAX as u64, ..SqliteOptions::default() }
 }
 
 pub(crate) fn open(dir: &Path) -> SqliteJournal {
@@ -39,8 +36,7 @@ pub(crate) fn segments(dir: &Path) -> Vec<u64> {
         .unwrap()
         .filter_map(|entry| {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            name.strip_suffix(".journal")
-                .map(|digits| digits.parse().unwrap())
+            name.strip_suffix(".journal").map(|digits| digits.parse().unwrap())
         })
         .collect();
     found.sort_unstable();
@@ -51,9 +47,7 @@ pub(crate) fn segments(dir: &Path) -> Vec<u64> {
 pub(crate) fn hold(segment: &Path) -> rusqlite::Connection {
     let db = rusqlite::Connection::open(segment).unwrap();
     db.execute_batch("BEGIN").unwrap();
-    let _: i64 = db
-        .query_row("SELECT count(*) FROM batch", [], |row| row.get(0))
-        .unwrap();
+    let _: i64 = db.query_row("SELECT count(*) FROM batch", [], |row| row.get(0)).unwrap();
     db
 }
 
@@ -82,10 +76,7 @@ pub(crate) fn flip(path: &Path, at: usize) {
 /// Where `needle` stands in the file.
 pub(crate) fn find(path: &Path, needle: &[u8]) -> usize {
     let bytes = std::fs::read(path).unwrap();
-    bytes
-        .windows(needle.len())
-        .position(|window| window == needle)
-        .expect("it is in the file")
+    bytes.windows(needle.len()).position(|window| window == needle).expect("it is in the file")
 }
 
 /// Waits until the second thread has moved all logs but the live one.

@@ -23,11 +23,8 @@ fn build(dir: &Path) -> Option<std::path::PathBuf> {
     let source = dir.join("sync_fault.c");
     let library = dir.join("sync_fault.so");
     fs::write(&source, include_str!("sync_fault.c")).unwrap();
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([&library, &source])
-        .arg("-ldl")
-        .status();
+    let compiled =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).arg("-ldl").status();
     match compiled {
         Ok(status) => {
             assert!(status.success(), "the library does not compile");
@@ -53,10 +50,7 @@ fn run(name: &str) {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
-    assert!(
-        text.contains("the child is done"),
-        "the child's test ran: {text}\n{errors}"
-    );
+    assert!(text.contains("the child is done"), "the child's test ran: {text}\n{errors}");
 }
 
 #[test]
@@ -91,9 +85,7 @@ fn child_meets_a_failing_disk() {
             journal.trim(1).unwrap_err(),
         ];
         for error in refusals {
-            let Error::Poisoned { cause } = &error else {
-                panic!("{fault}: {error:?}")
-            };
+            let Error::Poisoned { cause } = &error else { panic!("{fault}: {error:?}") };
             assert!(cause.contains("disk I/O error"), "{cause}");
         }
         check_all(&*reader, bounds);
@@ -103,18 +95,9 @@ fn child_meets_a_failing_disk() {
         let mut journal = open(&folder);
         let next = journal.bounds().next;
         // The batch that failed was not acknowledged: it may be there as a whole, or not.
-        assert!(
-            [bounds.next, bounds.next + 10].contains(&next),
-            "{fault}: {next}"
-        );
+        assert!([bounds.next, bounds.next + 10].contains(&next), "{fault}: {next}");
         append(&mut journal, 10);
-        check_all(
-            &*journal.reader(),
-            Bounds {
-                first: 1,
-                next: next + 10,
-            },
-        );
+        check_all(&*journal.reader(), Bounds { first: 1, next: next + 10 });
     }
     println!("the child is done");
 }
@@ -151,13 +134,8 @@ fn child_meets_a_failing_disk_while_sealing() {
             Err(error) => break error,
         }
     };
-    let Error::Poisoned { cause } = &error else {
-        panic!("{error:?}")
-    };
-    assert!(
-        cause.contains("cannot seal") && cause.contains("disk I/O error"),
-        "{cause}"
-    );
+    let Error::Poisoned { cause } = &error else { panic!("{error:?}") };
+    assert!(cause.contains("cannot seal") && cause.contains("disk I/O error"), "{cause}");
     fs::remove_file(&trigger).unwrap();
     let error = journal.append(0, &batch(bounds.next, 1)).unwrap_err();
     assert!(matches!(error, Error::Poisoned { .. }), "{error:?}");

@@ -62,6 +62,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 fn content_length(head: &[u8]) -> Option<usize> {
     let head = std::str::from_utf8(head).ok()?;
-    let line = head.lines().find(|line| line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case("content-length:")))?;
+    let line =
+        head.lines().find(|line| line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case("content-length:")))?;
     line[15..].trim().parse().ok()
 }

@@ -75,7 +75,10 @@ impl EndToEndFigures {
         let runs = [("alone", Some(&self.alone)), ("beside a dead and a slow one", self.beside_dead_and_slow.as_ref())];
         for (name, run) in runs.into_iter().filter_map(|(name, run)| Some((name, run?))) {
             lines.push(row(name, format!("{} orders/s, {} delivered", run.rate, count(run.delivered as f64))));
-            let latency = format!("{:.2} / {:.2} / {:.2} / {:.2} / {:.2} ms", run.p50_ms, run.p95_ms, run.p99_ms, run.p999_ms, run.max_ms);
+            let latency = format!(
+                "{:.2} / {:.2} / {:.2} / {:.2} / {:.2} ms",
+                run.p50_ms, run.p95_ms, run.p99_ms, run.p999_ms, run.max_ms
+            );
             lines.push(row("  p50 / p95 / p99 / p99.9 / max", latency));
             lines.push(row("  hub CPU for an order", format!("{:.0} us", run.hub_cpu_us)));
             lines.push(row("  peak memory of the hub", mib(run.memory_peak_bytes)));

@@ -34,7 +34,10 @@ impl Changes {
         fields.extend_from_slice(&self.constant[..1]);
         fields.push(self.constant[1].clone());
         fields.push(self.constant[2].clone());
-        fields.push(Field::new("counted_at", Bytes::from(format!("\"2026-01-01T00:00:00.{:06}Z\"", self.number % 1_000_000))));
+        fields.push(Field::new(
+            "counted_at",
+            Bytes::from(format!("\"2026-01-01T00:00:00.{:06}Z\"", self.number % 1_000_000)),
+        ));
         fields.push(Field::new("on_hand", Bytes::from((self.number % 977).to_string())));
         fields.push(Field::new("safety_stock", Bytes::from_static(b"5")));
         fields.extend_from_slice(&self.constant[3..]);

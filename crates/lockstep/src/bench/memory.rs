@@ -19,6 +19,7 @@ pub(super) fn cpu_seconds_of(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The command's name is in parentheses and may hold spaces; what follows is numbered from field 3.
     let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks = |field: usize| after.split_whitespace().nth(field - 3).and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
+    let ticks =
+        |field: usize| after.split_whitespace().nth(field - 3).and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
     (ticks(14) + ticks(15)) / TICKS_PER_S
 }

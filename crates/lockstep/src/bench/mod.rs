@@ -107,7 +107,8 @@ pub async fn run(args: &BenchArgs, output: &Output) -> Result<Exit, Failure> {
         }
         Bench::Restart { changes, entities } => {
             let bar = output.progress(*changes, "changes");
-            let figures = restart::run(&dir, *changes, *entities, |done| bar.set_position(done)).await.map_err(failed)?;
+            let figures =
+                restart::run(&dir, *changes, *entities, |done| bar.set_position(done)).await.map_err(failed)?;
             bar.finish_and_clear();
             print(output, &figures, &figures.lines())
         }

@@ -48,6 +48,7 @@ struct OneArgs {
     /// The destination.
     destination: String,
     /// The event's position.
+    #[arg(value_parser = super::position)]
     event: u64,
     #[command(flatten)]
     remote: RemoteArgs,
@@ -59,7 +60,7 @@ struct RetryArgs {
     #[arg(required_unless_present = "all")]
     destination: Option<String>,
     /// The event's position.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_parser = super::position, required_unless_present = "all", conflicts_with = "all")]
     event: Option<u64>,
     /// All open dead letters.
     #[arg(long)]

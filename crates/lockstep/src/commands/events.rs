@@ -22,7 +22,7 @@ pub struct EventsArgs {
 enum EventsCommand {
     /// Print events as they happen, one a line.
     #[command(
-        after_help = "Example:\n  lockstep events tail --kind order --type order.placed\n  lockstep events tail --after 0 --once --json > events.jsonl"
+        after_help = "Example:\n  lockstep events tail --kind order --type order.placed\n  lockstep events tail --once --json > events.jsonl"
     )]
     Tail(TailArgs),
     /// Print one event.
@@ -41,13 +41,14 @@ struct TailArgs {
     /// Only events of this type, such as `order.placed`.
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// Begin after this position; 0 is the oldest that is kept. Without it, with the next event.
-    #[arg(long, value_name = "POSITION")]
+    /// Begin after this position; 0 is the oldest that is kept. Without it, with the next event, or with --once at
+    /// the oldest.
+    #[arg(long, value_name = "POSITION", value_parser = super::position)]
     after: Option<u64>,
     /// Stop after so many events.
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
-    /// Stop at the newest event instead of waiting for more.
+    /// Print what is there now and stop, instead of waiting for more.
     #[arg(long)]
     once: bool,
     #[command(flatten)]
@@ -57,6 +58,7 @@ struct TailArgs {
 #[derive(Debug, Args)]
 struct ShowArgs {
     /// The event's position, which is its id.
+    #[arg(value_parser = super::position)]
     position: u64,
     #[command(flatten)]
     remote: RemoteArgs,

@@ -1,4 +1,5 @@
-//! `lockstep key`: API keys, in the data folder. Works beside a running hub, which notices within a second.
+//! `lockstep key`: API keys, in the data folder. Works beside a running hub: a new key is valid at once, a
+//! revoked one is refused within a second.
 
 use std::path::PathBuf;
 
@@ -39,7 +40,7 @@ struct CreateArgs {
     /// What it allows: read, write, operate (release, retry, discard), admin (everything).
     #[arg(long, value_delimiter = ',', value_parser = parse_scope, required = true)]
     scopes: Vec<Scope>,
-    /// The system that its writes speak for; needed for `write`.
+    /// The system that its writes speak for, 1 to 64 characters of a-z, 0-9, ., _ and -; needed for `write`.
     #[arg(long)]
     system: Option<String>,
     #[command(flatten)]
@@ -145,6 +146,7 @@ fn failure(error: KeysError) -> Failure {
 fn parse_scope(text: &str) -> Result<Scope, String> {
     Scope::named(text.trim()).ok_or_else(|| {
         let names = Scope::ALL.map(Scope::name);
-        format!("a scope is one of {}{}", names.join(", "), crate::config::suggestion(text, names))
+        let near = crate::config::nearest(text, names).map(|near| format!("; did you mean `{near}`?"));
+        format!("a scope is one of {}{}", names.join(", "), near.unwrap_or_default())
     })
 }

@@ -56,6 +56,11 @@ impl ConfigArgs {
     }
 }
 
+/// A position on the command line.
+pub fn position(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a position is a whole number".to_owned())
+}
+
 /// All problems of a configuration as one failure.
 pub fn problems(problems: &[crate::config::Problem]) -> Failure {
     let errors: Vec<_> = problems.iter().filter(|problem| problem.is_error()).map(ToString::to_string).collect();

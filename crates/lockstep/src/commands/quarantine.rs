@@ -45,6 +45,7 @@ struct ListArgs {
 #[derive(Debug, Args)]
 struct ShowArgs {
     /// Its position.
+    #[arg(value_parser = super::position)]
     position: u64,
     #[command(flatten)]
     remote: RemoteArgs,
@@ -53,7 +54,7 @@ struct ShowArgs {
 #[derive(Debug, Args)]
 struct ReleaseArgs {
     /// The positions.
-    #[arg(value_name = "POSITION", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "POSITION", value_parser = super::position, required_unless_present = "all", conflicts_with = "all")]
     positions: Vec<u64>,
     /// All that is in quarantine now.
     #[arg(long)]

@@ -1,11 +1,12 @@
 //! The configuration: one `lockstep.toml`, with mappings and packs beside it.
 //!
-//! It goes through three steps, and each reports all that it finds: the text is parsed with the place of
+//! It goes through three steps, and each reports all that it finds (the last only where the shape is right): the text is parsed with the place of
 //! everything in it (`document`), its shape is compared with the types' own JSON Schema (`shape`), and what it
 //! names is looked up and compiled (`resolve`).
 
 mod destination;
 mod document;
+mod event_types;
 mod packs;
 mod problem;
 mod resolve;
@@ -23,7 +24,7 @@ pub use destination::{Delivery, DestinationConfig, Retry, Start};
 pub use document::Document;
 pub use packs::check_packs;
 pub use problem::{Level, Problem, line_column, nearest, suggestion};
-pub use resolve::{Resolution, Resolved, ResolvedDestination, Secrets, examine, resolve};
+pub use resolve::{Resolution, Resolved, ResolvedDestination, Secrets, check_listen, examine, resolve};
 pub use secret::{SecretError, SecretRef};
 pub use types::{Config, DomainConfig, FieldConfig, HttpConfig, HubConfig, PolicyName, SourceConfig, SystemConfig};
 

@@ -26,6 +26,9 @@ pub enum SecretError {
          use \"env:NAME\" for a variable or \"file:PATH\" for a file"
     )]
     Literal,
+    /// It names nothing.
+    #[error("the name after `{0}` is missing: use \"env:NAME\" for a variable or \"file:PATH\" for a file")]
+    Nameless(&'static str),
     /// The variable is not set.
     #[error("the secret's variable {0} is not set")]
     Unset(String),
@@ -53,8 +56,14 @@ impl SecretRef {
 
     /// Refuses what is not a reference.
     pub fn check(text: &str) -> Result<(), SecretError> {
-        let named = |prefix| text.strip_prefix(prefix).is_some_and(|name: &str| !name.trim().is_empty());
-        if named("env:") || named("file:") { Ok(()) } else { Err(SecretError::Literal) }
+        for prefix in ["env:", "file:"] {
+            match text.strip_prefix(prefix).map(str::trim) {
+                Some("") => return Err(SecretError::Nameless(prefix)),
+                Some(_) => return Ok(()),
+                None => {}
+            }
+        }
+        Err(SecretError::Literal)
     }
 
     /// The secret itself. A relative file is looked for beside the configuration.
@@ -126,6 +135,6 @@ mod tests {
         assert!(
             matches!(resolve("env:LOCKSTEP_TEST_NEVER_SET"), Err(SecretError::Unset(name)) if name == "LOCKSTEP_TEST_NEVER_SET")
         );
-        assert!(matches!(resolve("env:"), Err(SecretError::Literal)));
+        assert!(matches!(resolve("env:"), Err(SecretError::Nameless("env:"))));
     }
 }

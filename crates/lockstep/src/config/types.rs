@@ -40,6 +40,7 @@ pub struct HubConfig {
     #[schemars(length(min = 1))]
     pub name: String,
     /// The data folder, relative to the configuration: journal, state, keys.
+    #[schemars(length(min = 1))]
     pub data_dir: PathBuf,
     /// The bytes of entities kept in memory.
     #[schemars(range(min = 1_048_576))]

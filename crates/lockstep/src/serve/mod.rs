@@ -69,6 +69,7 @@ fn parts(args: &ServeArgs) -> Result<Parts, Failure> {
     let data_dir = args.data_dir.clone().unwrap_or_else(|| loaded.data_dir(config));
     let mut parts = Parts::new(config, data_dir, resolved);
     if let Some(listen) = &args.listen {
+        config::check_listen("--listen", listen).map_err(|message| Failure::usage("listen", message))?;
         parts.listen.clone_from(listen);
     }
     Ok(parts)

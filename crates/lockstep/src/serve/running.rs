@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lockstep_api::{Api, ApiOptions, ApiParts, Keys, WebhookSource};
 use lockstep_connect::schema::Schemas;
-use lockstep_hub::{Hub, HubHandle, HubOptions};
+use lockstep_hub::{Hub, HubHandle, HubOptions, OpenError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -52,7 +52,7 @@ impl Running {
         let opened = tokio::task::spawn_blocking(move || Hub::open(options)).await;
         let hub = match opened {
             Ok(Ok(hub)) => hub,
-            Ok(Err(error)) => return Err(Failure::usage("data-folder", chain(&error))),
+            Ok(Err(error)) => return Err(not_opened(&data_dir, &error)),
             Err(error) => {
                 return Err(Failure::usage("data-folder", format!("opening the data folder failed: {error}")));
             }
@@ -139,4 +139,15 @@ impl Running {
         }
         self.hub.shutdown().await;
     }
+}
+
+fn not_opened(data_dir: &std::path::Path, error: &OpenError) -> Failure {
+    let message = match error {
+        OpenError::State(cause) => format!(
+            "the state file {} can't be used: {cause}; move it away to have it rebuilt",
+            data_dir.join("state.sqlite").display()
+        ),
+        other => chain(other),
+    };
+    Failure::usage("data-folder", message)
 }

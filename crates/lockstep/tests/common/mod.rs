@@ -140,8 +140,13 @@ impl Hub {
 
     /// Starts a hub by a command of the test's own, which leaves an admin key in `tests.key` before the hub listens.
     pub fn of(folder: &Path, mut command: Command) -> Self {
-        let mut child =
-            command.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut errors = child.stderr.take().unwrap();
         let logs = std::thread::spawn(move || {
             let mut text = String::new();

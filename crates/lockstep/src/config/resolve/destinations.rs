@@ -8,6 +8,7 @@ use lockstep_connect::schema::Schemas;
 
 use super::{ResolvedDestination, Resolver};
 use crate::config::destination::DestinationConfig;
+use crate::config::event_types;
 use crate::config::problem::suggestion;
 use crate::exit::chain;
 
@@ -30,6 +31,12 @@ impl Resolver<'_> {
     ) -> Option<ResolvedDestination> {
         let at = ["destinations", name];
         self.filter(name, config, schemas);
+        let retry = &config.delivery.retry;
+        let (first, max) = (retry.backoff_first_ms, retry.backoff_max_ms);
+        if max < first {
+            let message = format!("`backoff_max_ms` ({max}) must not be less than `backoff_first_ms` ({first})");
+            self.report(&[at[0], at[1], "retry", "backoff_max_ms"], message);
+        }
         let outlet = self.outlet(name, config);
         let secrets = self.secret_list(&[at[0], at[1], "secrets"], &config.delivery.secrets);
         if let Err(error) = config.connector.check() {
@@ -59,22 +66,19 @@ impl Resolver<'_> {
         {
             self.no_twins(&at(list), entries);
         }
-        let known: Vec<String> = schemas.iter().map(|(kind, _)| kind.to_owned()).collect();
-        let kinds = filter.kinds.iter().enumerate().map(|(number, kind)| ("kinds", number, kind.as_str()));
-        // Of a type such as `order.placed` the first part is the kind; a pattern may leave it open.
-        let types = filter
-            .types
-            .iter()
-            .enumerate()
-            .filter_map(|(number, name)| Some(("types", number, name.split_once('.')?.0)));
-        for (list, number, kind) in kinds.chain(types) {
-            if !kind.contains('*') && !known.iter().any(|known| known == kind) {
-                let near = suggestion(kind, known.iter().map(String::as_str));
-                let [a, b, c, d] = at(list);
-                self.report(
-                    &[a, b, c, d, &number.to_string()],
-                    format!("`{kind}` is not a kind that this hub knows{near}"),
-                );
+        let known: Vec<&str> = schemas.iter().map(|(kind, _)| kind).collect();
+        for (number, kind) in filter.kinds.iter().enumerate() {
+            if !known.contains(&kind.as_str()) {
+                let near = suggestion(kind, known.iter().copied());
+                let [a, b, c, d] = at("kinds");
+                let message = format!("`{kind}` is not a kind that this hub knows{near}");
+                self.report(&[a, b, c, d, &number.to_string()], message);
+            }
+        }
+        for (number, wanted) in filter.types.iter().enumerate() {
+            if let Some(message) = event_types::check(wanted, &known) {
+                let [a, b, c, d] = at("types");
+                self.report(&[a, b, c, d, &number.to_string()], message);
             }
         }
         for (number, system) in filter.systems_except.iter().enumerate() {

@@ -121,7 +121,6 @@ impl<'a> Resolver<'a> {
         let tables = [
             ("sources", config.sources.keys().collect::<Vec<_>>()),
             ("destinations", config.destinations.keys().collect()),
-            ("systems", config.systems.keys().collect()),
         ];
         for (table, names) in tables {
             for name in names {
@@ -130,17 +129,26 @@ impl<'a> Resolver<'a> {
                 }
             }
         }
+        let declared = config.systems.keys().map(|name| (vec!["systems", name], name));
+        let spoken = config.sources.iter().map(|(name, source)| (vec!["sources", name, "system"], &source.system));
+        let led_to = config
+            .destinations
+            .iter()
+            .map(|(name, destination)| (vec!["destinations", name, "system"], &destination.delivery.system));
+        for (path, system) in declared.chain(spoken).chain(led_to) {
+            if !lockstep_api::is_system_name(system) {
+                let message =
+                    format!("a system's name must be 1 to 64 characters of a-z, 0-9, ., _ and -, not `{system}`");
+                self.report(&path, message);
+            }
+        }
         if !is_name(&config.hub.name) {
             self.report(&["hub", "name"], name_rule(&config.hub.name));
         }
     }
 
     fn listen(&mut self) {
-        let listen = &self.config.http.listen;
-        let port =
-            listen.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
-        if port.is_none() {
-            let message = format!("`listen` must be an address and a port such as 127.0.0.1:7070, not \"{listen}\"");
+        if let Err(message) = check_listen("listen", &self.config.http.listen) {
             self.report(&["http", "listen"], message);
         }
     }
@@ -179,8 +187,8 @@ impl<'a> Resolver<'a> {
     fn secret(&mut self, path: &[&str], reference: &SecretRef) -> Option<Secret> {
         match reference.resolve(&self.loaded.folder) {
             Ok(secret) => Some(secret),
-            Err(SecretError::Literal) => {
-                self.report(path, SecretError::Literal.to_string());
+            Err(error @ (SecretError::Literal | SecretError::Nameless(_))) => {
+                self.report(path, error.to_string());
                 None
             }
             Err(error) if self.secrets == Secrets::Needed => {
@@ -216,6 +224,15 @@ impl<'a> Resolver<'a> {
                 None
             }
         }
+    }
+}
+
+/// Refuses what is not an address to listen on, of the field or option with this name.
+pub fn check_listen(name: &str, listen: &str) -> Result<(), String> {
+    let port = listen.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
+    match port {
+        Some(_) => Ok(()),
+        None => Err(format!("`{name}` must be an address and a port such as 127.0.0.1:7070, not \"{listen}\"")),
     }
 }
 

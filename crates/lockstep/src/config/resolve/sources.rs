@@ -72,8 +72,11 @@ impl Resolver<'_> {
             let message = "`channel` is the first part of an order's key: it must not be empty nor have : or /";
             self.report(&["sources", name, "channel"], message);
         }
-        if let Some(Err(error)) = config.currency.as_deref().map(lockstep_core::money::digits) {
-            self.report(&["sources", name, "currency"], format!("`currency`: {error}"));
+        if let Some(currency) = &config.currency
+            && lockstep_core::money::digits(currency).is_err()
+        {
+            let message = format!("`currency` must be three letters A-Z (ISO 4217), not `{currency}`");
+            self.report(&["sources", name, "currency"], message);
         }
     }
 

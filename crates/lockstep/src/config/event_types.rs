@@ -1,0 +1,91 @@
+//! The types of events that a hub can publish, so that a filter for another one is noticed.
+
+use super::problem::{nearest, suggestion};
+
+/// The verbs of the kinds that have others than `changed`.
+const VERBS: &[(&str, &[&str])] = &[
+    ("order", &["placed", "confirmed", "allocated", "cancelled", "closed", "changed"]),
+    ("payment", &["authorized", "captured", "voided", "refunded", "charged_back", "changed"]),
+    ("product", &["created", "changed"]),
+    ("stock", &["counted"]),
+];
+
+/// All types of these kinds.
+fn types<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let verbs = |kind: &str| VERBS.iter().find(|(name, _)| *name == kind).map_or(&["changed"][..], |(_, verbs)| verbs);
+    kinds.into_iter().flat_map(|kind| verbs(kind).iter().map(move |verb| format!("{kind}.{verb}"))).collect()
+}
+
+/// What is wrong with a type of a filter, where no event of these kinds can have it.
+pub(super) fn check(wanted: &str, kinds: &[&str]) -> Option<String> {
+    let all = types(kinds.iter().copied());
+    let met = match wanted.strip_suffix('*') {
+        Some(start) => all.iter().any(|known| known.starts_with(start)),
+        None => all.iter().any(|known| known == wanted),
+    };
+    if met {
+        return None;
+    }
+    let kind = wanted.split(['.', '*']).next().unwrap_or_default();
+    if !kinds.contains(&kind) {
+        // Where the verb is right, the kind alone is at fault.
+        if wanted.contains('.') {
+            let near = suggestion(kind, kinds.iter().copied());
+            return Some(format!("`{kind}` is not a kind that this hub knows{near}"));
+        }
+        let near = nearest(wanted, kinds.iter().copied()).map(|kind| format!("; did you mean `{kind}.*`?"));
+        return Some(format!("`{wanted}` is not a type of events{}", near.unwrap_or_default()));
+    }
+    if wanted == kind {
+        return Some(format!("`{wanted}` is not a type of events; did you mean `{kind}.*`?"));
+    }
+    let own = types([kind]);
+    Some(format!("`{wanted}` is not a type of events{}", suggestion(wanted, own.iter().map(String::as_str))))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_core::event::event_type;
+
+    use super::*;
+
+    #[test]
+    fn the_list_is_what_the_core_publishes() {
+        let kinds = ["order", "payment", "product", "stock", "price", "customer", "location", "wish"];
+        let lifecycle = lockstep_core::order::LIFECYCLE.iter().map(|(state, _)| *state);
+        let payments = ["auth", "capture", "void", "refund", "chargeback", "other"];
+        let states: Vec<Option<String>> =
+            lifecycle.chain(payments).map(|state| Some(format!("\"{state}\""))).chain([None]).collect();
+        let mut published = std::collections::BTreeSet::new();
+        for kind in kinds {
+            for (was, is) in states.iter().flat_map(|was| states.iter().map(move |is| (was, is))) {
+                let bytes = |state: &Option<String>| state.as_ref().map(|state| state.as_bytes().to_vec());
+                let (was, is) = (bytes(was), bytes(is));
+                published.insert(event_type(kind, true, None, is.as_deref()));
+                published.insert(event_type(kind, false, was.as_deref(), is.as_deref()));
+            }
+        }
+        assert_eq!(published, types(kinds).into_iter().collect());
+    }
+
+    #[test]
+    fn a_type_that_no_event_has_is_noticed() {
+        let check = |wanted: &str| check(wanted, &["order", "price", "stock", "wish"]);
+        for known in ["order.placed", "order.*", "order.p*", "*", "o*", "stock.counted", "wish.changed"] {
+            assert_eq!(check(known), None, "{known}");
+        }
+        for (wanted, expected) in [
+            ("order.place", "`order.place` is not a type of events; did you mean `order.placed`?"),
+            ("stock.updated", "`stock.updated` is not a type of events; did you mean `stock.counted`?"),
+            ("order", "`order` is not a type of events; did you mean `order.*`?"),
+            ("oder", "`oder` is not a type of events; did you mean `order.*`?"),
+            ("prise.changed", "`prise` is not a kind that this hub knows; did you mean `price`?"),
+            (
+                "order.x*",
+                "`order.x*` is not a type of events; known are `order.allocated`, `order.cancelled`, `order.changed`, `order.closed`, `order.confirmed`, `order.placed`",
+            ),
+        ] {
+            assert_eq!(check(wanted).as_deref(), Some(expected));
+        }
+    }
+}

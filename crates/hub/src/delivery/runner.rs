@@ -2,7 +2,7 @@
 //! `delivery::next` say what follows each attempt, and reports to the loop.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lockstep_connect::destination::{Destination, Sent};
@@ -22,6 +22,8 @@ use crate::tally::DestinationTally;
 const HISTORY_MAX: usize = 1_000;
 /// How many records of it are read at a time.
 const HISTORY_STEP: usize = 32;
+/// How often the log is told of deliveries that were given up.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 /// How long a delivery under way is waited for at shutdown.
 const END_WAIT: Duration = Duration::from_secs(5);
 
@@ -39,6 +41,9 @@ struct Runner {
     /// Something else than a count has changed that must be journaled.
     moved: bool,
     paused: bool,
+    /// Deliveries given up since the log was told, and when it was.
+    given_up: u64,
+    warned: Option<Instant>,
     /// Where it began, for when the journal does not even know it.
     origin: (DestinationTally, u64),
 }
@@ -86,6 +91,8 @@ pub(crate) fn spawn(
             skipped,
             moved: false,
             paused: false,
+            given_up: 0,
+            warned: None,
             origin: (tally, skipped),
         };
         runner.run(ends).await;
@@ -262,18 +269,25 @@ impl Runner {
                 self.window.retry_at(id, item, again_us);
             }
             Next::DeadLetter { reason } => {
-                tracing::warn!(
-                    destination = self.name,
-                    event = item.event.position,
-                    reason,
-                    detail = sent.detail,
-                    "delivery given up"
-                );
+                self.warn_given_up(item.event.position, reason, &sent.detail);
                 item.attempts.push(attempt_record(number, at_us, &sent, item.manual.is_some()));
                 self.dead_letter(&item, reason);
                 self.window.settle(&id, &item, false);
             }
         }
+    }
+
+    /// One line now and then, with how many there were: a dead destination must not fill the log. Every dead
+    /// letter is in the list with all its attempts.
+    fn warn_given_up(&mut self, event: Position, reason: &str, detail: &str) {
+        self.given_up += 1;
+        let now = Instant::now();
+        if self.warned.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
+            return;
+        }
+        self.warned = Some(now);
+        let count = std::mem::take(&mut self.given_up);
+        tracing::warn!(destination = self.name, count, event, reason, detail, "deliveries given up");
     }
 
     fn dead_letter(&mut self, item: &Item, reason: &str) {

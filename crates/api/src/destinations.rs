@@ -20,6 +20,10 @@ pub(crate) struct DestinationBody {
     name: String,
     /// Whether deliveries to it are running. One that was taken out of the configuration is not.
     running: bool,
+    /// Since when it has counted as down (RFC 3339): so many deliveries failed one after the other that it is only
+    /// probed now, and everything else waits without using up attempts. Absent where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    down_since: Option<String>,
     /// All events that the hub has published.
     published: u64,
     /// Delivered ones, retried dead letters among them.
@@ -50,10 +54,17 @@ pub(crate) struct DestinationList {
     items: Vec<DestinationBody>,
 }
 
-fn body(name: &str, tally: &DestinationTally, published: u64, running: bool) -> DestinationBody {
+fn body(
+    name: &str,
+    tally: &DestinationTally,
+    published: u64,
+    running: bool,
+    down_since_us: Option<i64>,
+) -> DestinationBody {
     DestinationBody {
         name: name.to_owned(),
         running,
+        down_since: down_since_us.map(view::time),
         published,
         delivered: tally.delivered,
         pending: tally.pending(published).max(0) as u64,
@@ -74,8 +85,11 @@ fn all(api: &Api) -> (Tallies, Vec<DestinationBody>) {
     for name in &running {
         tallies.destinations.entry(name.clone()).or_default();
     }
-    let list = tallies.destinations.iter();
-    let list = list.map(|(name, tally)| body(name, tally, tallies.published, running.contains(name))).collect();
+    let down = api.hub.destinations_down();
+    let one = |(name, tally): (&String, &DestinationTally)| {
+        body(name, tally, tallies.published, running.contains(name), down.get(name).copied())
+    };
+    let list = tallies.destinations.iter().map(one).collect();
     (tallies, list)
 }
 

@@ -3,6 +3,7 @@
 //! Written by hand: the official client library writes OpenMetrics only, in which a counter's samples have another
 //! name than its help, and `promtool check metrics` takes that for a mistake.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use axum::extract::State;
@@ -42,7 +43,7 @@ pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Result<R
     for name in &running {
         tallies.destinations.entry(name.clone()).or_default();
     }
-    let text = render(stats, &tallies, &running, &api.http.figures());
+    let text = render(stats, &tallies, (&running, &api.hub.destinations_down()), &api.http.figures());
     Ok(view::json_bytes("text/plain; version=0.0.4; charset=utf-8", text.into()))
 }
 
@@ -90,11 +91,14 @@ fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn render(stats: &Stats, tallies: &Tallies, running: &[String], http: &HttpFigures) -> String {
+/// The running destinations, and those that count as down.
+type Standing<'a> = (&'a [String], &'a BTreeMap<String, i64>);
+
+fn render(stats: &Stats, tallies: &Tallies, standing: Standing<'_>, http: &HttpFigures) -> String {
     let mut text = Text::default();
     hub(&mut text, stats, tallies);
     sources(&mut text, stats, tallies);
-    destinations(&mut text, tallies, running);
+    destinations(&mut text, tallies, standing);
     requests(&mut text, http);
     text.0
 }
@@ -186,7 +190,7 @@ fn sources(text: &mut Text, stats: &Stats, tallies: &Tallies) {
     }
 }
 
-fn destinations(text: &mut Text, tallies: &Tallies, running: &[String]) {
+fn destinations(text: &mut Text, tallies: &Tallies, (running, down): Standing<'_>) {
     if tallies.destinations.is_empty() {
         return;
     }
@@ -238,6 +242,10 @@ fn destinations(text: &mut Text, tallies: &Tallies, running: &[String]) {
     text.family("destination_running", "gauge", "Whether deliveries to it are running.");
     for (name, _) in known() {
         text.sample("destination_running", &[("destination", name)], u8::from(running.contains(name)));
+    }
+    text.family("destination_down", "gauge", "Whether it counts as down: only single probes are sent to it.");
+    for (name, _) in known() {
+        text.sample("destination_down", &[("destination", name)], u8::from(down.contains_key(name)));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The handle by which everything else talks to the hub. Cheap to clone; every question that must be current
 //! is asked of the loop, and its answer waits until what it was drawn from is durable.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -182,6 +183,12 @@ impl HubHandle {
     /// The running destinations.
     pub fn destinations(&self) -> Vec<String> {
         self.controls.names()
+    }
+
+    /// The destinations that count as down, and since when (microseconds since 1970 UTC): nothing is sent to them
+    /// but single probes.
+    pub fn destinations_down(&self) -> BTreeMap<String, i64> {
+        self.controls.down()
     }
 
     /// Reports of a destination's runner, to be journaled.

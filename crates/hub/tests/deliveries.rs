@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Scripted, input, open, until, until_tallies};
-use lockstep_core::delivery::{AttemptResult, RetryPolicy};
+use lockstep_core::delivery::{AttemptResult, BreakerPolicy, RetryPolicy};
 use lockstep_hub::delivery::DeliveryOptions;
 use lockstep_hub::{DeadLetterFilter, HubHandle};
 
@@ -164,6 +164,39 @@ async fn a_dead_destination_slows_no_other_one() {
     assert_eq!(tallies.destinations.get("stuck").map_or(0, |d| d.delivered), 0);
     assert_eq!(tallies.violations(), Vec::<String>::new());
     assert!(stuck.attempts() <= 10, "a window of ten, each waiting for its retry");
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_probed_and_its_events_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let back = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let switch = back.clone();
+    let destination = Scripted::new(move |_, _| {
+        let up = switch.load(std::sync::atomic::Ordering::Relaxed);
+        if up { AttemptResult::Delivered } else { AttemptResult::Transient }
+    });
+    let breaker = BreakerPolicy { failing_keys: 5, probe_first_ms: 1, probe_max_ms: 8 };
+    let retry = RetryPolicy { retries_max: 20, ..quick().retry };
+    let few = DeliveryOptions { breaker, retry, concurrency_max: 8, window_events_max: 100, ..quick() };
+    hub.add_destination("erp", destination.clone(), few);
+    let handle = hub.handle();
+    fill(&handle, 50, 500).await;
+    // The first eight, and those that were tried again before it was clear that all fail.
+    until("it is known to be down", || handle.destinations_down().contains_key("erp")).await;
+    let before = destination.attempts();
+    until("it is probed", || destination.attempts() >= before + 30).await;
+    let erp = handle.stats().tallies().destinations.get("erp").cloned().unwrap_or_default();
+    assert_eq!((erp.delivered, erp.dead), (0, 0), "probes use up no attempts");
+
+    back.store(true, std::sync::atomic::Ordering::Relaxed);
+    let tallies =
+        until_tallies(&handle, "all delivered", |t| t.destinations.get("erp").is_some_and(|d| d.delivered == 500))
+            .await;
+    assert_in_order(&destination.taken());
+    assert!(handle.destinations_down().is_empty());
+    assert_eq!(tallies.violations(), Vec::<String>::new());
     hub.shutdown().await;
 }
 

@@ -5,10 +5,11 @@ mod queue;
 mod runner;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_core::Position;
-use lockstep_core::delivery::RetryPolicy;
+use lockstep_core::delivery::{BreakerPolicy, RetryPolicy};
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -31,6 +32,8 @@ pub enum Start {
 pub struct DeliveryOptions {
     /// When to try again, and how often.
     pub retry: RetryPolicy,
+    /// When it counts as down.
+    pub breaker: BreakerPolicy,
     /// The most requests under way at once.
     pub concurrency_max: usize,
     /// The most events taken up and not settled; the others wait in the journal.
@@ -47,6 +50,7 @@ impl Default for DeliveryOptions {
     fn default() -> Self {
         Self {
             retry: RetryPolicy::default(),
+            breaker: BreakerPolicy::default(),
             concurrency_max: 32,
             window_events_max: 4_096,
             window_bytes_max: 8 * 1024 * 1024,
@@ -89,7 +93,15 @@ pub(crate) enum Phase {
 /// How many orders of an operator may wait at one destination.
 const ORDERS_MAX: usize = 1_024;
 
+/// What a runner shows of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Since when it has counted as down, microseconds since 1970 UTC; 0 where it does not.
+    pub(crate) down_since_us: AtomicI64,
+}
+
 struct Line {
+    health: Arc<Health>,
     orders: mpsc::Sender<Retry>,
     phase: watch::Sender<Phase>,
     end: mpsc::Sender<oneshot::Sender<()>>,
@@ -97,6 +109,7 @@ struct Line {
 
 /// The runner's ends of a line.
 pub(crate) struct Ends {
+    health: Arc<Health>,
     orders: mpsc::Receiver<Retry>,
     phase: watch::Receiver<Phase>,
     /// Report what is done, say so, and end.
@@ -116,8 +129,15 @@ impl Controls {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
         let (end, ending) = mpsc::channel(1);
-        self.lines().insert(name.to_owned(), Line { orders, phase, end });
-        Ends { orders: ordered, phase: watching, end: ending }
+        let health = Arc::new(Health::default());
+        self.lines().insert(name.to_owned(), Line { health: health.clone(), orders, phase, end });
+        Ends { health, orders: ordered, phase: watching, end: ending }
+    }
+
+    /// Since when each destination that counts as down does.
+    pub(crate) fn down(&self) -> BTreeMap<String, i64> {
+        let since = |line: &Line| Some(line.health.down_since_us.load(Ordering::Relaxed)).filter(|since| *since != 0);
+        self.lines().iter().filter_map(|(name, line)| Some((name.clone(), since(line)?))).collect()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

@@ -138,6 +138,21 @@ impl Window {
         self.retries.push(Reverse((at_us, id)));
     }
 
+    /// Puts an event back whose attempt does not count: its key goes to the end, so that the next probe tries
+    /// another.
+    pub(crate) fn put_back(&mut self, id: String, item: Item) {
+        if let Some(key) = self.keys.get_mut(&id) {
+            key.waiting.push_front(item);
+            key.busy = false;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Whether a key has something to send.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// When the next retry is due.
     pub(crate) fn next_retry_us(&self) -> Option<i64> {
         self.retries.peek().map(|Reverse((at_us, _))| *at_us)

@@ -2,17 +2,18 @@
 //! `delivery::next` say what follows each attempt, and reports to the loop.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lockstep_connect::destination::{Destination, Sent};
-use lockstep_core::delivery::{AttemptResult, Next, next};
+use lockstep_core::delivery::{AttemptResult, Breaker, Next, Permit, next};
 use lockstep_core::record::{Attempt, DeadLetterClosed, DeadLetterEnd, DeadLettered, Progress};
 use lockstep_core::{Event, Position};
 use tokio::time::MissedTickBehavior;
 
 use crate::delivery::queue::{Item, Window};
-use crate::delivery::{DeliveryOptions, Ends, Phase, Report, ReportBody, Retry, Start};
+use crate::delivery::{DeliveryOptions, Ends, Health, Phase, Report, ReportBody, Retry, Start};
 use crate::handle::HubHandle;
 use crate::reading::{EventStream, StreamItem};
 use crate::stats::now_us;
@@ -34,6 +35,8 @@ struct Runner {
     options: DeliveryOptions,
     generation: u64,
     window: Window,
+    breaker: Breaker,
+    health: Arc<Health>,
     stream: EventStream,
     delivered: u64,
     filtered: u64,
@@ -78,6 +81,7 @@ pub(crate) fn spawn(
         };
         let stream = hub.stream(tally.cursor);
         let window = Window::after(tally.cursor, tally.read_to, tally.open.clone());
+        let breaker = Breaker::new(options.breaker);
         let runner = Runner {
             hub,
             name,
@@ -85,6 +89,8 @@ pub(crate) fn spawn(
             options,
             generation: 0,
             window,
+            breaker,
+            health: ends.health.clone(),
             stream,
             delivered: 0,
             filtered: 0,
@@ -129,24 +135,24 @@ async fn origin(hub: &HubHandle, start: Start) -> (DestinationTally, u64) {
 
 impl Runner {
     async fn run(mut self, ends: Ends) {
-        let Ends { mut orders, mut phase, mut end } = ends;
+        let Ends { mut orders, mut phase, mut end, .. } = ends;
         let mut flying = FuturesUnordered::new();
         let mut report = tokio::time::interval(Duration::from_millis(self.options.report_interval_ms.max(1)));
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if !self.paused {
-                self.window.wake(now_us());
-                while flying.len() < self.options.concurrency_max
-                    && let Some((id, item)) = self.window.next()
-                {
-                    if let Some((id, item)) = self.prepare(id, item) {
-                        flying.push(attempt(self.generation, self.destination.clone(), id, item));
-                    }
+            while !self.paused
+                && flying.len() < self.options.concurrency_max
+                && let Some((id, item)) = self.next()
+            {
+                if let Some((id, item)) = self.prepare(id, item) {
+                    flying.push(attempt(self.generation, self.destination.clone(), id, item));
+                } else {
+                    self.breaker.unprobed();
                 }
             }
             let room = self.window.events() < self.options.window_events_max
                 && self.window.bytes() < self.options.window_bytes_max;
-            let retry_in = self.window.next_retry_us().map(|at_us| (at_us - now_us()).max(0) as u64);
+            let wake_in = self.next_us().map(|at_us| (at_us - now_us()).max(0) as u64);
             tokio::select! {
                 biased;
                 changed = phase.changed() => {
@@ -179,7 +185,7 @@ impl Runner {
                     }
                 },
                 Some(done) = flying.next(), if !flying.is_empty() => self.take(done),
-                () = tokio::time::sleep(Duration::from_micros(retry_in.unwrap_or(0))), if !self.paused && retry_in.is_some() => {}
+                () = tokio::time::sleep(Duration::from_micros(wake_in.unwrap_or(0))), if !self.paused && wake_in.is_some() => {}
                 _ = report.tick() => self.report_progress(),
                 read = self.stream.next(), if room && !self.paused => match read {
                     Ok(StreamItem::Events(events)) => self.take_events(events),
@@ -189,6 +195,33 @@ impl Runner {
                     }
                 },
             }
+        }
+    }
+
+    /// What may be sent now, if anything.
+    fn next(&mut self) -> Option<(String, Item)> {
+        let now = now_us();
+        let permit = self.breaker.permit(now);
+        if matches!(permit, Permit::Wait(_)) {
+            return None;
+        }
+        self.window.wake(now);
+        let next = self.window.next()?;
+        if permit == Permit::Probe {
+            self.breaker.probe();
+        }
+        Some(next)
+    }
+
+    /// When there is something to be done that nothing else wakes for: a retry, or a probe.
+    fn next_us(&self) -> Option<i64> {
+        match self.breaker.permit(now_us()) {
+            Permit::Free => self.window.next_retry_us(),
+            // With nothing to send, it is the next event that wakes.
+            Permit::Wait(Some(probe_us)) if self.window.is_ready() => Some(probe_us),
+            Permit::Wait(Some(probe_us)) => self.window.next_retry_us().map(|retry_us| retry_us.max(probe_us)),
+            Permit::Wait(None) => None,
+            Permit::Probe => self.window.next_retry_us(),
         }
     }
 
@@ -243,8 +276,12 @@ impl Runner {
             return;
         }
         let number = item.attempts.last().map_or(0, |a| a.number) + 1;
-        item.round += 1;
         let now = now_us();
+        if !self.breaker_takes(&id, &sent, now) {
+            self.window.put_back(id, item);
+            return;
+        }
+        item.round += 1;
         match next(&self.options.retry, item.round, sent.result, now, fastrand::u64(..)) {
             Next::Delivered => {
                 let received_at_us = item.event.fact.received_at_us;
@@ -275,6 +312,28 @@ impl Runner {
                 self.window.settle(&id, &item, false);
             }
         }
+    }
+
+    /// Whether an attempt counts; the log is told when the destination goes down and comes back.
+    fn breaker_takes(&mut self, id: &str, sent: &Sent, now_us: i64) -> bool {
+        let before = self.breaker.open_since_us();
+        let counts = self.breaker.take(xxhash_rust::xxh3::xxh3_64(id.as_bytes()), sent.result, now_us);
+        let after = self.breaker.open_since_us();
+        if before != after {
+            self.health.down_since_us.store(after.unwrap_or(0), Ordering::Relaxed);
+            match before {
+                None => tracing::warn!(
+                    destination = self.name,
+                    detail = sent.detail,
+                    "the destination seems to be down: deliveries wait until a probe gets through"
+                ),
+                Some(since_us) => {
+                    let down_s = (now_us - since_us) as f64 / 1e6;
+                    tracing::info!(destination = self.name, down_s, "the destination answers again");
+                }
+            }
+        }
+        counts
     }
 
     /// One line now and then, with how many there were: a dead destination must not fill the log. Every dead
@@ -354,6 +413,8 @@ impl Runner {
                     self.stream = self.hub.stream(tally.cursor);
                     self.window = Window::after(tally.cursor, tally.read_to, tally.open);
                     (self.delivered, self.filtered, self.skipped) = (0, 0, skipped);
+                    // A probe under way was abandoned with everything else.
+                    self.breaker.unprobed();
                 }
                 self.paused = false;
             }

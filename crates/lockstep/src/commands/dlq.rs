@@ -209,7 +209,8 @@ async fn retry(args: &RetryArgs, output: &Output) -> Result<Exit, Failure> {
         .flatten()
         .filter(|destination| match &args.destination {
             Some(name) => destination["name"] == name.as_str(),
-            None => dead(destination) > 0,
+            // Its sums may be a moment behind its dead letters, so they don't choose.
+            None => true,
         })
         .collect();
     if let (Some(name), []) = (&args.destination, chosen.as_slice()) {
@@ -231,7 +232,9 @@ async fn retry(args: &RetryArgs, output: &Output) -> Result<Exit, Failure> {
                 break;
             }
         }
-        bar.suspend(|| asked(name, count, output))?;
+        if count > 0 || args.destination.is_some() {
+            bar.suspend(|| asked(name, count, output))?;
+        }
     }
     bar.finish_and_clear();
     Ok(Exit::Done)

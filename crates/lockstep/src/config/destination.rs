@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use lockstep_connect::destination::Filter;
 use lockstep_connectors::DestinationConfig as Connector;
-use lockstep_core::delivery::RetryPolicy;
+use lockstep_core::delivery::{BreakerPolicy, RetryPolicy};
 use lockstep_hub::delivery::DeliveryOptions;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -37,6 +37,9 @@ pub struct Delivery {
     /// When a delivery is tried again, and how often, before it becomes a dead letter.
     #[serde(default)]
     pub retry: Retry,
+    /// When the destination counts as down, and how it is probed then.
+    #[serde(default)]
+    pub breaker: Breaker,
     /// Where the destination begins when it is new.
     #[serde(default)]
     pub start: Start,
@@ -55,6 +58,22 @@ pub struct Retry {
     /// The longest wait in milliseconds.
     #[schemars(range(min = 1))]
     pub backoff_max_ms: u64,
+}
+
+/// When a destination counts as down: then nothing is sent to it and no attempt is used up, but single probes look
+/// whether it is back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// So many different entities' deliveries failing without a success between them; 0: it never counts as down.
+    #[schemars(range(max = 100_000))]
+    pub failing_keys: u32,
+    /// The wait before the first probe in milliseconds, doubled with each that fails.
+    #[schemars(range(min = 1))]
+    pub probe_first_ms: u64,
+    /// The longest wait between probes in milliseconds.
+    #[schemars(range(min = 1))]
+    pub probe_max_ms: u64,
 }
 
 /// Where a destination begins that the hub has not known.
@@ -79,6 +98,17 @@ impl Default for Retry {
     }
 }
 
+impl Default for Breaker {
+    fn default() -> Self {
+        let policy = BreakerPolicy::default();
+        Self {
+            failing_keys: policy.failing_keys,
+            probe_first_ms: policy.probe_first_ms,
+            probe_max_ms: policy.probe_max_ms,
+        }
+    }
+}
+
 impl DestinationConfig {
     /// Which events go there.
     pub fn filter(&self) -> &Filter {
@@ -87,12 +117,17 @@ impl DestinationConfig {
 
     /// How the hub delivers to it.
     pub fn options(&self) -> DeliveryOptions {
-        let Delivery { retry, start, .. } = &self.delivery;
+        let Delivery { retry, breaker, start, .. } = &self.delivery;
         DeliveryOptions {
             retry: RetryPolicy {
                 retries_max: retry.retries_max,
                 backoff_first_ms: retry.backoff_first_ms,
                 backoff_max_ms: retry.backoff_max_ms,
+            },
+            breaker: BreakerPolicy {
+                failing_keys: breaker.failing_keys,
+                probe_first_ms: breaker.probe_first_ms,
+                probe_max_ms: breaker.probe_max_ms,
             },
             concurrency_max: self.connector.concurrency_max() as usize,
             start: match start {

@@ -239,6 +239,10 @@ filter.kinds = [{}]
             system.url,
             kinds.join(", "),
         );
+        if plan.faults.is_some() && system.party == Party::Marketplace {
+            // An outage of this one makes dead letters; with the others, deliveries wait until it is over.
+            text.push_str("breaker.failing_keys = 0\n");
+        }
     }
     text
 }

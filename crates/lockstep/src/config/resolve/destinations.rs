@@ -31,11 +31,15 @@ impl Resolver<'_> {
     ) -> Option<ResolvedDestination> {
         let at = ["destinations", name];
         self.filter(name, config, schemas);
-        let retry = &config.delivery.retry;
-        let (first, max) = (retry.backoff_first_ms, retry.backoff_max_ms);
-        if max < first {
-            let message = format!("`backoff_max_ms` ({max}) must not be less than `backoff_first_ms` ({first})");
-            self.report(&[at[0], at[1], "retry", "backoff_max_ms"], message);
+        let (retry, breaker) = (&config.delivery.retry, &config.delivery.breaker);
+        for (table, wait, first, max) in [
+            ("retry", "backoff", retry.backoff_first_ms, retry.backoff_max_ms),
+            ("breaker", "probe", breaker.probe_first_ms, breaker.probe_max_ms),
+        ] {
+            if max < first {
+                let message = format!("`{wait}_max_ms` ({max}) must not be less than `{wait}_first_ms` ({first})");
+                self.report(&[at[0], at[1], table, &format!("{wait}_max_ms")], message);
+            }
         }
         let outlet = self.outlet(name, config);
         let secrets = self.secret_list(&[at[0], at[1], "secrets"], &config.delivery.secrets);

@@ -1,6 +1,10 @@
 //! What follows an attempt to deliver: delivered, again at a time, or a dead letter. Pure: the time and the
 //! chance for the jitter come in as data.
 
+mod breaker;
+
+pub use breaker::{Breaker, BreakerPolicy, Permit};
+
 /// When to try again, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {

@@ -22,7 +22,7 @@ pub struct BreakerPolicy {
 
 impl Default for BreakerPolicy {
     fn default() -> Self {
-        Self { failing_keys: 16, probe_first_ms: 1_000, probe_max_ms: 30_000 }
+        Self { failing_keys: 16, probe_first_ms: 500, probe_max_ms: 30_000 }
     }
 }
 

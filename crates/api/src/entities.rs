@@ -5,9 +5,10 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lockstep_connect::schema::Schemas;
 use lockstep_core::change::{check_key, check_kind};
-use lockstep_core::{Change, Entity, Field, Input, InputBody, Outcome, Position};
+use lockstep_core::{Change, Entity, Field, Input, InputBody, Outcome, Position, path};
 use lockstep_hub::now_us;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -15,7 +16,7 @@ use crate::auth::{Reader, Writer};
 use crate::params::{Params, Segments};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::trace::Trace;
-use crate::view::{self, Fields, OutcomeBody};
+use crate::view::{self, OutcomeBody};
 use crate::{Api, body, current, events};
 
 /// An entity's current document.
@@ -36,19 +37,26 @@ pub(crate) struct EntityBody {
     updated_at: String,
     /// The winning value of each field.
     #[schema(value_type = std::collections::HashMap<String, serde_json::Value>)]
-    document: Fields,
+    document: Box<RawValue>,
+    /// Whether it is deleted: its document is what was said of it before, or by others. Absent where it is not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
+    /// Whether fields are missing without which nobody is told of it. Absent where none are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    incomplete: bool,
 }
 
 impl From<&Entity> for EntityBody {
     fn from(entity: &Entity) -> Self {
-        let value = |f: &lockstep_core::entity::FieldState| Some((f.name.to_string(), view::raw(f.value()?)));
         Self {
             kind: entity.kind.to_string(),
             key: entity.key.to_string(),
             version: entity.version,
             created_at: view::time(entity.created_at_us),
             updated_at: view::time(entity.updated_at_us),
-            document: entity.fields.iter().filter_map(value).collect(),
+            document: view::raw(&entity.document_json()),
+            deleted: entity.is_deleted(),
+            incomplete: entity.incomplete,
         }
     }
 }
@@ -204,6 +212,8 @@ pub(crate) async fn patch(
         Value::Object(fields) => to_fields(fields),
         _ => Vec::new(),
     };
+    let fields = path::split(fields, api.schemas.parts(&kind))
+        .map_err(|error| invalid(&error.pointer(), "schema", error.to_string()))?;
     let mut payload = lockstep_core::entity_id(&kind, &key).into_bytes();
     payload.push(0);
     payload.extend_from_slice(&body);

@@ -111,8 +111,7 @@ pub(crate) async fn post(State(api): State<Api>, caller: Writer, request: Reques
 
 fn parse(api: &Api, headers: &HeaderMap, body: &Bytes, received_at_us: i64) -> Result<Parsed, Problem> {
     let limits = Limits { events_max: api.options.events_max };
-    let validate = |kind: &str, fields: &serde_json::Value| entities::validate(&api.schemas, kind, fields);
-    cloudevents::parse(headers, body, &limits, received_at_us, validate).map_err(Problem::from)
+    cloudevents::parse(headers, body, &limits, received_at_us, &*api.schemas).map_err(Problem::from)
 }
 
 fn answer(answers: Vec<Answer>, single: bool) -> Result<Response, Problem> {

@@ -5,6 +5,7 @@ use axum::response::Response;
 use lockstep_core::Entity;
 use lockstep_core::entity::{Claim, FieldState};
 use lockstep_core::merge::Rule;
+use lockstep_core::path::base_of;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -40,8 +41,11 @@ pub(crate) struct FieldExplanation {
     rule: &'static str,
     /// The same in words.
     reason: &'static str,
-    /// The claim that won.
-    winner: ClaimBody,
+    /// The record since which this value stands.
+    since_position: u64,
+    /// The claim that won; absent where nobody says anything of the field any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    winner: Option<ClaimBody>,
     /// The other systems' claims, which lost.
     losers: Vec<ClaimBody>,
 }
@@ -55,9 +59,13 @@ pub(crate) struct ClaimBody {
     /// What it says.
     #[schema(value_type = serde_json::Value)]
     value: Box<RawValue>,
-    /// When, by its own clock (RFC 3339, UTC).
+    /// When it wrote this, by its own clock (RFC 3339, UTC): when it was first seen to say so without anything else
+    /// since.
     #[schema(format = DateTime)]
     occurred_at: String,
+    /// When it last said so, by its own clock (RFC 3339, UTC).
+    #[schema(format = DateTime)]
+    seen_at: String,
     /// Its own version; 0 where it has none.
     sequence: u64,
     /// The record that brought it.
@@ -95,17 +103,14 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     params.only(&["field"])?;
     let entity = entities::find(&api, &name).await?;
-    let states = match params.text("field") {
-        None => entity.fields.as_slice(),
-        Some(name) => match entity.field(name) {
-            Some(state) => std::slice::from_ref(state),
-            None => {
-                let detail = format!("`{}` has no field `{name}`", entity.id());
-                return Err(Problem::new(Code::UnknownField, detail));
-            }
-        },
-    };
-    let fields = states.iter().filter_map(|state| explain(&entity, state)).collect();
+    let wanted = params.text("field");
+    // Of a field that is merged by its parts, all parts are told.
+    let is_wanted = |state: &&FieldState| wanted.is_none_or(|name| state.name == name || base_of(&state.name) == name);
+    let states: Vec<&FieldState> = entity.fields.iter().filter(is_wanted).collect();
+    if let (Some(name), []) = (wanted, states.as_slice()) {
+        return Err(Problem::new(Code::UnknownField, format!("`{}` has no field `{name}`", entity.id())));
+    }
+    let fields = states.into_iter().map(|state| explain(&entity, state)).collect();
     Ok(view::json(&Explanation {
         kind: entity.kind.to_string(),
         key: entity.key.to_string(),
@@ -114,39 +119,57 @@ pub(crate) async fn show(
     }))
 }
 
-fn explain(entity: &Entity, state: &FieldState) -> Option<FieldExplanation> {
-    let winning = state.winning()?;
+fn explain(entity: &Entity, state: &FieldState) -> FieldExplanation {
     let rule = Rule::try_from(state.rule).unwrap_or(Rule::Unspecified);
-    let system = |claim: &Claim| entity.systems.get(claim.system as usize).map_or("", |name| name.as_str());
     let body = |claim: &Claim, reason| ClaimBody {
-        system: system(claim).to_owned(),
+        system: entity.system(claim.system).to_owned(),
         value: view::raw(&claim.json),
-        occurred_at: view::time(claim.occurred_at_us),
-        sequence: claim.sequence,
-        position: claim.position,
+        occurred_at: view::time(claim.start.occurred_at_us),
+        sequence: claim.start.sequence,
+        position: claim.start.position,
+        seen_at: view::time(claim.last(&entity.recents).occurred_at_us),
         reason,
     };
-    let lost = |claim: &Claim| body(claim, Some(why_lost(rule, system(winning), winning, claim)));
+    let lost = |claim: &Claim| body(claim, Some(why_lost(entity, state, rule, claim)));
     let losers = state.claims.iter().enumerate().filter(|(at, _)| *at != state.winner as usize);
-    Some(FieldExplanation {
+    FieldExplanation {
         field: state.name.to_string(),
-        value: view::raw(&winning.json),
+        value: view::raw(state.value().map(|json| json.as_ref()).unwrap_or_default()),
         rule: rule.code(),
         reason: rule.reason(),
-        winner: body(winning, None),
+        since_position: state.since,
+        winner: state.winning().map(|claim| body(claim, None)),
         losers: losers.map(|(_, claim)| lost(claim)).collect(),
-    })
+    }
 }
 
 /// The rule says what decided among all; this says it of one loser, which may have lost by something else: the
 /// one of an older date was not even in the tie.
-fn why_lost(rule: Rule, winner: &str, won: &Claim, lost: &Claim) -> String {
-    let later = won.occurred_at_us > lost.occurred_at_us;
+fn why_lost(entity: &Entity, state: &FieldState, rule: Rule, lost: &Claim) -> String {
+    if lost.json.is_empty() {
+        return "it says nothing of this field any more".to_owned();
+    }
+    if lost.echo {
+        return "it has what it was sent, and claims nothing".to_owned();
+    }
+    let Some(won) = state.winning() else { return rule.reason().to_owned() };
+    let winner = entity.system(won.system);
+    let same = won.json == lost.json;
+    let version = |claim: &Claim| claim.last(&entity.recents).sequence;
     match rule {
         Rule::Owner => format!("{winner} owns this field, or stands before it in the list of owners"),
-        Rule::HighestState if won.json == lost.json => "it says the same".to_owned(),
+        Rule::Union => "the value has its members too".to_owned(),
+        Rule::Agreed => format!("it says the same as {winner}, which said it first"),
+        Rule::Contested if same => "it says the same".to_owned(),
+        Rule::Contested => format!("it disagrees with {winner}; a person is to decide"),
+        Rule::Resolved => "a person has decided".to_owned(),
+        Rule::Preferred => format!("a person has decided that {winner} is always preferred"),
+        Rule::HighestState | Rule::Greatest | Rule::Least if same => "it says the same".to_owned(),
         Rule::HighestState => format!("the state that {winner} reports is further along"),
-        _ if later => format!("{winner} wrote later"),
+        Rule::Greatest => format!("the value of {winner} is greater"),
+        Rule::Least => format!("the value of {winner} is less"),
+        Rule::HighestVersion => format!("{winner} has version {}, it has {}", version(won), version(lost)),
+        _ if won.start.occurred_at_us > lost.start.occurred_at_us => format!("{winner} wrote later"),
         Rule::Priority => format!("written at the same instant; {winner} has the higher priority"),
         _ => format!("written at the same instant with equal priority; the delivery id decided for {winner}"),
     }

@@ -11,15 +11,15 @@
 //! ```
 //!
 //! `occurred_at` is RFC 3339 or microseconds since 1970; where it is missing or null, the delivery's own time
-//! counts. `sequence` is the source's version of the document, 0 where it has none. An empty array or null says
-//! that the delivery changes nothing.
+//! counts. `sequence` is the source's version of the document, 0 where it has none. `"deleted": true` in the place of
+//! fields says that the entity is gone. An empty array or null says that the delivery changes nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use lockstep_core::{Change, Field, InputBody, QuarantineReason};
+use lockstep_core::{Change, Field, InputBody, QuarantineReason, path};
 use lockstep_mapping::{CompileError, ObjectMap, Program, Value, parse_rfc3339, write_json};
 
 use crate::pack::{ANY_TOPIC, Pack};
@@ -149,7 +149,7 @@ impl Translator {
             let detail = format!("the mapping must give an object with kind, key and fields, not {}", kind_of(&output));
             return Err(Reason::not_a_change(at.to_owned(), detail));
         };
-        let (mut kind, mut key, mut fields) = (None, None, None);
+        let (mut kind, mut key, mut fields, mut deleted) = (None, None, None, false);
         let (mut sequence, mut occurred_at_us) = (0, otherwise_us);
         for (name, value) in members {
             let wrong = |must_be: &str, value: &Value| {
@@ -161,7 +161,8 @@ impl Translator {
                 ("key", Value::String(text)) => key = Some(text),
                 ("fields", Value::Object(members)) => fields = Some(members),
                 ("sequence", Value::Integer(number)) if number >= 0 => sequence = number.unsigned_abs(),
-                ("sequence" | "occurred_at", Value::Null) => {}
+                ("deleted", Value::Boolean(is)) => deleted = is,
+                ("sequence" | "occurred_at" | "deleted", Value::Null) => {}
                 ("occurred_at", Value::Integer(at_us)) => occurred_at_us = at_us,
                 ("occurred_at", Value::Timestamp(time)) => occurred_at_us = time.timestamp_micros(),
                 ("occurred_at", Value::String(text)) => {
@@ -172,11 +173,12 @@ impl Translator {
                 }
                 ("kind" | "key", value) => return Err(wrong("text", &value)),
                 ("fields", value) => return Err(wrong("an object", &value)),
+                ("deleted", value) => return Err(wrong("true or false", &value)),
                 ("sequence", value) => return Err(wrong("a whole number that is not negative", &value)),
                 ("occurred_at", value) => return Err(wrong("an RFC 3339 time or microseconds since 1970", &value)),
                 (other, _) => {
                     let detail = format!(
-                        "`{other}` is no member of a change: those are kind, key, sequence, occurred_at and fields"
+                        "`{other}` is no member of a change: those are kind, key, sequence, occurred_at, fields and deleted"
                     );
                     return Err(Reason::not_a_change(format!("{at}/{other}"), detail));
                 }
@@ -185,6 +187,10 @@ impl Translator {
         let missing = |name: &str| Reason::not_a_change(at.to_owned(), format!("the mapping must give `{name}`"));
         let kind = kind.ok_or_else(|| missing("kind"))?;
         let key = key.ok_or_else(|| missing("key"))?;
+        if deleted {
+            return Change::deletion(&*kind, &*key, sequence, occurred_at_us)
+                .map_err(|error| Reason::not_a_change(at.to_owned(), error.to_string()));
+        }
         let fields = Value::Object(fields.ok_or_else(|| missing("fields"))?);
         self.schemas.validate_mapped(&kind, &fields).map_err(|violation| Reason {
             code: "schema",
@@ -195,6 +201,11 @@ impl Translator {
             Value::Object(members) => written(members),
             _ => Vec::new(),
         };
+        let fields = path::split(fields, self.schemas.parts(&kind)).map_err(|error| Reason {
+            code: "schema",
+            detail: format!("{kind} {key}: {error}"),
+            at: format!("{at}/fields{}", error.pointer()),
+        })?;
         Change::new(&*kind, &*key, sequence, occurred_at_us, fields)
             .map_err(|error| Reason::not_a_change(at.to_owned(), error.to_string()))
     }

@@ -5,13 +5,14 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::Position;
+use crate::entity::DELETED_FIELD;
 
-/// The most fields that one change may carry.
-pub const FIELDS_MAX: usize = 512;
+/// The most fields that one change may carry, parts of fields counted one by one.
+pub const FIELDS_MAX: usize = 8_192;
 /// The longest key of an entity, in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
 /// The longest kind or field name, in bytes.
-pub const NAME_BYTES_MAX: usize = 128;
+pub const NAME_BYTES_MAX: usize = 256;
 
 /// One field of a document: its name and its value as compact JSON.
 ///
@@ -98,6 +99,19 @@ impl Change {
             return Err(ChangeError::FieldName(bad.name.clone()));
         }
         Ok(Self { kind, key, sequence, occurred_at_us, fields, expected_version: None })
+    }
+
+    /// The word that an entity is gone.
+    ///
+    /// # Errors
+    /// Where kind or key could not name an entity.
+    pub fn deletion(
+        kind: impl Into<String>,
+        key: impl Into<String>,
+        sequence: u64,
+        occurred_at_us: i64,
+    ) -> Result<Self, ChangeError> {
+        Self::new(kind, key, sequence, occurred_at_us, vec![Field::new(DELETED_FIELD, Bytes::from_static(b"true"))])
     }
 
     /// The entity's name: `kind/key`.

@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 use crate::Position;
 use crate::change::Field;
+use crate::entity::DELETED_FIELD;
+use crate::path;
 use crate::record::{Body, Fact, Record};
 
 /// A published fact. Its document is whole: a reader needs nothing else to keep a copy.
@@ -42,33 +44,35 @@ impl Event {
         self.fact.changed.iter().filter_map(|at| self.fact.fields.get(*at as usize)).map(|f| f.name.as_str())
     }
 
-    /// The document as compact JSON.
+    /// The document as compact JSON, its parts put together.
     pub fn document_json(&self) -> Bytes {
         let fields = self.document();
         let mut json = Vec::with_capacity(2 + fields.iter().map(|f| f.name.len() + f.json.len() + 4).sum::<usize>());
-        write_object(&mut json, fields.iter().map(|f| (f.name.as_str(), f.json.as_ref())));
+        path::assemble(&mut json, &fields);
         json.into()
     }
 }
 
-/// The document after a fact: what of its own fields won, and the rest.
+/// The document after a fact: what of its own fields won, and the rest. Parts of fields are under their paths.
 pub fn document(fact: &Fact) -> Vec<&Field> {
+    // Emptied: its system says nothing of the field any more.
+    let says = |f: &&Field| !f.json.is_empty() && f.name != DELETED_FIELD;
     if fact.rest.is_empty() {
-        return fact.fields.iter().collect();
+        return fact.fields.iter().filter(says).collect();
     }
     // Both lists are sorted; where a name is in both, the change's own claim lost.
     let mut document = Vec::with_capacity(fact.fields.len() + fact.rest.len());
     let (mut own, mut rest) = (fact.fields.iter().peekable(), fact.rest.iter().peekable());
     loop {
         match (own.peek(), rest.peek()) {
-            (Some(a), Some(b)) if a.name < b.name => document.extend(own.next()),
+            (Some(a), Some(b)) if a.name < b.name => document.extend(own.next().filter(says)),
             (Some(a), Some(b)) => {
                 if a.name == b.name {
                     own.next();
                 }
                 document.extend(rest.next());
             }
-            (Some(_), None) => document.extend(own.next()),
+            (Some(_), None) => document.extend(own.next().filter(says)),
             (None, Some(_)) => document.extend(rest.next()),
             (None, None) => return document,
         }

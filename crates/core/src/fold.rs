@@ -5,7 +5,10 @@ use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use crate::Position;
-use crate::entity::{Claim, Entity, FieldState};
+use crate::change::Field;
+use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, NOBODY, Observed, PAST_MAX, Past, Stamp};
+use crate::merge::Rule;
+use crate::path::base_of;
 use crate::record::{Fact, Ruling};
 
 /// Folds a fact into the entity that it is about.
@@ -21,22 +24,35 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     }
     entity.version = fact.version;
     entity.position = position;
+    entity.incomplete = fact.incomplete;
+    entity.published |= !fact.event_type.is_empty();
     let own = number_of(&mut entity.systems, &fact.system);
-    let tie = crate::delivery_hash(&fact.source, &fact.delivery);
+    let stamp = stamp_of(fact, position);
+    if fact.fields.iter().any(|f| f.name == DELETED_FIELD) && entity.field(DELETED_FIELD).is_none() {
+        let existence = entity.existence();
+        let place = place(&mut entity.fields, DELETED_FIELD, usize::MAX);
+        entity.fields[place] = existence;
+    }
+    // As it was before this observation, of which a list or a deletion may be a part.
+    let silences = silences(entity, own, fact);
+    let observation = entity.observe(own, stamp);
     for ruling in &fact.rulings {
-        let winner = if ruling.winner.is_empty() { own } else { number_of(&mut entity.systems, &ruling.winner) };
+        let winner = match ruling.winner.as_str() {
+            "" if ruling.rule == Rule::Nobody as i32 => NOBODY,
+            "" => own,
+            other => number_of(&mut entity.systems, other),
+        };
         let mut one = |at: usize| {
             let Some(field) = fact.fields.get(at) else { return };
-            let claim = || Claim {
-                system: own,
-                sequence: fact.sequence,
-                occurred_at_us: fact.occurred_at_us,
-                tie,
-                position,
-                json: field.json.clone(),
-            };
-            let slot = slot(&mut entity.fields, &field.name, at);
-            rule(slot, ruling, own, winner, claim);
+            let place = place(&mut entity.fields, &field.name, at);
+            let silence = silences.get(at).copied().flatten();
+            let observed = Observed { system: own, stamp, slot: observation, json: &field.json, silence };
+            let state = &mut entity.fields[place];
+            if fact.changed.binary_search(&(at as u32)).is_ok() {
+                stands(state, position, fact.echoed);
+            }
+            claim(state, &observed, effect_of(ruling), &entity.recents);
+            rule(state, ruling.rule, winner, fact, field);
         };
         if ruling.fields.is_empty() {
             (0..fact.fields.len()).for_each(&mut one);
@@ -46,17 +62,69 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     }
 }
 
-fn rule(field: &mut FieldState, ruling: &Ruling, own: u32, winner: u32, claim: impl FnOnce() -> Claim) {
-    if !ruling.stale {
-        match field.claims.iter_mut().find(|c| c.system == own) {
-            Some(old) => *old = claim(),
-            None => field.claims.push(claim()),
+/// For each field of a fact of which its system says nothing yet, or any more, see [`Entity::silence`]; empty where there can be
+/// none, which is the usual case.
+fn silences(entity: &Entity, own: u32, fact: &Fact) -> Vec<Option<Stamp>> {
+    let has_parts = || fact.fields.iter().any(|f| base_of(&f.name).len() < f.name.len());
+    if entity.field(DELETED_FIELD).is_none() && !has_parts() {
+        return Vec::new();
+    }
+    let known =
+        |name: &str| entity.field(name).is_some_and(|f| f.claims.iter().any(|c| c.system == own && !c.json.is_empty()));
+    let one = |field: &Field| if known(&field.name) { None } else { entity.silence(own, &field.name) };
+    fact.fields.iter().map(one).collect()
+}
+
+/// Where a fact stands among the observations of its system.
+pub(crate) fn stamp_of(fact: &Fact, position: Position) -> Stamp {
+    Stamp {
+        sequence: fact.sequence,
+        occurred_at_us: fact.occurred_at_us,
+        tie: crate::delivery_hash(&fact.source, &fact.delivery),
+        index: fact.index,
+        position,
+    }
+}
+
+fn effect_of(ruling: &Ruling) -> Effect {
+    match Effect::try_from(ruling.effect) {
+        // The first records know only these two.
+        Ok(Effect::Starts) if ruling.stale => Effect::Ignored,
+        Ok(effect) => effect,
+        Err(_) => Effect::Ignored,
+    }
+}
+
+fn claim(field: &mut FieldState, observed: &Observed<'_>, effect: Effect, recents: &[crate::entity::Recent]) {
+    match field.claims.iter_mut().find(|c| c.system == observed.system) {
+        Some(old) => old.apply(observed, effect, recents),
+        None if effect == Effect::Ignored => {}
+        None => field.claims.push(Claim::first(observed, effect)),
+    }
+}
+
+fn rule(field: &mut FieldState, rule: i32, winner: u32, fact: &Fact, own: &Field) {
+    field.rule = rule;
+    let at = field.claims.iter().position(|c| c.system == winner);
+    field.winner = at.map_or(NOBODY, |at| at as u32);
+    field.joined = None;
+    if rule == Rule::Union as i32 {
+        // Where the claim that is told as the winner is not the whole value, the whole is in the rest.
+        let whole = fact.rest.binary_search_by(|f| f.name.cmp(&own.name)).ok();
+        field.joined = whole.map_or(Some(own.json.clone()), |at| Some(fact.rest[at].json.clone()));
+    }
+}
+
+/// Another value stands from now on.
+fn stands(field: &mut FieldState, position: Position, remember: bool) {
+    if remember && let Some(before) = field.value() {
+        let past = Past { hash: crate::payload_hash(before), since: field.since };
+        if field.past.len() == PAST_MAX {
+            field.past.remove(0);
         }
+        field.past.push(past);
     }
-    if let Some(at) = field.claims.iter().position(|c| c.system == winner) {
-        field.winner = at as u32;
-    }
-    field.rule = ruling.rule;
+    field.since = position;
 }
 
 fn number_of(systems: &mut SmallVec<[CompactString; 2]>, system: &str) -> u32 {
@@ -69,19 +137,19 @@ fn number_of(systems: &mut SmallVec<[CompactString; 2]>, system: &str) -> u32 {
     }
 }
 
-/// The state of the named field, made where it is new. `hint` is where it stands when the same system always
+/// Where the state of the named field is, made where it is new. `hint` is where it stands when the same system always
 /// speaks of the same fields, which is the usual case.
-fn slot<'a>(fields: &'a mut Vec<FieldState>, name: &str, hint: usize) -> &'a mut FieldState {
-    let at = if fields.get(hint).is_some_and(|f| f.name == name) {
+fn place(fields: &mut Vec<FieldState>, name: &str, hint: usize) -> usize {
+    if fields.get(hint).is_some_and(|f| f.name == name) {
         hint
     } else {
         match fields.binary_search_by(|f| f.name.as_str().cmp(name)) {
             Ok(at) => at,
             Err(at) => {
-                fields.insert(at, FieldState { name: name.into(), ..FieldState::default() });
+                let state = FieldState { name: name.into(), winner: NOBODY, ..FieldState::default() };
+                fields.insert(at, state);
                 at
             }
         }
-    };
-    &mut fields[at]
+    }
 }

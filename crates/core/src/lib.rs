@@ -16,15 +16,16 @@ pub mod fold;
 pub mod merge;
 pub mod money;
 pub mod order;
+pub mod path;
 pub mod record;
 pub mod rules;
 
 pub use change::{Change, ChangeError, Field, Input, InputBody, Outcome, QuarantineReason, Raw};
 pub use decide::{Decision, Facts, Refusal, Seen, decide};
-pub use entity::Entity;
+pub use entity::{Effect, Entity};
 pub use event::Event;
 pub use record::Record;
-pub use rules::{Domain, Rules};
+pub use rules::{Domain, Rules, SentTo};
 
 /// A place in the journal; the first record ever has position 1.
 pub type Position = u64;

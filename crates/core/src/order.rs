@@ -5,6 +5,9 @@ use crate::merge::BusinessState;
 /// The field that holds the lifecycle.
 pub const LIFECYCLE_FIELD: &str = "lifecycle";
 
+/// The field that holds the lines.
+pub const LINES_FIELD: &str = "lines";
+
 /// The states and their ranks. A cancel (45) beats everything before physical shipment and loses to it.
 pub const LIFECYCLE: [(&str, i32); 10] = [
     ("draft", 0),

@@ -149,6 +149,15 @@ pub struct Fact {
     /// When the hub received the delivery, microseconds since 1970 UTC.
     #[prost(int64, tag = "24")]
     pub received_at_us: i64,
+    /// Fields without which nobody is told of the entity are missing.
+    #[prost(bool, tag = "25")]
+    pub incomplete: bool,
+    /// Values that stood before are remembered, since a destination may echo them.
+    #[prost(bool, tag = "26")]
+    pub echoed: bool,
+    /// The entity is deleted after it.
+    #[prost(bool, tag = "27")]
+    pub deleted: bool,
 }
 
 /// One ruling, for the named fields of a change.
@@ -157,15 +166,18 @@ pub struct Ruling {
     /// The numbers (in `Fact::fields`) of the fields that it is about; none means all of them.
     #[prost(uint32, repeated, tag = "1")]
     pub fields: Vec<u32>,
-    /// The winning system; empty where it is the change's own.
+    /// The winning system; empty where it is the change's own, or where the rule is that nobody wins.
     #[prost(string, tag = "2")]
     pub winner: String,
     /// The rule that decided.
     #[prost(enumeration = "crate::merge::Rule", tag = "3")]
     pub rule: i32,
-    /// The change's own system has said something newer: its claim was not taken.
+    /// The change's own system has said something newer: this is not its word of now.
     #[prost(bool, tag = "4")]
     pub stale: bool,
+    /// What it does to its system's claim. In the first records it is missing, and `stale` alone says it.
+    #[prost(enumeration = "crate::entity::Effect", tag = "5")]
+    pub effect: i32,
 }
 
 /// Authentic input that was not understood, kept whole.

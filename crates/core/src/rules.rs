@@ -1,55 +1,92 @@
 //! The rules of a hub: for every domain, which policy decides which field. Declared in the configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::Position;
+use crate::entity::DELETED_FIELD;
 use crate::merge::{Latest, Policy};
 use crate::order;
+use crate::path::{Part, Parts, base_of};
 
 /// The rules of all domains.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     domains: BTreeMap<String, Domain>,
     priorities: BTreeMap<String, u32>,
+    /// How far ahead of the hub's clock a source's may be, microseconds; none is no limit.
+    pub skew_max_us: Option<i64>,
+    /// The systems to which changes are sent, by kind, with how far they were: see [`Rules::sent`].
+    echoes: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// One domain: a kind of entity and who decides its fields.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Domain {
     /// The kind: `order`, `price`, ...
     pub kind: String,
     /// The policy of every field that has none of its own.
     pub policy: Policy,
-    /// Policies of single fields.
+    /// Policies of single fields, by path: `customer.email`, and `lines[]` for every item of that list.
     pub fields: BTreeMap<String, Policy>,
+    /// Fields that are merged by their parts.
+    pub parts: Parts,
+    /// Fields without which nobody is told of an entity.
+    pub required: Vec<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        LATEST.clone()
+    }
 }
 
 impl Domain {
-    /// The policy of a field.
+    /// The policy of a field, by its path.
     pub fn policy(&self, field: &str) -> &Policy {
+        if field == DELETED_FIELD {
+            // Who owns a document decides whether there is one; for the rest the latest word counts.
+            return self.fields.get(field).unwrap_or(match &self.policy {
+                owner @ Policy::Owner(_) => owner,
+                _ => &LATEST,
+            });
+        }
         if self.fields.is_empty() {
             return &self.policy;
         }
-        self.fields.get(field).unwrap_or(&self.policy)
+        if let Some(policy) = self.fields.get(field) {
+            return policy;
+        }
+        let base = base_of(field);
+        if base.len() == field.len() {
+            return &self.policy;
+        }
+        let of_items = field[base.len()..].starts_with('[').then(|| self.fields.get(&format!("{base}[]"))).flatten();
+        of_items.or_else(|| self.fields.get(base)).unwrap_or(&self.policy)
     }
 }
 
-static LATEST: Policy = Policy::Latest(Latest);
+static LATEST: Policy = Policy::Latest(Latest { ties_to_review: false });
+
+static NO_PARTS: Parts = Parts::new();
 
 impl Rules {
-    /// The rules with which a hub starts: an order's lifecycle by rank, everything else the latest.
+    /// The rules with which a hub starts: an order's lifecycle by rank and its lines by their id, everything else
+    /// the latest.
     pub fn new() -> Self {
         let mut rules = Self::default();
-        rules.declare(Domain { kind: "order".into(), policy: LATEST.clone(), fields: BTreeMap::new() });
+        rules.declare(Domain { kind: "order".into(), ..Domain::default() });
         rules
     }
 
-    /// Declares a domain. An order's lifecycle stays ranked unless the domain says otherwise for that field.
+    /// Declares a domain. An order's lifecycle stays ranked, and its lines are merged by their id, unless the domain
+    /// says otherwise for these fields.
     pub fn declare(&mut self, mut domain: Domain) {
         if domain.kind == "order" {
             domain
                 .fields
                 .entry(order::LIFECYCLE_FIELD.into())
                 .or_insert_with(|| Policy::BusinessState(order::lifecycle_states()));
+            domain.parts.entry(order::LINES_FIELD.into()).or_insert_with(|| Part::Items { key: "id".into() });
         }
         self.domains.insert(domain.kind.clone(), domain);
     }
@@ -57,6 +94,40 @@ impl Rules {
     /// Gives a system a priority among equals; the higher wins. Without one it is 0.
     pub fn prefer(&mut self, system: impl Into<String>, priority: u32) {
         self.priorities.insert(system.into(), priority);
+    }
+
+    /// Has a person's decision in force that a system is always preferred for a field, or `None` again. It has an
+    /// effect where the field's policy is `review`.
+    pub fn prefer_always(&mut self, kind: &str, field: &str, system: Option<&str>) {
+        let domain = self
+            .domains
+            .entry(kind.to_owned())
+            .or_insert_with(|| Domain { kind: kind.to_owned(), ..Domain::default() });
+        if let Policy::Review(review) = domain.policy(field) {
+            let review = crate::merge::Review { prefer: system.map(str::to_owned), ..review.clone() };
+            domain.fields.insert(field.to_owned(), Policy::Review(review));
+        }
+    }
+
+    /// Says that changes of a kind are sent to a system which also sends changes of it: what comes back may be an
+    /// echo.
+    pub fn echo(&mut self, kind: &str, system: &str) {
+        self.echoes.entry(kind.to_owned()).or_default().insert(system.to_owned());
+    }
+
+    /// Whether what a system says of a kind may be an echo.
+    pub fn may_echo(&self, kind: &str, system: &str) -> bool {
+        !self.echoes.is_empty() && self.echoes.get(kind).is_some_and(|systems| systems.contains(system))
+    }
+
+    /// Whether there are any such systems.
+    pub fn any_echoes(&self) -> bool {
+        !self.echoes.is_empty()
+    }
+
+    /// Whether values of a kind that stood before are to be remembered.
+    pub fn has_echoes(&self, kind: &str) -> bool {
+        !self.echoes.is_empty() && self.echoes.contains_key(kind)
     }
 
     /// A system's priority.
@@ -73,4 +144,12 @@ impl Rules {
     pub fn policy(&self, kind: &str, field: &str) -> &Policy {
         self.domain(kind).map_or(&LATEST, |domain| domain.policy(field))
     }
+
+    /// The fields of a kind that are merged by their parts.
+    pub fn parts(&self, kind: &str) -> &Parts {
+        self.domain(kind).map_or(&NO_PARTS, |domain| &domain.parts)
+    }
 }
+
+/// How far events were sent to each system: an echo can only be of what was sent.
+pub type SentTo = BTreeMap<String, Position>;

@@ -1,7 +1,5 @@
 //! One row is one input and what is made of it: readable by who knows the business.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use lockstep_core::event::{Event, document};
 use lockstep_core::merge::{Owner, Policy, Rule};
@@ -11,7 +9,7 @@ use lockstep_core::{Change, Domain, Facts, Field, Input, InputBody, Outcome, Ref
 fn facts() -> Facts {
     let mut rules = Rules::new();
     let owner = Policy::Owner(Owner { systems: vec!["erp".into()] });
-    rules.declare(Domain { kind: "price".into(), policy: owner, fields: BTreeMap::new() });
+    rules.declare(Domain { kind: "price".into(), policy: owner, ..Domain::default() });
     Facts::new(rules)
 }
 

@@ -8,10 +8,11 @@ use lockstep_core::record::{
     Attempt, Body, DeadLetterClosed, DeadLetterEnd, DeadLettered, Fact, FactOutcome, Probe, Progress, QuarantineClosed,
     Quarantined, Record, Ruling,
 };
-use lockstep_core::{Field, merge::Rule};
+use lockstep_core::{Effect, Field, merge::Rule};
 use prost::Message;
 
 const FIXTURE: &[u8] = include_bytes!("../fixtures/records-1.bin");
+const RUNS_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-runs.bin");
 
 fn records() -> Vec<Record> {
     let raw = Raw {
@@ -51,8 +52,14 @@ fn records() -> Vec<Record> {
             changed: vec![0],
             rest: vec![Field::new("total", "null")],
             rulings: vec![
-                Ruling { fields: vec![0], winner: String::new(), rule: Rule::HighestState as i32, stale: false },
-                Ruling { fields: vec![1], winner: "erp".into(), rule: Rule::Owner as i32, stale: true },
+                Ruling {
+                    fields: vec![0],
+                    winner: String::new(),
+                    rule: Rule::HighestState as i32,
+                    stale: false,
+                    effect: 0,
+                },
+                Ruling { fields: vec![1], winner: "erp".into(), rule: Rule::Owner as i32, stale: true, effect: 0 },
             ],
             trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
             raw: Some(raw.clone()),
@@ -60,6 +67,9 @@ fn records() -> Vec<Record> {
             request_hash: 5,
             releases: 40,
             received_at_us: 1_767_225_600_000_500,
+            incomplete: false,
+            echoed: false,
+            deleted: false,
         })),
         Body::Quarantined(Quarantined {
             source: "shop".into(),
@@ -105,16 +115,61 @@ fn records() -> Vec<Record> {
     (1..).zip(bodies).map(|(at, body)| Record::new(1_767_225_600_000_000 + at, body)).collect()
 }
 
-#[test]
-fn records_of_format_1_are_read_for_ever() {
-    let written: Vec<u8> = records().iter().flat_map(Message::encode_length_delimited_to_vec).collect();
+/// What facts say since claims have runs, and entities can be deleted, incomplete and echoed.
+fn records_with_runs() -> Vec<Record> {
+    let fact = Fact {
+        source: "shop".into(),
+        system: "shopify-eu".into(),
+        delivery: "w-3".into(),
+        index: 0,
+        of: 1,
+        kind: "order".into(),
+        key: "web:1001".into(),
+        fields: vec![Field::new("_deleted", "true"), Field::new("lines[7]", ""), Field::new("note", "\"a\"")],
+        outcome: FactOutcome::Applied as i32,
+        version: 4,
+        previous: 42,
+        event_type: "order.deleted".into(),
+        changed: vec![0, 1],
+        rulings: vec![
+            Ruling { fields: vec![0], rule: Rule::Only as i32, ..Ruling::default() },
+            Ruling {
+                fields: vec![1],
+                rule: Rule::Nobody as i32,
+                effect: Effect::Silenced as i32,
+                stale: true,
+                ..Ruling::default()
+            },
+            Ruling {
+                fields: vec![2],
+                rule: Rule::Contested as i32,
+                effect: Effect::Echoes as i32,
+                ..Ruling::default()
+            },
+        ],
+        incomplete: true,
+        echoed: true,
+        deleted: true,
+        ..Fact::default()
+    };
+    vec![Record::new(1_767_225_600_000_100, Body::Fact(Box::new(fact)))]
+}
+
+fn is_golden(fixture: &'static [u8], records: &[Record]) {
+    let written: Vec<u8> = records.iter().flat_map(Message::encode_length_delimited_to_vec).collect();
     let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert!(FIXTURE == written, "what this version writes has changed: {hex}");
-    let mut kept = Bytes::from_static(FIXTURE);
-    for expected in records() {
-        assert_eq!(Record::decode_length_delimited(&mut kept).unwrap(), expected);
+    assert!(fixture == written, "what this version writes has changed: {hex}");
+    let mut kept = Bytes::from_static(fixture);
+    for expected in records {
+        assert_eq!(&Record::decode_length_delimited(&mut kept).unwrap(), expected);
     }
     assert!(kept.is_empty());
+}
+
+#[test]
+fn records_of_format_1_are_read_for_ever() {
+    is_golden(FIXTURE, &records());
+    is_golden(RUNS_FIXTURE, &records_with_runs());
 }
 
 #[test]

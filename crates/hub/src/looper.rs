@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
+use lockstep_core::decide::Entities;
 use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
 use lockstep_core::{Entity, Facts, Input, InputBody, Outcome, Position, Refusal, Seen, decide, delivery_hash};
 use lockstep_journal::Reader;
@@ -177,6 +178,9 @@ impl Looper {
 
     fn batch(&mut self, messages: Vec<Message>) -> bool {
         let first = self.facts.next;
+        if self.facts.rules.any_echoes() {
+            self.facts.sent = self.controls.sent();
+        }
         let inputs = messages.iter().map(|m| if let Message::Submit(s) = m { s.inputs.len() } else { 1 }).sum();
         let mut open = Open { records: Vec::with_capacity(inputs), ..Open::default() };
         let mut shutdown = false;
@@ -232,11 +236,9 @@ impl Looper {
                 }
                 let InputBody::Changes(changes) = &input.body else { continue };
                 for change in changes {
-                    let id = change.id();
-                    if !self.facts.entities.contains_key(&id)
-                        && let Some(entity) = self.state.entity(&id)?
-                    {
-                        self.facts.entities.insert(id, entity);
+                    load_entity(&mut self.state, &mut self.facts.entities, change.id())?;
+                    for id in decide::also_touched(&self.facts.rules, change) {
+                        load_entity(&mut self.state, &mut self.facts.entities, id)?;
                     }
                 }
             }
@@ -572,6 +574,15 @@ impl Looper {
         }
         self.figures();
     }
+}
+
+fn load_entity(state: &mut State, loaded: &mut Entities, id: String) -> Result<(), StateError> {
+    if !loaded.contains_key(&id)
+        && let Some(entity) = state.entity(&id)?
+    {
+        loaded.insert(id, entity);
+    }
+    Ok(())
 }
 
 fn tally_of<'a>(tallies: &'a mut BTreeMap<String, crate::SourceTally>, name: &str) -> &'a mut crate::SourceTally {

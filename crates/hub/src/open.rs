@@ -9,8 +9,9 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use lockstep_connect::destination::Destination;
+use lockstep_core::decide::{self, PREFERENCE_KIND};
 use lockstep_core::record::{Body, Record};
-use lockstep_core::{Facts, Position, Rules, fold};
+use lockstep_core::{Entity, Facts, Position, Rules, fold};
 use lockstep_journal::{Journal, Reader, SqliteJournal, SqliteOptions};
 use tokio::sync::Semaphore;
 
@@ -28,6 +29,8 @@ use crate::tail::Tail;
 
 /// How much of the journal recovery decodes at a time.
 const RECOVER_BYTES: usize = 8 * 1024 * 1024;
+/// How many preferences are read at a time.
+const PREFERENCES_STEP: usize = 1_000;
 
 /// A running hub. Dropping it without [`Hub::shutdown`] is like a crash: nothing acknowledged is lost.
 pub struct Hub {
@@ -225,8 +228,32 @@ pub(crate) fn recover(
             }
             after_part(state)?;
         }
+        take_preferences(state, &mut facts)?;
         Ok(facts)
     })
+}
+
+/// Has in force what persons have decided to prefer always: it is part of the state, not of the configuration.
+fn take_preferences(state: &State, facts: &mut Facts) -> Result<(), OpenError> {
+    let prefix = format!("{PREFERENCE_KIND}/");
+    let mut after = String::new();
+    loop {
+        let page = state.file.entities(&prefix, &after, PREFERENCES_STEP)?;
+        for (_, bytes) in &page {
+            prefer(facts, bytes.clone())?;
+        }
+        match page.last() {
+            Some((id, _)) => after.clone_from(id),
+            None => break,
+        }
+    }
+    state.unflushed(&prefix, "").into_values().try_for_each(|bytes| prefer(facts, bytes))
+}
+
+fn prefer(facts: &mut Facts, bytes: bytes::Bytes) -> Result<(), OpenError> {
+    let preference = Entity::decode(bytes).map_err(|source| OpenError::Record { position: 0, source })?;
+    decide::prefer(&mut facts.rules, &preference);
+    Ok(())
 }
 
 type Chunk = Result<Vec<(Position, Record)>, OpenError>;

@@ -6,12 +6,14 @@ use std::fmt;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
+use lockstep_core::path::{self, Parts};
 use lockstep_core::{Change, ChangeError, Field};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::CloudEventsError;
 use super::envelope::{Attribute, Envelope, Event, Item, Place, escape, is_traceparent};
+use crate::schema::Schemas;
 
 /// How much one request may bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,25 +64,58 @@ pub struct IncomingEvent {
     pub payload_hash: u64,
 }
 
+/// The verb of an event's type that says that the entity is gone: `product.deleted`.
+const DELETED_VERB: &str = "deleted";
+
+static NO_PARTS: Parts = Parts::new();
+
+/// What is known about the kinds of entities.
+pub trait Check {
+    /// Checks the fields of a document of that kind.
+    ///
+    /// # Errors
+    /// A JSON pointer into the fields and what would be right there.
+    fn validate(&self, kind: &str, fields: &Value) -> Result<(), (String, String)>;
+
+    /// The fields of that kind that are merged by their parts.
+    fn parts(&self, _kind: &str) -> &Parts {
+        &NO_PARTS
+    }
+}
+
+impl<F: Fn(&str, &Value) -> Result<(), (String, String)>> Check for F {
+    fn validate(&self, kind: &str, fields: &Value) -> Result<(), (String, String)> {
+        self(kind, fields)
+    }
+}
+
+impl Check for &Schemas {
+    fn validate(&self, kind: &str, fields: &Value) -> Result<(), (String, String)> {
+        Schemas::validate(self, kind, fields).map_err(|violation| (violation.pointer.clone(), violation.to_string()))
+    }
+
+    fn parts(&self, kind: &str) -> &Parts {
+        Schemas::parts(self, kind)
+    }
+}
+
 /// Reads a request. All events are good, or the first bad one refuses the request.
 ///
-/// `validate` checks an event's fields by its kind; it answers with a JSON pointer into the fields and what would
-/// be right there.
+/// `check` checks an event's fields by its kind, and says which of them are merged by their parts.
 pub fn parse<V>(
     headers: &HeaderMap,
     body: &[u8],
     limits: &Limits,
     received_at_us: i64,
-    validate: V,
+    check: V,
 ) -> Result<Parsed, CloudEventsError>
 where
-    V: Fn(&str, &Value) -> Result<(), (String, String)>,
+    V: Check,
 {
     let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let mode = mode(headers, content)?;
     let traceparent = headers.get("traceparent").and_then(|t| t.to_str().ok()).filter(|t| is_traceparent(t));
-    let mut intake =
-        Intake { received_at_us, traceparent, validate, scratch: Vec::with_capacity(1_024), events: vec![] };
+    let mut intake = Intake { received_at_us, traceparent, check, scratch: Vec::with_capacity(1_024), events: vec![] };
 
     match mode {
         Mode::Structured => {
@@ -132,13 +167,13 @@ struct Intake<'h, V> {
     received_at_us: i64,
     /// The request's own trace, for events without one.
     traceparent: Option<&'h str>,
-    validate: V,
+    check: V,
     /// Canonical content of the event at hand; kept over the events so that it is allocated once.
     scratch: Vec<u8>,
     events: Vec<IncomingEvent>,
 }
 
-impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
+impl<V: Check> Intake<'_, V> {
     fn take(&mut self, item: Item<'_>, place: Place) -> Result<(), CloudEventsError> {
         let Item(Some(envelope)) = item else {
             return Err(CloudEventsError::new("not-an-event", place.event(), "an event is a JSON object"));
@@ -153,7 +188,7 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
         let attribute = |code, name: &str, rule: &str| CloudEventsError::attribute(code, place, name, rule);
         let invalid = |name: &str, rule: &str| Err(attribute("attribute-invalid", name, rule));
 
-        let Some((kind, _verb)) = event.event_type.split_once('.').filter(|(_, verb)| !verb.is_empty()) else {
+        let Some((kind, verb)) = event.event_type.split_once('.').filter(|(_, verb)| !verb.is_empty()) else {
             return invalid("type", "must be <kind>.<verb>, for example price.changed");
         };
         let Some(subject) = event.subject.as_deref() else {
@@ -174,8 +209,14 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
             let detail = "`data` must be a JSON object: the fields that the event speaks of";
             CloudEventsError::new("data-invalid", place.data(""), detail)
         };
-        let data = event.data.filter(Value::is_object).ok_or_else(not_an_object)?;
-        (self.validate)(kind, &data)
+        let deletes = verb == DELETED_VERB;
+        let data = match event.data {
+            // What is gone has no fields.
+            _ if deletes => Value::Object(serde_json::Map::new()),
+            data => data.filter(Value::is_object).ok_or_else(not_an_object)?,
+        };
+        self.check
+            .validate(kind, &data)
             .map_err(|(at, detail)| CloudEventsError::new("schema", place.data(&at), detail))?;
         let Value::Object(data) = data else {
             return Err(not_an_object());
@@ -203,8 +244,15 @@ impl<V: Fn(&str, &Value) -> Result<(), (String, String)>> Intake<'_, V> {
         let payload_hash = lockstep_core::payload_hash(&self.scratch);
 
         let occurred_at_us = event.time_us.unwrap_or(self.received_at_us);
-        let mut change = Change::new(kind, key, event.sequence.unwrap_or_default(), occurred_at_us, fields)
-            .map_err(|error| change_invalid(&error, place))?;
+        let sequence = event.sequence.unwrap_or_default();
+        let change = if deletes {
+            Change::deletion(kind, key, sequence, occurred_at_us)
+        } else {
+            let fields = path::split(fields, self.check.parts(kind))
+                .map_err(|error| CloudEventsError::new("schema", place.data(&error.pointer()), error.to_string()))?;
+            Change::new(kind, key, sequence, occurred_at_us, fields)
+        };
+        let mut change = change.map_err(|error| change_invalid(&error, place))?;
         change.expected_version = event.expected_version;
         Ok(IncomingEvent {
             id: event.id.into_owned(),
@@ -233,7 +281,7 @@ struct Sink<'s, 'h, V> {
     failed: &'s mut Option<CloudEventsError>,
 }
 
-impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> DeserializeSeed<'de> for Sink<'_, '_, V> {
+impl<'de, V: Check> DeserializeSeed<'de> for Sink<'_, '_, V> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -241,7 +289,7 @@ impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> DeserializeSeed<'
     }
 }
 
-impl<'de, V: Fn(&str, &Value) -> Result<(), (String, String)>> Visitor<'de> for Sink<'_, '_, V> {
+impl<'de, V: Check> Visitor<'de> for Sink<'_, '_, V> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -22,7 +22,7 @@ mod outgoing;
 
 use thiserror::Error;
 
-pub use incoming::{IncomingEvent, Limits, Mode, Parsed, parse};
+pub use incoming::{Check, IncomingEvent, Limits, Mode, Parsed, parse};
 pub use outgoing::{STRUCTURED, to_structured};
 
 /// Why a request is not a CloudEvent that proposes a change. Nothing of the request was taken.

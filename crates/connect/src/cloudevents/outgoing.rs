@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use lockstep_core::Event;
-use lockstep_core::event::{write_object, write_string};
+use lockstep_core::event::write_string;
+use lockstep_core::path;
 
 use crate::time::write_rfc3339;
 
@@ -59,7 +60,10 @@ pub fn to_structured(event: &Event, hub_source: &str) -> Bytes {
         write_string(&mut out, name);
     }
     out.extend_from_slice(br#"],"document":"#);
-    write_object(&mut out, document.iter().map(|f| (f.name.as_str(), f.json.as_ref())));
+    path::assemble(&mut out, &document);
+    if fact.deleted {
+        out.extend_from_slice(br#","deleted":true"#);
+    }
     out.extend_from_slice(b"}}");
     out.into()
 }

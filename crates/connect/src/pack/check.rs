@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use lockstep_core::{Change, InputBody};
+use lockstep_core::entity::DELETED_FIELD;
+use lockstep_core::{Change, InputBody, path};
 use serde_json::{Value, json};
 
 use super::{ANY_TOPIC, Pack};
@@ -120,16 +121,23 @@ fn shown(body: &InputBody) -> Value {
 }
 
 fn shown_change(change: &Change) -> Value {
-    let fields = change.fields.iter().map(|field| {
-        let value = serde_json::from_slice(&field.json).unwrap_or(Value::Null);
-        (field.name.clone(), value)
-    });
+    if change.fields.iter().any(|field| field.name == DELETED_FIELD) {
+        return json!({
+            "kind": change.kind,
+            "key": change.key,
+            "sequence": change.sequence,
+            "occurred_at": format_rfc3339(change.occurred_at_us),
+            "deleted": true,
+        });
+    }
+    let mut fields = Vec::new();
+    path::assemble(&mut fields, &change.fields.iter().collect::<Vec<_>>());
     json!({
         "kind": change.kind,
         "key": change.key,
         "sequence": change.sequence,
         "occurred_at": format_rfc3339(change.occurred_at_us),
-        "fields": fields.collect::<serde_json::Map<_, _>>(),
+        "fields": serde_json::from_slice::<Value>(&fields).unwrap_or_default(),
     })
 }
 

@@ -10,6 +10,8 @@ mod violation;
 use std::collections::BTreeMap;
 
 use jsonschema::Validator;
+use lockstep_core::Rules;
+use lockstep_core::path::Parts;
 use lockstep_mapping::Value;
 use thiserror::Error;
 
@@ -32,6 +34,7 @@ const BUILTIN: &[(&str, &str)] = &[
 #[derive(Debug)]
 pub struct Schemas {
     kinds: BTreeMap<String, Kind>,
+    parts: BTreeMap<String, Parts>,
 }
 
 /// One schema, ready for both forms that a document comes in: as JSON over the API, as a value from a mapping.
@@ -68,10 +71,12 @@ impl Schemas {
     /// The schemas that every hub has.
     #[expect(clippy::expect_used, reason = "the embedded schemas depend on no input, and a test compiles each of them")]
     pub fn builtin() -> Self {
-        let mut schemas = Self { kinds: BTreeMap::new() };
+        let mut schemas = Self { kinds: BTreeMap::new(), parts: BTreeMap::new() };
+        let rules = Rules::new();
         for (kind, text) in BUILTIN {
             let document = serde_json::from_str(text).expect("an embedded schema is JSON");
             schemas.declare(kind, document).expect("an embedded schema is valid");
+            schemas.merge_parts(kind, rules.parts(kind).clone());
         }
         schemas
     }
@@ -86,11 +91,36 @@ impl Schemas {
             pointer: error.instance_path().to_string(),
             reason: error.to_string(),
         };
-        let json = jsonschema::options_for::<Exact>().should_validate_formats(true).build(&schema).map_err(invalid)?;
+        let mut of_parts = schema.clone();
+        if let Some(members) = of_parts.as_object_mut() {
+            // What must be there is asked of the whole document, not of what one source says.
+            members.remove("required");
+        }
+        let json =
+            jsonschema::options_for::<Exact>().should_validate_formats(true).build(&of_parts).map_err(invalid)?;
         let mapped =
-            jsonschema::options_for::<Mapped>().should_validate_formats(true).build(&schema).map_err(invalid)?;
+            jsonschema::options_for::<Mapped>().should_validate_formats(true).build(&of_parts).map_err(invalid)?;
         self.kinds.insert(kind.to_owned(), Kind { document: schema, json, mapped });
         Ok(())
+    }
+
+    /// Says which fields of a kind are merged by their parts.
+    pub fn merge_parts(&mut self, kind: &str, parts: Parts) {
+        self.parts.insert(kind.to_owned(), parts);
+    }
+
+    /// The fields of a kind that are merged by their parts.
+    pub fn parts(&self, kind: &str) -> &Parts {
+        static NONE: Parts = Parts::new();
+        self.parts.get(kind).unwrap_or(&NONE)
+    }
+
+    /// The fields that a kind's schema requires: nobody is told of a document without them. What a source says need
+    /// not have them.
+    pub fn required(&self, kind: &str) -> Vec<String> {
+        let required = self.kinds.get(kind).and_then(|kind| kind.document.get("required"));
+        let names = required.and_then(serde_json::Value::as_array).into_iter().flatten();
+        names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
     }
 
     /// Checks the fields of a document of that kind.

@@ -128,7 +128,7 @@ fn every_failure_says_where_and_what_would_be_right() {
             "{}",
             "not-a-change",
             "/feilds",
-            "`feilds` is no member of a change: those are kind, key, sequence, occurred_at and fields",
+            "`feilds` is no member of a change: those are kind, key, sequence, occurred_at, fields and deleted",
         ),
         (
             r#"{"kind": "order", "key": "1", "sequence": -1, "fields": {}}"#,

@@ -1,80 +1,38 @@
 //! Who wins a field, and why.
 //!
-//! The promise: a document is a function of the *set* of claims received, not of their order. Every policy is
-//! two functions: which of one system's own claims stands ([`Ranking::replaces`]), and which of the systems'
-//! standing claims wins ([`Ranking::winner`]). Both must be total orders; then any permutation and any
-//! duplication ends in the same state. `laws.rs` checks this for every policy in [`Policy`].
+//! The promise: a document is a function of the *set* of observations received, not of their order. It holds in two
+//! steps. A system's observations of a field come to one claim: the value of its latest run and the stamp at which
+//! that run began ([`Claim`]). Then a policy picks among the systems' claims ([`Ranking::winner`]), which must be a
+//! total order or a join. `laws.rs` checks the whole for every policy in [`Policy`].
 //!
 //! A policy is one file of this folder and one line in [`Policy`].
 
 mod business_state;
+mod extreme;
+mod highest_version;
 mod latest;
 mod owner;
+mod review;
+mod rule;
+mod union;
 
 #[cfg(test)]
 mod laws;
 
 use std::cmp::Ordering;
 
+use bytes::Bytes;
+
 pub use business_state::BusinessState;
+pub use extreme::{Max, Min};
+pub use highest_version::HighestVersion;
 pub use latest::Latest;
 pub use owner::Owner;
+pub use review::{OPERATOR, Review};
+pub use rule::Rule;
+pub use union::Union;
 
-use crate::entity::Claim;
-
-/// The rule by which a field was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[repr(i32)]
-pub enum Rule {
-    /// Never written; what an unknown number reads as.
-    Unspecified = 0,
-    /// Only one system has spoken of the field.
-    Only = 1,
-    /// The winner is the first system of the list of owners that has a value.
-    Owner = 2,
-    /// No owner has a value: nobody may set the field, and what stands is the latest of what was said.
-    OwnerAbsent = 3,
-    /// The latest write won.
-    Latest = 4,
-    /// At the same instant, the system with the higher priority won.
-    Priority = 5,
-    /// At the same instant and priority, the delivery's hash decided: arbitrary, but the same everywhere.
-    Tie = 6,
-    /// The state with the highest rank won.
-    HighestState = 7,
-}
-
-impl Rule {
-    /// The rule in words.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Unspecified => "decided by a rule that this version does not know",
-            Self::Only => "no other system has spoken of this field",
-            Self::Owner => "the winner owns this field",
-            Self::OwnerAbsent => "no owner of this field has a value yet; the latest of the others stands in",
-            Self::Latest => "the latest write wins",
-            Self::Priority => "written at the same instant; the system with the higher priority wins",
-            Self::Tie => {
-                "written at the same instant with equal priority; the delivery id decides, the same everywhere"
-            }
-            Self::HighestState => "the state that is further along wins",
-        }
-    }
-
-    /// A stable name for programs.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Unspecified => "unknown",
-            Self::Only => "only",
-            Self::Owner => "owner",
-            Self::OwnerAbsent => "owner-absent",
-            Self::Latest => "latest",
-            Self::Priority => "priority",
-            Self::Tie => "tie",
-            Self::HighestState => "highest-state",
-        }
-    }
-}
+use crate::entity::{Claim, Recent, Stamp};
 
 /// A system's claim, as far as ranking looks at it.
 #[derive(Clone, Copy, Debug)]
@@ -83,39 +41,58 @@ pub struct Standing<'a> {
     pub system: &'a str,
     /// Its priority among equals.
     pub priority: u32,
-    /// Its version or sequence; 0 where it has none.
-    pub sequence: u64,
-    /// Its clock, microseconds since 1970 UTC.
-    pub occurred_at_us: i64,
-    /// The hash of the delivery, the last tie-breaker.
-    pub tie: u64,
+    /// When it wrote the value: the first observation of its latest run.
+    pub since: Stamp,
+    /// When it last said it.
+    pub seen: Stamp,
     /// The value as compact JSON.
-    pub json: &'a [u8],
+    pub json: &'a Bytes,
 }
 
 impl<'a> Standing<'a> {
     /// A claim as it stands.
-    pub fn of(system: &'a str, priority: u32, claim: &'a Claim) -> Self {
-        Self {
-            system,
-            priority,
-            sequence: claim.sequence,
-            occurred_at_us: claim.occurred_at_us,
-            tie: claim.tie,
-            json: &claim.json,
-        }
+    pub fn of(system: &'a str, priority: u32, claim: &'a Claim, recents: &[Recent]) -> Self {
+        Self { system, priority, since: claim.start, seen: claim.last(recents), json: &claim.json }
+    }
+
+    /// Whether it has a value: an explicit null says that there is none.
+    pub fn has_value(&self) -> bool {
+        self.json != "null"
+    }
+}
+
+/// What a policy decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The number of the winning claim.
+    pub winner: usize,
+    /// Why.
+    pub rule: Rule,
+    /// The value, where it is made of several claims.
+    pub joined: Option<Bytes>,
+}
+
+impl Verdict {
+    fn of((winner, rule): (usize, Rule)) -> Self {
+        Self { winner, rule, joined: None }
     }
 }
 
 /// What a policy must answer; see the module for the laws.
 pub trait Ranking {
-    /// Whether `new` takes the place of `old`, a claim of the same system.
-    fn replaces(&self, new: &Standing<'_>, old: &Standing<'_>) -> bool {
-        own_order(new, old) == Ordering::Greater
+    /// The rank of a value among those that one system says: the higher stands, whenever it was said. Equal for all
+    /// values where only the stamps order them.
+    fn rank(&self, _json: &[u8]) -> i64 {
+        0
     }
 
-    /// The number of the winning claim, and why. `claims` is never empty and has one claim a system.
-    fn winner(&self, claims: &[Standing<'_>]) -> (usize, Rule);
+    /// The winning claim, and why. `claims` has one claim a system, and at least two.
+    fn winner(&self, claims: &[Standing<'_>]) -> Verdict;
+
+    /// The rule by which the only system that speaks of a field has it.
+    fn alone(&self, _system: &str) -> Rule {
+        Rule::Only
+    }
 }
 
 /// The policies that a configuration can name.
@@ -125,17 +102,32 @@ pub enum Policy {
     Owner(Owner),
     /// The latest write.
     Latest(Latest),
+    /// The highest source version.
+    HighestVersion(HighestVersion),
     /// The highest rank of a declared list of states.
     BusinessState(BusinessState),
+    /// The greatest value.
+    Max(Max),
+    /// The least value.
+    Min(Min),
+    /// All members of all sets.
+    Union(Union),
+    /// A person decides where systems disagree.
+    Review(Review),
 }
 
 impl Policy {
-    /// The policy's two functions.
+    /// What the policy answers.
     pub fn ranking(&self) -> &dyn Ranking {
         match self {
             Self::Owner(policy) => policy,
             Self::Latest(policy) => policy,
+            Self::HighestVersion(policy) => policy,
             Self::BusinessState(policy) => policy,
+            Self::Max(policy) => policy,
+            Self::Min(policy) => policy,
+            Self::Union(policy) => policy,
+            Self::Review(policy) => policy,
         }
     }
 
@@ -144,56 +136,65 @@ impl Policy {
         match self {
             Self::Owner(_) => "owner",
             Self::Latest(_) => "latest",
+            Self::HighestVersion(_) => "highest-version",
             Self::BusinessState(_) => "business-state",
+            Self::Max(_) => "max",
+            Self::Min(_) => "min",
+            Self::Union(_) => "union",
+            Self::Review(_) => "review",
         }
+    }
+
+    /// Whether it may leave a conflict for a person.
+    pub fn may_contest(&self) -> bool {
+        matches!(self, Self::Review(_) | Self::Latest(Latest { ties_to_review: true }))
     }
 
     /// Decides among all systems' claims to one field.
-    pub fn decide(&self, claims: &[Standing<'_>]) -> (usize, Rule) {
+    pub fn decide(&self, claims: &[Standing<'_>]) -> Verdict {
         match claims {
-            [one] => (0, self.alone(one.system)),
+            [one] => Verdict::of((0, self.ranking().alone(one.system))),
             _ => self.ranking().winner(claims),
         }
     }
-
-    /// The rule by which the only system that has spoken of a field has it.
-    pub fn alone(&self, system: &str) -> Rule {
-        match self {
-            Self::Owner(owner) if owner.owns(system) => Rule::Owner,
-            Self::Owner(_) => Rule::OwnerAbsent,
-            _ => Rule::Only,
-        }
-    }
 }
 
-/// The order of one system's own claims: its version where it has one, else its clock, then the delivery.
-/// Equal values at equal stamps need no winner, but the value stands last so that the order is total.
-pub(crate) fn own_order(a: &Standing<'_>, b: &Standing<'_>) -> Ordering {
-    let key = |s: &Standing<'_>| (s.sequence, s.occurred_at_us, s.tie);
-    key(a).cmp(&key(b)).then_with(|| a.json.cmp(b.json))
-}
-
-/// The order of different systems' claims: the clock, the priority, the delivery. Versions of different
-/// systems say nothing about each other. The name stands last so that the order is total.
+/// The order of different systems' writes: the clock, the priority, the delivery. Versions of different systems say
+/// nothing about each other. Value and name stand last so that the order is total.
 pub(crate) fn across_order(a: &Standing<'_>, b: &Standing<'_>) -> Ordering {
-    let key = |s: &Standing<'_>| (s.occurred_at_us, s.priority, s.tie);
+    let key = |s: &Standing<'_>| (s.since.occurred_at_us, s.priority, s.since.tie, s.since.index);
     key(a).cmp(&key(b)).then_with(|| a.json.cmp(b.json)).then_with(|| a.system.cmp(b.system))
+}
+
+/// The greatest of several claims.
+pub(crate) fn greatest(claims: &[Standing<'_>], order: impl Fn(&Standing<'_>, &Standing<'_>) -> Ordering) -> usize {
+    (1..claims.len()).fold(0, |best, at| if order(&claims[at], &claims[best]).is_gt() { at } else { best })
 }
 
 /// The latest of several claims, and which part of the order decided.
 pub(crate) fn latest_of(claims: &[Standing<'_>]) -> (usize, Rule) {
-    let mut best = 0;
-    for at in 1..claims.len() {
-        if across_order(&claims[at], &claims[best]) == Ordering::Greater {
-            best = at;
-        }
-    }
+    let best = greatest(claims, across_order);
     let winner = &claims[best];
     let mut rule = if claims.len() == 1 { Rule::Only } else { Rule::Latest };
     for (at, other) in claims.iter().enumerate() {
-        if at != best && other.occurred_at_us == winner.occurred_at_us {
+        if at != best && other.since.occurred_at_us == winner.since.occurred_at_us {
             rule = if other.priority == winner.priority { Rule::Tie } else { rule.max(Rule::Priority) };
         }
     }
     (best, rule)
+}
+
+/// Decides among some of the claims.
+pub(crate) fn among(
+    claims: &[Standing<'_>],
+    wanted: impl Fn(&Standing<'_>) -> bool,
+    decide: impl Fn(&[Standing<'_>]) -> (usize, Rule),
+) -> Option<(usize, Rule)> {
+    let places: Vec<usize> = (0..claims.len()).filter(|at| wanted(&claims[*at])).collect();
+    if places.is_empty() {
+        return None;
+    }
+    let some: Vec<_> = places.iter().map(|at| claims[*at]).collect();
+    let (winner, rule) = decide(&some);
+    Some((places[winner], rule))
 }

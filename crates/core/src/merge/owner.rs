@@ -1,7 +1,7 @@
 //! `owner`: the first of an ordered list of systems that has a value. What others write is kept as a claim
 //! (a divergence that can be seen), and stands in only until an owner has spoken.
 
-use super::{Ranking, Rule, Standing, latest_of};
+use super::{Ranking, Rule, Standing, Verdict, among, latest_of};
 
 /// The policy: the system of record, then its fallbacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,19 +18,18 @@ impl Owner {
 }
 
 impl Ranking for Owner {
-    fn winner(&self, claims: &[Standing<'_>]) -> (usize, Rule) {
+    fn winner(&self, claims: &[Standing<'_>]) -> Verdict {
         // An explicit null is "no value": the next system of the list speaks.
-        let has_value = |s: &Standing<'_>| s.json != b"null";
         for owner in &self.systems {
-            if let Some(at) = claims.iter().position(|s| s.system == owner && has_value(s)) {
-                return (at, Rule::Owner);
+            if let Some(at) = claims.iter().position(|s| s.system == owner && s.has_value()) {
+                return Verdict::of((at, Rule::Owner));
             }
         }
-        let with_value: Vec<usize> = (0..claims.len()).filter(|at| has_value(&claims[*at])).collect();
-        if with_value.is_empty() {
-            return (latest_of(claims).0, Rule::OwnerAbsent);
-        }
-        let standing: Vec<_> = with_value.iter().map(|at| claims[*at]).collect();
-        (with_value[latest_of(&standing).0], Rule::OwnerAbsent)
+        let latest = among(claims, |s| s.has_value(), latest_of).unwrap_or_else(|| latest_of(claims));
+        Verdict::of((latest.0, Rule::OwnerAbsent))
+    }
+
+    fn alone(&self, system: &str) -> Rule {
+        if self.owns(system) { Rule::Owner } else { Rule::OwnerAbsent }
     }
 }

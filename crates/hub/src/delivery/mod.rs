@@ -5,12 +5,12 @@ mod queue;
 mod runner;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lockstep_core::Position;
 use lockstep_core::delivery::{BreakerPolicy, RetryPolicy};
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
+use lockstep_core::{Position, SentTo};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::tally::DestinationTally;
@@ -30,6 +30,8 @@ pub enum Start {
 /// How to deliver to one destination.
 #[derive(Clone, Debug)]
 pub struct DeliveryOptions {
+    /// The system that it leads to.
+    pub system: String,
     /// When to try again, and how often.
     pub retry: RetryPolicy,
     /// When it counts as down.
@@ -49,6 +51,7 @@ pub struct DeliveryOptions {
 impl Default for DeliveryOptions {
     fn default() -> Self {
         Self {
+            system: String::new(),
             retry: RetryPolicy::default(),
             breaker: BreakerPolicy::default(),
             concurrency_max: 32,
@@ -98,9 +101,12 @@ const ORDERS_MAX: usize = 1_024;
 pub(crate) struct Health {
     /// Since when it has counted as down, microseconds since 1970 UTC; 0 where it does not.
     pub(crate) down_since_us: AtomicI64,
+    /// The last event of which an attempt was made, or had been made before it began.
+    pub(crate) sent_to: AtomicU64,
 }
 
 struct Line {
+    system: String,
     health: Arc<Health>,
     orders: mpsc::Sender<Retry>,
     phase: watch::Sender<Phase>,
@@ -125,13 +131,25 @@ impl Controls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self, name: &str) -> Ends {
+    fn register(&self, name: &str, system: &str) -> Ends {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
         let (end, ending) = mpsc::channel(1);
         let health = Arc::new(Health::default());
-        self.lines().insert(name.to_owned(), Line { health: health.clone(), orders, phase, end });
+        self.lines()
+            .insert(name.to_owned(), Line { system: system.to_owned(), health: health.clone(), orders, phase, end });
         Ends { health, orders: ordered, phase: watching, end: ending }
+    }
+
+    /// How far events were sent to each system.
+    pub(crate) fn sent(&self) -> SentTo {
+        let mut sent = SentTo::new();
+        for line in self.lines().values() {
+            let to = line.health.sent_to.load(Ordering::Relaxed);
+            let of_system = sent.entry(line.system.clone()).or_default();
+            *of_system = to.max(*of_system);
+        }
+        sent
     }
 
     /// Since when each destination that counts as down does.

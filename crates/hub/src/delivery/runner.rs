@@ -68,7 +68,7 @@ pub(crate) fn spawn(
     options: DeliveryOptions,
     tally: Option<DestinationTally>,
 ) {
-    let ends = hub.controls.register(&name);
+    let ends = hub.controls.register(&name, &options.system);
     tokio::spawn(async move {
         let mut skipped = 0;
         let tally = match tally {
@@ -82,6 +82,7 @@ pub(crate) fn spawn(
         let stream = hub.stream(tally.cursor);
         let window = Window::after(tally.cursor, tally.read_to, tally.open.clone());
         let breaker = Breaker::new(options.breaker);
+        ends.health.sent_to.fetch_max(tally.read_to, Ordering::Relaxed);
         let runner = Runner {
             hub,
             name,
@@ -207,6 +208,7 @@ impl Runner {
         }
         self.window.wake(now);
         let next = self.window.next()?;
+        self.health.sent_to.fetch_max(next.1.event.position, Ordering::Relaxed);
         if permit == Permit::Probe {
             self.breaker.probe();
         }

@@ -117,8 +117,9 @@ impl DestinationConfig {
 
     /// How the hub delivers to it.
     pub fn options(&self) -> DeliveryOptions {
-        let Delivery { retry, breaker, start, .. } = &self.delivery;
+        let Delivery { system, retry, breaker, start, .. } = &self.delivery;
         DeliveryOptions {
+            system: system.clone(),
             retry: RetryPolicy {
                 retries_max: retry.retries_max,
                 backoff_first_ms: retry.backoff_first_ms,

@@ -72,6 +72,9 @@ pub struct HubConfig {
     /// The bytes of recent records kept in memory for live readers and deliveries.
     #[schemars(range(min = 65_536))]
     pub tail_bytes_max: usize,
+    /// How far ahead of this machine's clock a source's may be, in seconds. What occurred later is quarantined: it would
+    /// win over everything until then. 0: no limit.
+    pub clock_skew_max_s: u64,
     /// Files of the journal whose records are all older than this many days may be dropped. Without it
     /// everything is kept.
     #[schemars(range(min = 1))]
@@ -94,6 +97,7 @@ impl Default for HubConfig {
             segment_bytes_max: options.segment_bytes_max,
             seen_days: options.seen_days,
             tail_bytes_max: options.tail_bytes_max,
+            clock_skew_max_s: 300,
             retention_days: options.retention_days,
         }
     }
@@ -214,8 +218,18 @@ pub struct DomainConfig {
     pub owner: Vec<String>,
     /// For `business-state`: the states, the lowest first. The one that is further along wins.
     pub states: Vec<String>,
-    /// Policies of single fields.
+    /// For `latest`: what becomes of two values written at the same instant by systems of equal priority. With
+    /// `review` a person decides; without it the delivery id does, the same everywhere.
+    pub ties: Ties,
+    /// Policies of single fields. A part of a field has its path: `"customer.email"` for a member, `"lines[]"` for each
+    /// item of a list, and `_deleted` decides who may say that the whole is gone.
     pub fields: BTreeMap<String, FieldConfig>,
+    /// Lists that are merged item by item, with the member that tells the items apart: `lines = "id"`.
+    pub lists: BTreeMap<String, String>,
+    /// Objects that are merged member by member.
+    pub objects: Vec<String>,
+    /// Fields without which nobody is told of an entity, beside those that its schema requires.
+    pub required: Vec<String>,
     /// A JSON Schema for the fields of this kind, a file relative to the configuration. Kinds that Lockstep
     /// does not know need one.
     pub schema: Option<PathBuf>,
@@ -233,6 +247,20 @@ pub struct FieldConfig {
     /// For `business-state`: the states, the lowest first.
     #[serde(default)]
     pub states: Vec<String>,
+    /// For `latest`: what becomes of two values written at the same instant by systems of equal priority.
+    #[serde(default)]
+    pub ties: Ties,
+}
+
+/// What becomes of two values that `latest` can't tell apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ties {
+    /// The delivery id decides: arbitrary, but the same everywhere.
+    #[default]
+    Delivery,
+    /// A person decides.
+    Review,
 }
 
 /// Who wins a field.
@@ -244,8 +272,18 @@ pub enum PolicyName {
     /// The latest write.
     #[default]
     Latest,
+    /// The highest version of the sources' own: for systems that keep copies of one document with its version.
+    HighestVersion,
     /// The state that is further along in a declared list.
     BusinessState,
+    /// The greatest of what the systems say: numbers, dates, true over false.
+    Max,
+    /// The least of what the systems say; for consents, the most restrictive one.
+    Min,
+    /// The members of all systems' lists.
+    Union,
+    /// Where systems disagree, a person decides; until then the value stands that was said first.
+    Review,
 }
 
 /// An outside party.

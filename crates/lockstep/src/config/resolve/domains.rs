@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use lockstep_connect::schema::Schemas;
 use lockstep_core::change::check_kind;
-use lockstep_core::merge::{BusinessState, Latest, Owner, Policy};
+use lockstep_core::merge::{BusinessState, HighestVersion, Latest, Max, Min, Owner, Policy, Review, Union};
+use lockstep_core::path::{Part, Parts, base_of};
 use lockstep_core::{Domain, Rules};
 
 use super::Resolver;
 use crate::config::problem::{Problem, line_column};
-use crate::config::types::PolicyName;
+use crate::config::types::{DomainConfig, PolicyName, Ties};
 
 /// The distance between two declared states: room for one between them that another version may know.
 const RANK_STEP: i32 = 10;
@@ -29,18 +30,75 @@ impl Resolver<'_> {
                 continue;
             }
             self.schema(kind, &mut schemas);
-            let policy = self.policy(&at, domain.policy, &domain.owner, &domain.states);
+            let policy = self.policy(&at, (domain.policy, domain.ties), &domain.owner, &domain.states);
             let mut fields = BTreeMap::new();
             for (name, field) in &domain.fields {
                 let at = ["domains", kind.as_str(), "fields", name.as_str()];
-                fields.insert(name.clone(), self.policy(&at, field.policy, &field.owner, &field.states));
+                let policy = self.policy(&at, (field.policy, field.ties), &field.owner, &field.states);
+                fields.insert(name.clone(), policy);
             }
-            rules.declare(Domain { kind: kind.clone(), policy, fields });
+            let parts = self.parts(kind, domain);
+            let mut required = schemas.required(kind);
+            required.extend(domain.required.iter().filter(|name| !schemas.required(kind).contains(name)).cloned());
+            rules.declare(Domain { kind: kind.clone(), policy, fields, parts, required });
+            schemas.merge_parts(kind, rules.parts(kind).clone());
+        }
+        rules.skew_max_us = Some(config.hub.clock_skew_max_s.saturating_mul(1_000_000) as i64).filter(|us| *us > 0);
+        for destination in config.destinations.values() {
+            let system = &destination.delivery.system;
+            // Whatever speaks for it may send back what it was sent.
+            for (kind, _) in schemas.iter() {
+                let kinds = &destination.filter().kinds;
+                if kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind) {
+                    rules.echo(kind, system);
+                }
+            }
         }
         (rules, schemas)
     }
 
-    fn policy(&mut self, at: &[&str], name: PolicyName, owner: &[String], states: &[String]) -> Policy {
+    /// What is merged by its parts.
+    fn parts(&mut self, kind: &str, domain: &DomainConfig) -> Parts {
+        let mut parts = Parts::new();
+        for (list, key) in &domain.lists {
+            if key.is_empty() {
+                self.report(
+                    &["domains", kind, "lists", list],
+                    format!("`{list}` of [domains.{kind}.lists] must name the member that tells its items apart"),
+                );
+            }
+            parts.insert(list.clone(), Part::Items { key: key.clone() });
+        }
+        for (number, object) in domain.objects.iter().enumerate() {
+            if parts.insert(object.clone(), Part::Members).is_some() {
+                let number = number.to_string();
+                let message =
+                    format!("`{object}` is in `lists` of [domains.{kind}] too: it can be merged in one way only");
+                self.report(&["domains", kind, "objects", &number], message);
+            }
+        }
+        for name in domain.fields.keys() {
+            let base = base_of(name);
+            let builtin = Rules::new();
+            let known = parts.get(base).or_else(|| builtin.parts(kind).get(base));
+            let well = match known {
+                _ if base == name => true,
+                Some(Part::Items { .. }) => *name == format!("{base}[]"),
+                Some(Part::Members) => name[base.len()..].starts_with('.'),
+                None => false,
+            };
+            if !well {
+                let message = format!(
+                    "`{name}` names a part of `{base}`, so [domains.{kind}] must have it in `lists` (then it is `{base}[]`) or \
+                     in `objects` (then it is `{base}.<member>`)"
+                );
+                self.report(&["domains", kind, "fields", name], message);
+            }
+        }
+        parts
+    }
+
+    fn policy(&mut self, at: &[&str], (name, ties): (PolicyName, Ties), owner: &[String], states: &[String]) -> Policy {
         let inner = |field: &'static str| at.iter().copied().chain([field]).collect::<Vec<_>>();
         let place = at.join(".");
         if name != PolicyName::Owner && !owner.is_empty() {
@@ -49,8 +107,16 @@ impl Resolver<'_> {
         if name != PolicyName::BusinessState && !states.is_empty() {
             self.report(&inner("states"), format!("`states` of [{place}] is only for policy = \"business-state\""));
         }
+        if name != PolicyName::Latest && ties != Ties::Delivery {
+            self.report(&inner("ties"), format!("`ties` of [{place}] is only for policy = \"latest\""));
+        }
         match name {
-            PolicyName::Latest => Policy::Latest(Latest),
+            PolicyName::Latest => Policy::Latest(Latest { ties_to_review: ties == Ties::Review }),
+            PolicyName::HighestVersion => Policy::HighestVersion(HighestVersion),
+            PolicyName::Max => Policy::Max(Max),
+            PolicyName::Min => Policy::Min(Min),
+            PolicyName::Union => Policy::Union(Union),
+            PolicyName::Review => Policy::Review(Review::default()),
             PolicyName::Owner => {
                 if owner.is_empty() {
                     self.report(at, format!("policy \"owner\" of [{place}] needs the list `owner`: the systems that decide, the system of record first"));

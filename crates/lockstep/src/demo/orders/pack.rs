@@ -85,10 +85,7 @@ mod tests {
             let InputBody::Changes(changes) = body else { panic!("{}: {body:?}", outgoing.topic) };
             for change in changes.iter().filter(|change| change.kind == "order") {
                 let mut json = Vec::new();
-                lockstep_core::event::write_object(
-                    &mut json,
-                    change.fields.iter().map(|f| (f.name.as_str(), f.json.as_ref())),
-                );
+                lockstep_core::path::assemble(&mut json, &change.fields.iter().collect::<Vec<_>>());
                 let text = String::from_utf8(json).expect("JSON is text");
                 audit.order(&change.key, &text);
                 orders.push(serde_json::from_str(&text).expect("JSON"));

@@ -1,0 +1,325 @@
+//! What becomes of one change: field by field, what it does to its system's claim, and who wins then.
+
+use bytes::Bytes;
+
+use super::conflict::Contest;
+use super::implied::imply;
+use crate::Position;
+use crate::change::{Change, Field, Input};
+use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, Stamp};
+use crate::event::{document, event_type};
+use crate::merge::{Policy, Rule, Standing, Verdict};
+use crate::order::LIFECYCLE_FIELD;
+use crate::path::base_of;
+use crate::record::{Fact, FactOutcome, Ruling};
+use crate::rules::{Domain, Rules};
+
+/// Where a change stands among the records, and for whom it speaks.
+pub(super) struct Place<'a> {
+    pub(super) input: &'a Input,
+    pub(super) system: &'a str,
+    pub(super) index: u32,
+    pub(super) position: Position,
+}
+
+/// What is decided about one field.
+struct Decided<'a> {
+    effect: Effect,
+    /// The winning system; empty where it is the change's own, or nobody.
+    winner: &'a str,
+    rule: Rule,
+    /// The value that wins, where it is not what the change says.
+    instead: Option<Bytes>,
+    changed: bool,
+}
+
+/// The change at hand, as every field of it sees it.
+struct Scene<'a> {
+    rules: &'a Rules,
+    entity: &'a Entity,
+    system: &'a str,
+    /// The system's number in the entity.
+    own: Option<u32>,
+    stamp: Stamp,
+    /// How far events were sent to this system, where it may echo them.
+    sent_to: Option<Position>,
+}
+
+/// Decides a change, and which conflicts it opens or closes. Nothing is changed yet: folding the fact does.
+pub(super) fn decide_change(
+    rules: &Rules,
+    sent_to: Option<Position>,
+    entity: &Entity,
+    mut change: Change,
+    place: &Place<'_>,
+) -> (Fact, Vec<Contest>) {
+    let Place { input, system, index, position } = *place;
+    let own = entity.system_number(system);
+    let domain = rules.domain(&change.kind);
+    imply(entity, own, &mut change.fields);
+    let tie = crate::delivery_hash(&input.source, &input.delivery);
+    let stamp = Stamp { sequence: change.sequence, occurred_at_us: change.occurred_at_us, tie, index, position };
+    let scene = Scene { rules, entity, system, own, stamp, sent_to };
+    let speaks_of_existence = change.fields.iter().any(|f| f.name == DELETED_FIELD);
+    let existence = (speaks_of_existence && entity.field(DELETED_FIELD).is_none()).then(|| entity.existence());
+
+    let mut decided: Vec<Decided<'_>> = Vec::with_capacity(change.fields.len());
+    let (mut changed, mut rest, mut contests) = (Vec::new(), Vec::new(), Vec::new());
+    let mut known = entity.fields.iter().peekable();
+    for (at, field) in change.fields.iter().enumerate() {
+        // Both lists are sorted: fields that the change does not speak of are the rest of the document.
+        while let Some(other) = known.next_if(|state| state.name.as_str() < field.name.as_str()) {
+            rest.extend(other.value().map(|json| Field::new(other.name.as_str(), json.clone())));
+        }
+        let mut state = known.next_if(|state| state.name.as_str() == field.name);
+        if field.name == DELETED_FIELD && state.is_none() {
+            state = existence.as_ref();
+        }
+        let policy = domain.map_or_else(|| rules.policy(&change.kind, &field.name), |d| d.policy(&field.name));
+        let one = scene.decide(state, policy, field, &mut contests);
+        if one.changed {
+            changed.push(at as u32);
+        }
+        rest.extend(one.instead.as_ref().map(|json| Field::new(field.name.clone(), json.clone())));
+        decided.push(one);
+    }
+    rest.extend(known.filter_map(|s| Some(Field::new(s.name.as_str(), s.value()?.clone()))));
+
+    let won = decided.iter().any(|d| d.effect.is_current() && d.effect != Effect::Echoes && d.winner.is_empty());
+    let document_changed = !changed.is_empty();
+    let rulings = group(&decided);
+    let mut fact = Fact {
+        source: input.source.clone(),
+        system: system.to_owned(),
+        delivery: input.delivery.clone(),
+        payload_hash: input.payload_hash,
+        index,
+        of: 0,
+        sequence: change.sequence,
+        occurred_at_us: change.occurred_at_us,
+        outcome: if won { FactOutcome::Applied } else { FactOutcome::Superseded } as i32,
+        version: entity.version + u64::from(document_changed),
+        previous: entity.position,
+        event_type: String::new(),
+        changed,
+        rest,
+        rulings,
+        echoed: rules.has_echoes(&change.kind),
+        kind: change.kind,
+        key: change.key,
+        fields: change.fields,
+        trace: input.trace.clone().unwrap_or_default(),
+        raw: None,
+        request_key: String::new(),
+        request_hash: 0,
+        releases: input.releases.unwrap_or(0),
+        received_at_us: input.received_at_us,
+        incomplete: false,
+        deleted: false,
+    };
+    fact.deleted = is_deleted(entity, &fact);
+    fact.incomplete = domain.is_some_and(|domain| is_incomplete(domain, &fact));
+    fact.event_type = type_of(entity, &fact);
+    (fact, contests)
+}
+
+impl<'a> Scene<'a> {
+    fn decide(
+        &self,
+        state: Option<&'a FieldState>,
+        policy: &Policy,
+        field: &Field,
+        contests: &mut Vec<Contest>,
+    ) -> Decided<'a> {
+        let claim = state.and_then(|s| s.claims.iter().find(|c| Some(c.system) == self.own));
+        let effect = self.effect(state, claim, policy, field);
+        let before = state.and_then(FieldState::value);
+        let own = self.own_standing(claim, effect, field);
+        let mut others = state
+            .into_iter()
+            .flat_map(|s| &s.claims)
+            .filter(|c| Some(c.system) != self.own && !c.echo && !c.json.is_empty())
+            .peekable();
+        if others.peek().is_none() {
+            // The usual case: no other system speaks of this field.
+            let value = own.as_ref().map(|own| own.json);
+            let rule = own.as_ref().map_or(Rule::Nobody, |own| policy.ranking().alone(own.system));
+            self.contest(state, (rule, policy), effect, field, &[], contests);
+            let instead = value.filter(|value| **value != field.json).cloned();
+            return Decided { effect, winner: "", rule, instead, changed: before != value };
+        }
+        let has_own = own.is_some();
+        let mut claims: Vec<Standing<'_>> = own.into_iter().collect();
+        claims.extend(others.map(|other| {
+            let system = self.entity.system(other.system);
+            Standing::of(system, self.rules.priority(system), other, &self.entity.recents)
+        }));
+        let Verdict { winner, rule, joined } = policy.decide(&claims);
+        self.contest(state, (rule, policy), effect, field, &claims, contests);
+        let value = joined.as_ref().unwrap_or(claims[winner].json);
+        let changed = before != Some(value);
+        let instead = (*value != field.json).then(|| value.clone());
+        let winner = match winner {
+            0 if has_own => "",
+            // The name that is borrowed from the claims lives as long as the entity.
+            other => self.entity.systems.iter().find(|s| *s == claims[other].system).map_or("", |s| s.as_str()),
+        };
+        Decided { effect, winner, rule, instead, changed }
+    }
+
+    /// What the observation does to its system's claim.
+    fn effect(&self, state: Option<&FieldState>, claim: Option<&Claim>, policy: &Policy, field: &Field) -> Effect {
+        let rank = |json: &[u8]| policy.ranking().rank(json);
+        let silence = match claim {
+            Some(claim) if !claim.json.is_empty() => None,
+            _ => self.own.and_then(|own| self.entity.silence(own, &field.name)),
+        };
+        let effect = match claim {
+            Some(claim) => {
+                let ranks = (rank(&field.json), rank(&claim.json));
+                claim.effect((&self.stamp, &field.json), ranks, silence, &self.entity.recents)
+            }
+            None if rank(&field.json) > rank(b"") => Effect::Rises,
+            None if silence.is_some_and(|silence| silence.order(&self.stamp).is_gt()) => Effect::Silenced,
+            None => Effect::Starts,
+        };
+        let begins = matches!(effect, Effect::Starts | Effect::Rises);
+        if begins && self.is_echo(state, claim, policy, &field.json) { Effect::Echoes } else { effect }
+    }
+
+    /// Whether the value is one that this system was sent, and has not confirmed or overwritten since.
+    fn is_echo(&self, state: Option<&FieldState>, claim: Option<&Claim>, policy: &Policy, json: &Bytes) -> bool {
+        let (Some(sent_to), Some(state)) = (self.sent_to, state) else { return false };
+        if matches!(policy, Policy::Owner(owner) if owner.owns(self.system)) && state.value() == Some(json) {
+            // An owner that has taken over what others said has said it.
+            return false;
+        }
+        let stood = |json: &Bytes| {
+            let hash = crate::payload_hash(json);
+            let past = state.past.iter().filter(move |past| past.hash == hash).map(|past| past.since);
+            past.chain((state.value() == Some(json)).then_some(state.since))
+        };
+        let confirmed = match claim {
+            // It can't have confirmed what began to stand after it had said so.
+            Some(claim) if claim.echo => {
+                stood(&claim.json).filter(|since| *since < claim.start.position).max().unwrap_or(0)
+            }
+            Some(claim) => claim.start.position,
+            None => 0,
+        };
+        stood(json).any(|since| since > confirmed && since <= sent_to)
+    }
+
+    /// What the change's system says of the field after this observation.
+    fn own_standing<'b>(&self, claim: Option<&'b Claim>, effect: Effect, field: &'b Field) -> Option<Standing<'b>>
+    where
+        'a: 'b,
+    {
+        let new = |json, since, seen| Standing {
+            system: self.system,
+            priority: self.rules.priority(self.system),
+            since,
+            seen,
+            json,
+        };
+        let recents = &self.entity.recents;
+        let stamp = self.stamp;
+        let standing = match (effect, claim) {
+            (Effect::Starts | Effect::Rises, _) => new(&field.json, stamp, stamp),
+            (Effect::Joins, Some(claim)) if !claim.echo => {
+                let (start, last) = (claim.start, claim.last(recents));
+                let since = if stamp.order(&start).is_lt() { stamp } else { start };
+                let seen = if stamp.order(&last).is_gt() { stamp } else { last };
+                new(&claim.json, since, seen)
+            }
+            (Effect::Splits, Some(claim)) if !claim.echo => {
+                new(&claim.json, claim.first_after(&stamp, recents), claim.last(recents))
+            }
+            (Effect::Bounds | Effect::Ignored, Some(claim)) if !claim.echo => {
+                new(&claim.json, claim.start, claim.last(recents))
+            }
+            _ => return None,
+        };
+        Some(standing).filter(|s| !s.json.is_empty())
+    }
+
+    /// Notes a conflict that begins, changes or ends here.
+    fn contest(
+        &self,
+        state: Option<&FieldState>,
+        (rule, policy): (Rule, &Policy),
+        effect: Effect,
+        field: &Field,
+        claims: &[Standing<'_>],
+        contests: &mut Vec<Contest>,
+    ) {
+        let before = state.is_some_and(|s| s.rule == Rule::Contested as i32);
+        let after = rule == Rule::Contested;
+        let moved = !matches!(effect, Effect::Joins | Effect::Ignored | Effect::Bounds);
+        if before != after || (after && moved) {
+            contests.push(Contest::new(&field.name, policy.name(), rule, claims));
+        }
+    }
+}
+
+fn is_deleted(entity: &Entity, fact: &Fact) -> bool {
+    let own = |fields: &[Field]| fields.iter().find(|f| f.name == DELETED_FIELD).map(|f| f.json == "true");
+    own(&fact.rest).or_else(|| own(&fact.fields)).unwrap_or_else(|| entity.is_deleted())
+}
+
+fn is_incomplete(domain: &Domain, fact: &Fact) -> bool {
+    if domain.required.is_empty() {
+        return false;
+    }
+    let document = document(fact);
+    let is_there = |name: &String| document.iter().any(|f| base_of(&f.name) == name && f.json != "null");
+    !domain.required.iter().all(is_there)
+}
+
+/// The type of the event that a fact publishes; empty where it publishes none.
+fn type_of(entity: &Entity, fact: &Fact) -> String {
+    let was_deleted = entity.is_deleted();
+    if fact.deleted {
+        // Nobody is told of the end of something that nobody was told of.
+        let ends = !was_deleted && entity.published;
+        return if ends { format!("{}.deleted", fact.kind) } else { String::new() };
+    }
+    if fact.changed.is_empty() || fact.incomplete {
+        return String::new();
+    }
+    let first = !entity.published || was_deleted;
+    let telling = match fact.kind.as_str() {
+        "order" => LIFECYCLE_FIELD,
+        "payment" => "kind",
+        "conflict" => super::conflict::STATUS_FIELD,
+        _ => return event_type(&fact.kind, first, None, None),
+    };
+    let was = entity.value(telling).filter(|_| !first).map(|json| json.as_ref());
+    // What stands in the rest is the winning value, also where the change itself speaks of the field.
+    let in_list = |fields: &'_ [Field]| fields.iter().find(|f| f.name == telling).map(|f| f.json.clone());
+    let is = in_list(&fact.rest).or_else(|| in_list(&fact.fields)).or_else(|| entity.value(telling).cloned());
+    event_type(&fact.kind, first, was, is.as_deref())
+}
+
+fn group(decided: &[Decided<'_>]) -> Vec<Ruling> {
+    let same = |a: &Decided<'_>, b: &Decided<'_>| (a.winner, a.rule, a.effect) == (b.winner, b.rule, b.effect);
+    let ruling = |d: &Decided<'_>, fields| Ruling {
+        fields,
+        winner: d.winner.to_owned(),
+        rule: d.rule as i32,
+        stale: !d.effect.is_current(),
+        effect: d.effect as i32,
+    };
+    let Some(first) = decided.first() else { return Vec::new() };
+    if decided.iter().all(|d| same(d, first)) {
+        return vec![ruling(first, Vec::new())];
+    }
+    let mut groups: Vec<(&Decided<'_>, Vec<u32>)> = Vec::new();
+    for (at, one) in decided.iter().enumerate() {
+        match groups.iter_mut().find(|(d, _)| same(d, one)) {
+            Some((_, fields)) => fields.push(at as u32),
+            None => groups.push((one, vec![at as u32])),
+        }
+    }
+    groups.into_iter().map(|(d, fields)| ruling(d, fields)).collect()
+}

@@ -1,0 +1,90 @@
+//! Conflicts are documents of the hub's own: `conflict/<kind>/<key>#<field>`, open as long as a person is to decide.
+//! So they are listed, published, explained and kept like every other document.
+
+use bytes::Bytes;
+
+use crate::change::{Change, Field};
+use crate::entity::Entity;
+use crate::event::{write_object, write_string};
+use crate::merge::{Rule, Standing};
+
+/// The kind of conflicts.
+pub const CONFLICT_KIND: &str = "conflict";
+/// The field that tells whether a conflict is `open` or `resolved`.
+pub const STATUS_FIELD: &str = "status";
+/// The system that speaks of what the hub itself has found.
+pub const HUB: &str = "@hub";
+
+/// A conflict that begins, changes or ends with a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Contest {
+    field: String,
+    policy: &'static str,
+    rule: Rule,
+    candidates: Bytes,
+}
+
+impl Contest {
+    pub(super) fn new(field: &str, policy: &'static str, rule: Rule, claims: &[Standing<'_>]) -> Self {
+        // Who wrote first stands first, whatever the order in which the claims came.
+        let mut claims: Vec<&Standing<'_>> = claims.iter().collect();
+        claims.sort_by(|a, b| crate::merge::across_order(a, b));
+        let mut out = vec![b'['];
+        for (at, claim) in claims.into_iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            let mut system = Vec::new();
+            write_string(&mut system, claim.system);
+            let numbers = [claim.since.occurred_at_us.to_string(), claim.since.sequence.to_string()];
+            write_object(
+                &mut out,
+                [
+                    ("occurred_at_us", numbers[0].as_bytes()),
+                    ("sequence", numbers[1].as_bytes()),
+                    ("system", &system),
+                    ("value", claim.json),
+                ]
+                .into_iter(),
+            );
+        }
+        out.push(b']');
+        Self { field: field.to_owned(), policy, rule, candidates: out.into() }
+    }
+
+    /// The change of the conflict's document. `position` is the record that it follows: a later one counts more.
+    pub(super) fn change(self, entity: &Entity, position: u64, now_us: i64) -> Change {
+        let text = |text: &str| {
+            let mut json = Vec::with_capacity(text.len() + 2);
+            write_string(&mut json, text);
+            json
+        };
+        let open = self.rule == Rule::Contested;
+        let standing = entity.value(&self.field).cloned().unwrap_or_else(|| Bytes::from_static(b"null"));
+        let mut fields = vec![
+            Field::new("entity_key", text(&entity.key)),
+            Field::new("entity_kind", text(&entity.kind)),
+            Field::new("field", text(&self.field)),
+            Field::new("policy", text(self.policy)),
+            Field::new("rule", text(self.rule.code())),
+            Field::new("standing", standing),
+            Field::new(STATUS_FIELD, text(if open { "open" } else { "resolved" })),
+        ];
+        if open {
+            fields.insert(0, Field::new("candidates", self.candidates));
+        }
+        Change {
+            kind: CONFLICT_KIND.to_owned(),
+            key: conflict_key(&entity.kind, &entity.key, &self.field),
+            sequence: position,
+            occurred_at_us: now_us,
+            fields,
+            expected_version: None,
+        }
+    }
+}
+
+/// The key of the conflict about a field.
+pub fn conflict_key(kind: &str, key: &str, field: &str) -> String {
+    format!("{kind}/{key}#{field}")
+}

@@ -1,0 +1,270 @@
+//! The decision: `decide(facts, input, now)`.
+//!
+//! Visibly in this order: seen before? is the version the expected one? who wins each field, and why? what
+//! is published? The outcome is a list of records; their effect on the facts is made by [`fold`] alone, and
+//! shows at once to the next input.
+
+mod change;
+mod conflict;
+mod implied;
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use thiserror::Error;
+use xxhash_rust::xxh3::Xxh3;
+
+use change::{Place, decide_change};
+pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
+
+use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
+use crate::entity::Entity;
+use crate::fold::fold;
+use crate::record::{Body, Fact, FactOutcome, QuarantineClosed, Quarantined, Record};
+use crate::rules::{Rules, SentTo};
+use crate::{Position, delivery_hash, entity_id};
+
+/// The kind of a person's decisions that a system is always preferred for a field: `preference/<kind>:<field>`.
+pub const PREFERENCE_KIND: &str = "preference";
+
+/// A fixed hasher: no randomness enters the core.
+pub type FixedState = BuildHasherDefault<Xxh3>;
+
+/// Entities by their id.
+pub type Entities = HashMap<String, Entity, FixedState>;
+
+/// A delivery seen before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its first record.
+    pub position: Position,
+    /// The hash of its payload; unknown where retention has dropped the record.
+    pub payload_hash: Option<u64>,
+}
+
+/// What the decision knows: loaded for the inputs before the decision begins.
+#[derive(Debug)]
+pub struct Facts {
+    /// The rules in force.
+    pub rules: Rules,
+    /// The entities that the inputs speak of, by id; one that is missing here does not exist.
+    pub entities: Entities,
+    /// The deliveries among the inputs that were seen before, by [`delivery_hash`].
+    pub seen: HashMap<u64, Seen, FixedState>,
+    /// How far events were sent to the systems that may echo them.
+    pub sent: SentTo,
+    /// The position that the next record will have.
+    pub next: Position,
+}
+
+impl Facts {
+    /// Facts of an empty hub.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, entities: HashMap::default(), seen: HashMap::default(), sent: SentTo::new(), next: 1 }
+    }
+}
+
+/// What was decided of one input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The records to be written, in order; none for a repetition.
+    pub records: Vec<Record>,
+    /// The answer, valid once the records are durable.
+    pub outcome: Outcome,
+}
+
+/// Why an input is refused. Nothing is recorded of it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// The same key with another payload.
+    #[error("the key `{key}` was used before with another payload (record {of})")]
+    KeyReused {
+        /// The key or delivery id.
+        key: String,
+        /// The record of its first use.
+        of: Position,
+    },
+    /// The entity has another version than the writer believes.
+    #[error("{id} has version {current}, not {expected}")]
+    Version {
+        /// The entity.
+        id: String,
+        /// What the writer expected.
+        expected: u64,
+        /// What it is; 0 where it does not exist.
+        current: u64,
+    },
+}
+
+/// The hash under which a request's `Idempotency-Key` is remembered, apart from delivery ids.
+pub fn request_key_hash(source: &str, key: &str) -> u64 {
+    delivery_hash(&format!("{source}\u{1}request"), key)
+}
+
+/// Decides one input.
+pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decision, Refusal> {
+    let hash = delivery_hash(&input.source, &input.delivery);
+    if let Some((key, payload_hash)) = &input.request_key
+        && let Some(seen) = facts.seen.get(&request_key_hash(&input.source, key))
+        && seen.payload_hash.is_some_and(|hash| hash != *payload_hash)
+    {
+        return Err(Refusal::KeyReused { key: key.clone(), of: seen.position });
+    }
+    if let Some(seen) = facts.seen.get(&hash)
+        && input.releases != Some(seen.position)
+    {
+        if input.reject_reuse && seen.payload_hash.is_some_and(|hash| hash != input.payload_hash) {
+            return Err(Refusal::KeyReused { key: input.delivery.clone(), of: seen.position });
+        }
+        return Ok(Decision { records: Vec::new(), outcome: Outcome::Duplicate { of: seen.position } });
+    }
+    // Taken out, so that the fields move into the record instead of being copied.
+    let body = std::mem::replace(&mut input.body, InputBody::Changes(Vec::new()));
+    if matches!(&body, InputBody::Changes(changes) if changes.is_empty()) {
+        if let Some(position) = input.releases {
+            let closed = QuarantineClosed { source: input.source, position };
+            let outcome = Outcome::Superseded { position: facts.next, count: 1 };
+            facts.next += 1;
+            return Ok(Decision { records: vec![Record::new(now_us, Body::QuarantineClosed(closed))], outcome });
+        }
+        // Understood, and it proposes nothing: there is nothing to record, not even that it was seen.
+        return Ok(Decision { records: Vec::new(), outcome: Outcome::Superseded { position: 0, count: 0 } });
+    }
+    let body = match body {
+        InputBody::Changes(changes) => match ahead_of_time(&facts.rules, &input, &changes) {
+            Some(reason) => InputBody::Quarantine(reason),
+            None => InputBody::Changes(changes),
+        },
+        quarantine => quarantine,
+    };
+    let decision = match body {
+        InputBody::Changes(changes) => decide_changes(facts, &mut input, changes, now_us)?,
+        InputBody::Quarantine(reason) => {
+            let position = facts.next;
+            facts.next += 1;
+            let body = Body::Quarantined(Quarantined {
+                source: input.source.clone(),
+                system: input.system.clone(),
+                delivery: input.delivery.clone(),
+                payload_hash: input.payload_hash,
+                reason: Some(reason),
+                raw: input.raw.take(),
+                received_at_us: input.received_at_us,
+                trace: input.trace.clone().unwrap_or_default(),
+            });
+            Decision { records: vec![Record::new(now_us, body)], outcome: Outcome::Quarantined { position } }
+        }
+    };
+    let position = facts.next - decision.records.len() as Position;
+    facts.seen.entry(hash).or_insert(Seen { position, payload_hash: Some(input.payload_hash) });
+    if let Some((key, payload_hash)) = &input.request_key {
+        let seen = Seen { position, payload_hash: Some(*payload_hash) };
+        facts.seen.entry(request_key_hash(&input.source, key)).or_insert(seen);
+    }
+    Ok(decision)
+}
+
+fn decide_changes(
+    facts: &mut Facts,
+    input: &mut Input,
+    changes: Vec<Change>,
+    now_us: i64,
+) -> Result<Decision, Refusal> {
+    // Every expectation is checked before the first record: an input is recorded whole or not at all.
+    for change in &changes {
+        if let Some(expected) = change.expected_version {
+            let id = change.id();
+            let current = facts.entities.get(&id).map_or(0, |e| e.version);
+            if current != expected {
+                return Err(Refusal::Version { id, expected, current });
+            }
+        }
+    }
+    let first = facts.next;
+    let count = changes.len() as u32;
+    let (mut applied, mut changed, mut version) = (false, false, 0);
+    let mut records: Vec<Fact> = Vec::with_capacity(changes.len());
+    let system = input.system.clone();
+    for change in changes {
+        let (mut fact, contests) = decide_one(facts, input, &system, change, records.len() as u32, now_us);
+        if records.is_empty() {
+            version = fact.version;
+            fact.raw = input.raw.take();
+            if let Some((key, payload_hash)) = &input.request_key {
+                fact.request_key.clone_from(key);
+                fact.request_hash = *payload_hash;
+            }
+        }
+        applied |= fact.outcome == FactOutcome::Applied as i32;
+        changed |= !fact.event_type.is_empty();
+        let id = entity_id(&fact.kind, &fact.key);
+        records.push(fact);
+        for contest in contests {
+            let Some(entity) = facts.entities.get(&id) else { continue };
+            let change = contest.change(entity, facts.next, now_us);
+            records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
+        }
+    }
+    let outcome = if applied {
+        Outcome::Applied { position: first, count, version, changed }
+    } else {
+        Outcome::Superseded { position: first, count }
+    };
+    let of = records.len() as u32;
+    let counted = |fact| Record::new(now_us, Body::Fact(Box::new(Fact { of, ..fact })));
+    Ok(Decision { records: records.into_iter().map(counted).collect(), outcome })
+}
+
+/// Decides one change, and folds it, so that it shows at once to the next.
+fn decide_one(
+    facts: &mut Facts,
+    input: &Input,
+    system: &str,
+    change: Change,
+    index: u32,
+    now_us: i64,
+) -> (Fact, Vec<conflict::Contest>) {
+    let position = facts.next;
+    facts.next += 1;
+    let sent_to = facts.rules.may_echo(&change.kind, system).then(|| facts.sent.get(system).copied()).flatten();
+    let entity = facts.entities.entry(change.id()).or_default();
+    let place = Place { input, system, index, position };
+    let (fact, contests) = decide_change(&facts.rules, sent_to, entity, change, &place);
+    fold(entity, position, now_us, &fact);
+    if fact.kind == PREFERENCE_KIND {
+        prefer(&mut facts.rules, entity);
+    }
+    (fact, contests)
+}
+
+/// Has a preference in force, as its document says it.
+pub fn prefer(rules: &mut Rules, preference: &Entity) {
+    let Some((kind, field)) = preference.key.split_once(':') else { return };
+    let system = preference.value("system").and_then(|json| serde_json::from_slice::<Option<String>>(json).ok());
+    rules.prefer_always(kind, field, system.flatten().as_deref());
+}
+
+/// The ids of the documents that deciding a change may touch, beside the entity itself.
+pub fn also_touched<'a>(rules: &'a Rules, change: &'a Change) -> impl Iterator<Item = String> + 'a {
+    let domain = rules.domain(&change.kind);
+    let contested = move |field: &&crate::Field| domain.is_some_and(|d| d.policy(&field.name).may_contest());
+    let id = |field: &crate::Field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, &field.name));
+    change.fields.iter().filter(contested).map(id)
+}
+
+/// The first change whose source's clock is too far ahead to be believed.
+fn ahead_of_time(rules: &Rules, input: &Input, changes: &[Change]) -> Option<QuarantineReason> {
+    let limit_us = rules.skew_max_us?;
+    let ahead_us = |change: &Change| change.occurred_at_us.saturating_sub(input.received_at_us);
+    let (at, change) = changes.iter().enumerate().find(|(_, change)| ahead_us(change) > limit_us)?;
+    let (ahead_s, limit_s) = (ahead_us(change) / 1_000_000, limit_us / 1_000_000);
+    Some(QuarantineReason {
+        code: "clock-skew".into(),
+        detail: format!(
+            "{} occurred {ahead_s} s after it was received, more than the {limit_s} s allowed: it would win over \
+             everything until then",
+            change.id()
+        ),
+        at: format!("/{at}/occurred_at"),
+    })
+}

@@ -231,7 +231,8 @@ fn payloads_of_the_real_woocommerce_are_understood() {
     let headers = captured(&folder.join("delivery-53.order.updated.headers.txt"));
     assert!(pack.delivery_id(&headers, b"{}").starts_with("53|"));
     // What the API answers has the form of what the webhooks send.
-    for (kind, topic) in [("order", "order.updated"), ("product", "product.updated"), ("customer", "customer.updated")] {
+    for (kind, topic) in [("order", "order.updated"), ("product", "product.updated"), ("customer", "customer.updated")]
+    {
         for entry in std::fs::read_dir(folder.join("rest")).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();

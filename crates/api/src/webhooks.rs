@@ -148,6 +148,8 @@ mod tests {
             "webhook-id",
             "x-github-event",
             "x-wc-webhook-topic",
+            "x-wc-webhook-source",
+            "x-wc-webhook-delivery-id",
         ] {
             assert!(kept(name), "{name}");
         }

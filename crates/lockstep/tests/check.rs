@@ -220,6 +220,15 @@ fn a_pack_beside_the_configuration_is_checked_with_its_samples() {
     assert!(found.iter().any(|line| line.contains("packs/till/samples")), "{found:?}");
 }
 
+#[test]
+fn every_built_in_pack_is_accepted_with_its_samples() {
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let source = format!("[sources.shop]\nsystem = \"shop\"\npack = \"{name}\"\nsecrets = [\"env:SHOP_SECRET\"]\n");
+        run(folder(&source).path(), &["check"]).expect(0);
+    }
+}
+
 fn copy_pack(name: &str, to: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packs").join(name);
     for inner in ["", "mappings", "samples"] {

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use lockstep_core::{Outcome, Rules};
+use lockstep_core::{Input, Outcome, Rules};
 use lockstep_hub::{Hub, HubHandle, HubOptions, Unavailable, now_us};
 
 use super::disk::{RawLimit, raw_limit};
-use super::load::Changes;
+use super::load::{Changes, Orders};
 use super::{count, memory, mib, row};
 
 /// What was measured.
@@ -56,17 +56,34 @@ const CALLERS: u64 = 12;
 
 /// Keeps the hub busy until `total` changes are durable.
 pub(super) async fn drive(handle: &HubHandle, entities: u64, total: u64, run: u64, done: impl Fn(u64)) -> Result<()> {
+    drive_with(
+        handle,
+        total,
+        |lane| {
+            let mut changes = Changes::new(entities, lane, run);
+            move |now| changes.next(now)
+        },
+        done,
+    )
+    .await
+}
+
+/// The same with inputs of any kind: `make` gives each caller what makes its inputs.
+async fn drive_with<M>(handle: &HubHandle, total: u64, make: impl Fn(u64) -> M, done: impl Fn(u64)) -> Result<()>
+where
+    M: FnMut(i64) -> Input + Send + 'static,
+{
     let share = total / CALLERS;
     let mut callers = tokio::task::JoinSet::new();
     for lane in 0..CALLERS {
         let handle = handle.clone();
+        let mut next = make(lane);
         callers.spawn(async move {
-            let mut changes = Changes::new(entities, lane, run);
             let mut left = share + if lane == 0 { total % CALLERS } else { 0 };
             while left > 0 {
                 let count = left.min(TOGETHER as u64);
                 let now = now_us();
-                let mut inputs: Vec<_> = (0..count).map(|_| changes.next(now)).collect();
+                let mut inputs: Vec<_> = (0..count).map(|_| next(now)).collect();
                 loop {
                     match handle.submit(inputs).await {
                         Ok(answers) => {
@@ -78,7 +95,7 @@ pub(super) async fn drive(handle: &HubHandle, entities: u64, total: u64, run: u6
                         }
                         Err(Unavailable::Saturated { .. }) => {
                             tokio::time::sleep(Duration::from_millis(1)).await;
-                            inputs = (0..count).map(|_| changes.next(now)).collect();
+                            inputs = (0..count).map(|_| next(now)).collect();
                         }
                         Err(error) => bail!("the hub refused a change: {error}"),
                     }
@@ -105,14 +122,26 @@ pub(super) async fn drive(handle: &HubHandle, entities: u64, total: u64, run: u6
 }
 
 /// Runs the benchmark in an empty folder.
-pub(super) async fn run(dir: &Path, entities: u64, changes: u64, progress: impl Fn(u64)) -> Result<HubFigures> {
+pub(super) async fn run(
+    dir: &Path,
+    entities: u64,
+    changes: u64,
+    orders: bool,
+    progress: impl Fn(u64),
+) -> Result<HubFigures> {
     let hub = Hub::open(HubOptions::new(dir.join("data"), Rules::new())).context("the hub can't be opened")?;
     let handle = hub.handle();
     // Every entity exists before the clock starts.
-    drive(&handle, entities, entities, 1, |_| {}).await?;
+    let make = |run| {
+        move |lane| {
+            let (mut stock, mut whole) = (Changes::new(entities, lane, run), Orders::new(entities, lane, run));
+            move |now| if orders { whole.next(now) } else { stock.next(now) }
+        }
+    };
+    drive_with(&handle, entities, make(1), |_| {}).await?;
     let batches_before = handle.stats().batches.load(Ordering::Relaxed);
     let began = Instant::now();
-    drive(&handle, entities, changes, 2, progress).await?;
+    drive_with(&handle, changes, make(2), progress).await?;
     let seconds = began.elapsed().as_secs_f64();
     let batches = (handle.stats().batches.load(Ordering::Relaxed) - batches_before).max(1);
     let sample = handle.record(handle.bounds().next - 1).await?.context("the last record is missing")?;

@@ -46,6 +46,9 @@ enum Bench {
         /// Over how many entities.
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
         entities: u64,
+        /// Orders of 30 fields and 5 lines from three systems, instead of small stock documents from one.
+        #[arg(long)]
+        orders: bool,
     },
     /// Events in batches and signed single requests, over loopback.
     #[command(after_help = "Example:\n  lockstep bench ingest --seconds 10")]
@@ -91,9 +94,10 @@ pub async fn run(args: &BenchArgs, output: &Output) -> Result<Exit, Failure> {
     };
     let dir = args.dir.clone().unwrap_or_else(|| temporary.as_ref().map_or_else(PathBuf::new, |t| t.path().to_owned()));
     match &args.bench {
-        Bench::Hub { changes, entities } => {
+        Bench::Hub { changes, entities, orders } => {
             let bar = output.progress(*changes, "changes");
-            let figures = hub::run(&dir, *entities, *changes, |done| bar.set_position(done)).await.map_err(failed)?;
+            let figures =
+                hub::run(&dir, *entities, *changes, *orders, |done| bar.set_position(done)).await.map_err(failed)?;
             bar.finish_and_clear();
             print(output, &figures, &figures.lines())
         }

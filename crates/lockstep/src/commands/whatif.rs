@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure, chain};
 use crate::output::{Output, Style, Table};
 use crate::show;
 use crate::whatif::{
-    Answer, Change, EntityDifference, FieldDifference, History, Other, Range, Said, Summary, WhatIfError, ask,
+    self, Answer, Change, EntityDifference, FieldDifference, History, Other, Range, Said, Summary, WhatIfError, ask,
 };
 
 /// How many of each list are printed for a person.
@@ -40,6 +40,9 @@ pub struct WhatifArgs {
     /// is counted either way.
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
+    /// The most memory that the entities touched may take, about.
+    #[arg(long, value_name = "MIB", default_value_t = whatif::BYTES_MAX >> 20)]
+    memory_mib: usize,
 }
 
 /// Runs the command.
@@ -58,7 +61,8 @@ pub fn run(args: &WhatifArgs, output: &Output) -> Result<Exit, Failure> {
     let other = Other::new(resolution.rules, resolution.translations);
     let data_dir = args.data_dir.clone().unwrap_or_else(|| loaded.data_dir(config));
     let mut history = History::open(&data_dir).map_err(|error| not_opened(&data_dir, &error))?;
-    let range = Range { from: args.from, to: args.to, kind: args.kind.clone() };
+    let bytes_max = args.memory_mib.saturating_mul(1024 * 1024);
+    let range = Range { from: args.from, to: args.to, kind: args.kind.clone(), bytes_max };
     let bar = output.progress(0, "asking");
     let answer = ask(&mut history, &other, &range, &mut |done, all| {
         if done == 1 {
@@ -84,7 +88,7 @@ fn not_opened(data_dir: &Path, error: &lockstep_journal::Error) -> Failure {
 fn failed(error: WhatIfError) -> Failure {
     let code = match error {
         WhatIfError::Beyond { .. } | WhatIfError::Backwards { .. } => "position",
-        WhatIfError::TooMany { .. } => "too-many-entities",
+        WhatIfError::TooMuch { .. } => "too-much",
         _ => "history",
     };
     Failure::usage(code, chain(&error))

@@ -1,7 +1,8 @@
 //! The deliveries of the history: the records of one delivery together, as it came in.
 
+use bytes::Bytes;
 use lockstep_core::record::{Body, Fact, Record};
-use lockstep_core::{Position, QuarantineReason, Raw};
+use lockstep_core::{Field, Position, QuarantineReason, Raw};
 
 use super::WhatIfError;
 use super::history::History;
@@ -73,6 +74,7 @@ fn gather(open: &mut Option<Delivery>, position: Position, record: Record) -> Op
             if let Was::Understood(facts) = &mut delivery.was {
                 let mut fact = *fact;
                 delivery.raw = delivery.raw.take().or_else(|| fact.raw.take());
+                own(&mut fact.fields);
                 facts.push((position, fact));
             }
             if is_last { open.take() } else { None }
@@ -102,6 +104,17 @@ fn gather(open: &mut Option<Delivery>, position: Position, record: Record) -> Op
             was: Was::Closed,
         }),
         _ => None,
+    }
+}
+
+/// Gives values a piece of memory of their own: they were parts of the journal's whole batch, which one entity that is
+/// held would else hold with it.
+fn own(fields: &mut [Field]) {
+    let mut buffer = Vec::with_capacity(fields.iter().map(|field| field.json.len()).sum());
+    fields.iter().for_each(|field| buffer.extend_from_slice(&field.json));
+    let mut rest = Bytes::from(buffer);
+    for field in fields {
+        field.json = rest.split_to(field.json.len());
     }
 }
 

@@ -3,8 +3,8 @@
 //! On one side stands what really happened, folded from the journal; on the other what the core decides when each
 //! delivery is translated by the other mappings and merged by the other rules. Nothing is written.
 //!
-//! In memory are the entities that the range touches, at most [`ENTITIES_MAX`] of them, twice. Which ones that are
-//! is found out first, so that of what is before the range nothing else has to be held.
+//! In memory are the entities that the range touches, twice, within [`Range::bytes_max`]. Which ones that are is found
+//! out first, so that of what is before the range nothing else has to be held.
 
 mod delivery;
 mod history;
@@ -27,14 +27,16 @@ use delivery::{Delivery, Was};
 use other::How;
 use sides::Sides;
 
-/// The most entities that one answer is about.
-pub const ENTITIES_MAX: usize = 500_000;
+/// The most memory that entities take, where nothing else is asked for: it is a guest on the hub's machine.
+pub const BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// What the name of an entity takes beside its text while names are collected, about.
+const ID_BYTES: usize = 64;
 
 /// The most deliveries of each list of an answer; all of them are counted.
 pub const LISTED_MAX: usize = 100_000;
 
 /// Which part of the history.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
     /// From this record on.
     pub from: Position,
@@ -42,6 +44,15 @@ pub struct Range {
     pub to: Option<Position>,
     /// Only entities of this kind.
     pub kind: Option<String>,
+    /// The most memory that the entities may take, about.
+    pub bytes_max: usize,
+}
+
+impl Range {
+    /// Everything from a record on.
+    pub fn from(from: Position) -> Self {
+        Self { from, to: None, kind: None, bytes_max: BYTES_MAX }
+    }
 }
 
 /// Why there is no answer.
@@ -97,12 +108,15 @@ pub enum WhatIfError {
     },
     /// The range touches too much to hold.
     #[error(
-        "more than {ENTITIES_MAX} entities are touched from record {from} on: begin later, end earlier, or ask for \
-         one kind"
+        "the entities that are touched from record {from} on take more than {} MiB: begin later, end earlier, ask for \
+         one kind, or allow more with --memory-mib",
+        bytes_max >> 20
     )]
-    TooMany {
+    TooMuch {
         /// Where it began.
         from: Position,
+        /// What is allowed.
+        bytes_max: usize,
     },
 }
 
@@ -135,6 +149,7 @@ pub fn ask(
     let mut run = Run {
         other,
         kind: range.kind.as_deref(),
+        bytes_max: range.bytes_max,
         sides: Sides::new(other.rules()),
         summary: Summary { from: range.from.max(kept.first), kept_from: kept.first, ..Summary::default() },
         newly_quarantined: Vec::new(),
@@ -178,6 +193,7 @@ pub fn ask(
 struct Run<'a> {
     other: &'a Other,
     kind: Option<&'a str>,
+    bytes_max: usize,
     sides: Sides,
     summary: Summary,
     newly_quarantined: Vec<NewlyQuarantined>,
@@ -196,11 +212,14 @@ impl Run<'_> {
         step: &mut dyn FnMut(Position),
     ) -> Result<(), WhatIfError> {
         let Summary { from, to, .. } = self.summary;
-        let mut ids = BTreeSet::new();
+        let (mut ids, mut bytes) = (BTreeSet::new(), 0);
         delivery::each(history, from, to, &mut *step, |delivery| {
             let proposal = self.other.proposal(&delivery)?;
-            other::touched(&delivery, proposal.as_ref(), self.kind, &mut ids);
-            if ids.len() > ENTITIES_MAX { Err(WhatIfError::TooMany { from }) } else { Ok(()) }
+            for id in other::touched(&delivery, proposal.as_ref(), self.kind) {
+                let id_bytes = ID_BYTES + id.len();
+                bytes += if ids.insert(id) { id_bytes } else { 0 };
+            }
+            self.room(bytes)
         })?;
         delivery::each(history, kept_from, from - 1, step, |delivery| {
             if let Was::Understood(facts) = delivery.was {
@@ -210,10 +229,16 @@ impl Run<'_> {
                     }
                 }
             }
-            Ok(())
+            // What happened is held on both sides soon.
+            self.room(2 * self.sides.bytes())
         })?;
         self.sides.part();
         Ok(())
+    }
+
+    fn room(&self, bytes: usize) -> Result<(), WhatIfError> {
+        let (from, bytes_max) = (self.summary.from, self.bytes_max);
+        if bytes > bytes_max { Err(WhatIfError::TooMuch { from, bytes_max }) } else { Ok(()) }
     }
 
     /// One delivery of the range, on both sides.
@@ -226,6 +251,7 @@ impl Run<'_> {
                 self.sides.happened(*position, delivery.recorded_at_us, fact);
             }
         }
+        self.room(self.sides.bytes())?;
         // It would have been understood the first time, and so be a repetition now.
         if delivery.releases != 0 && self.understood.remove(&delivery.releases) {
             self.waiting.remove(&delivery.releases);
@@ -267,8 +293,7 @@ impl Run<'_> {
                 }
             }
         }
-        self.sides.decide(delivery.position, delivery.recorded_at_us, proposal.input)?;
-        if self.sides.len() > ENTITIES_MAX { Err(WhatIfError::TooMany { from: self.summary.from }) } else { Ok(()) }
+        self.sides.decide(delivery.position, delivery.recorded_at_us, proposal.input)
     }
 
     fn quarantined(&mut self, delivery: &Delivery, reason: QuarantineReason) {

@@ -1,6 +1,6 @@
 //! The other configuration: what it would have made of a delivery.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use lockstep_connect::source::Source;
 use lockstep_core::{Change, Input, InputBody, Rules};
@@ -86,19 +86,21 @@ impl Other {
 }
 
 /// The entities that a delivery was about and those that it would be about, of one kind or of all.
-pub(super) fn touched(
-    delivery: &Delivery,
-    proposal: Option<&Proposal>,
-    kind: Option<&str>,
-    ids: &mut BTreeSet<String>,
-) {
-    let wanted = |name: &str| kind.is_none_or(|kind| kind == name);
-    if let Was::Understood(facts) = &delivery.was {
-        ids.extend(
-            facts.iter().filter(|(_, f)| wanted(&f.kind)).map(|(_, f)| lockstep_core::entity_id(&f.kind, &f.key)),
-        );
-    }
-    if let Some(Proposal { input: Input { body: InputBody::Changes(changes), .. }, .. }) = proposal {
-        ids.extend(changes.iter().filter(|change| wanted(&change.kind)).map(Change::id));
-    }
+pub(super) fn touched<'a>(
+    delivery: &'a Delivery,
+    proposal: Option<&'a Proposal>,
+    kind: Option<&'a str>,
+) -> impl Iterator<Item = String> + 'a {
+    let wanted = move |name: &str| kind.is_none_or(|kind| kind == name);
+    let facts = match &delivery.was {
+        Was::Understood(facts) => facts.as_slice(),
+        _ => &[],
+    };
+    let changes = match proposal.map(|proposal| &proposal.input.body) {
+        Some(InputBody::Changes(changes)) => changes.as_slice(),
+        _ => &[],
+    };
+    let was = facts.iter().filter(move |(_, fact)| wanted(&fact.kind));
+    let was = was.map(|(_, fact)| lockstep_core::entity_id(&fact.kind, &fact.key));
+    was.chain(changes.iter().filter(move |change| wanted(&change.kind)).map(Change::id))
 }

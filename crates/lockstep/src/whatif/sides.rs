@@ -11,13 +11,26 @@ use lockstep_core::{Entity, Facts, Input, Position, Rules, decide};
 use super::WhatIfError;
 use super::report::{Change, EntityDifference, FieldDifference, Said};
 
-/// One side's entities, and who won each of their fields.
+/// What an entity takes beside its claims, about.
+const ENTITY_BYTES: usize = 400;
+/// What a claim takes beside its value, about: with its field and its winner.
+const CLAIM_BYTES: usize = 160;
+
+/// Who won each field of one side's entities, and how much memory the side takes.
 #[derive(Clone, Default)]
 struct Winners {
     /// Systems and fields by number: there are few of them and many entities.
     names: Vec<String>,
     numbers: HashMap<String, u32>,
-    won: HashMap<String, Vec<Won>>,
+    known: HashMap<String, Known>,
+    bytes: usize,
+}
+
+/// What is known of one entity.
+#[derive(Clone, Default)]
+struct Known {
+    won: Vec<Won>,
+    claims: Vec<Claimed>,
 }
 
 /// Who won one field, and by which rule.
@@ -26,6 +39,14 @@ struct Won {
     field: u32,
     system: u32,
     rule: i32,
+}
+
+/// How long the value is that a system gives a field.
+#[derive(Clone, Copy)]
+struct Claimed {
+    field: u32,
+    system: u32,
+    bytes: u32,
 }
 
 impl Winners {
@@ -41,34 +62,56 @@ impl Winners {
 
     /// Takes over what a fact says of its fields.
     fn take(&mut self, id: &str, fact: &Fact) {
-        let mut won = self.won.remove(id).unwrap_or_default();
+        let (id, mut known) = self.known.remove_entry(id).unwrap_or_else(|| {
+            self.bytes += ENTITY_BYTES + id.len();
+            (id.to_owned(), Known::default())
+        });
+        let own = self.number(&fact.system);
         for ruling in &fact.rulings {
-            let system = self.number(if ruling.winner.is_empty() { &fact.system } else { &ruling.winner });
-            let mut one = |name: &str| {
-                let field = self.number(name);
-                let new = Won { field, system, rule: ruling.rule };
-                match won.iter_mut().find(|known| known.field == field) {
-                    Some(known) => *known = new,
-                    None => won.push(new),
-                }
-            };
-            if ruling.fields.is_empty() {
-                fact.fields.iter().for_each(|field| one(&field.name));
-            } else {
-                ruling.fields.iter().filter_map(|at| fact.fields.get(*at as usize)).for_each(|field| one(&field.name));
+            let winner = if ruling.winner.is_empty() { own } else { self.number(&ruling.winner) };
+            let all = 0..if ruling.fields.is_empty() { fact.fields.len() as u32 } else { 0 };
+            for at in ruling.fields.iter().copied().chain(all) {
+                let Some(said) = fact.fields.get(at as usize) else { continue };
+                let field = self.number(&said.name);
+                self.bytes += known.claim(Claimed { field, system: own, bytes: said.json.len() as u32 });
+                known.win(Won { field, system: winner, rule: ruling.rule });
             }
         }
-        self.won.insert(id.to_owned(), won);
+        self.known.insert(id, known);
     }
 
     /// The winner and the rule's name.
     fn of(&self, id: &str, field: &str) -> (&str, &'static str) {
         let number = self.numbers.get(field);
-        let won = self.won.get(id).and_then(|won| won.iter().find(|won| Some(&won.field) == number));
+        let won = self.known.get(id).and_then(|known| known.won.iter().find(|won| Some(&won.field) == number));
         won.map_or(("", Rule::Unspecified.code()), |won| {
             let system = self.names.get(won.system as usize).map_or("", String::as_str);
             (system, Rule::try_from(won.rule).unwrap_or(Rule::Unspecified).code())
         })
+    }
+}
+
+impl Known {
+    fn win(&mut self, new: Won) {
+        match self.won.iter_mut().find(|won| won.field == new.field) {
+            Some(won) => *won = new,
+            None => self.won.push(new),
+        }
+    }
+
+    /// How many bytes more are held than before. Shorter values are taken for as long as the longest one.
+    fn claim(&mut self, new: Claimed) -> usize {
+        match self.claims.iter_mut().find(|claim| (claim.field, claim.system) == (new.field, new.system)) {
+            Some(claim) => {
+                let more = new.bytes.saturating_sub(claim.bytes);
+                claim.bytes += more;
+                more as usize
+            }
+            None => {
+                self.claims.push(new);
+                CLAIM_BYTES + new.bytes as usize
+            }
+        }
     }
 }
 
@@ -118,9 +161,9 @@ impl Sides {
         Ok(())
     }
 
-    /// How many entities are held, on the side that has more of them.
-    pub(super) fn len(&self) -> usize {
-        self.now.len().max(self.what_if.entities.len())
+    /// How much memory both sides take, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.now_won.bytes + self.what_if_won.bytes
     }
 
     /// The entities of both sides, in order.

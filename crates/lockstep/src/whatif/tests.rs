@@ -10,7 +10,7 @@ use lockstep_connect::translate::{Options, Translator};
 use lockstep_core::merge::{Latest, Owner, Policy};
 use lockstep_core::record::{Body, Probe, Record};
 use lockstep_core::{Domain, Facts, Field, Input, InputBody, Raw, Rules, decide};
-use lockstep_journal::{Batch, Journal, MemoryJournal};
+use lockstep_journal::{Batch, Bounds, Error, Journal, MemoryJournal, SqliteJournal, SqliteOptions};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ impl Past {
 }
 
 fn from(from: u64) -> Range {
-    Range { from, ..Range::default() }
+    Range::from(from)
 }
 
 /// Each different field as `key.field: now (winner, rule) -> what if (winner, rule)`.
@@ -222,7 +222,7 @@ fn changed_rules_change_winners_from_the_position_on() {
     assert_eq!(different(&past.ask(&crm, &from(2))), [a, b]);
     assert_eq!(different(&past.ask(&crm, &from(4))), [b]);
     assert_eq!(different(&past.ask(&crm, &from(5))), [""; 0]);
-    let range = Range { from: 1, to: Some(3), kind: None };
+    let range = Range { to: Some(3), ..from(1) };
     assert_eq!(different(&past.ask(&crm, &range)), [a], "b's owner has not spoken yet");
 }
 
@@ -232,7 +232,7 @@ fn a_range_never_cuts_a_delivery() {
     past.write("crm", "1", "z", ("email", "z@crm"), 1);
     let first = past.deliver("1", &[("a", "a@x", 10), ("b", "b@x", 10), ("c", "c@x", 10)]);
     past.write("crm", "2", "z", ("email", "z2@crm"), 2);
-    let range = Range { from: first + 1, to: Some(first + 1), kind: None };
+    let range = Range { to: Some(first + 1), ..from(first + 1) };
     let answer = past.ask(&other(&mapping("mail")), &range);
     assert_eq!((answer.summary.from, answer.summary.to, answer.summary.records), (first, first + 2, 3));
     assert_eq!(answer.summary.entities_different, 3);
@@ -257,7 +257,7 @@ fn what_is_understood_no_longer_and_what_is_at_last_is_told() {
     assert_eq!(one.code, "mapping-failed");
     assert!(one.at.starts_with("maps/x.vrl:1"), "{one:?}");
     assert_eq!((answer.summary.newly_understood, answer.summary.entities_removed), (0, 1));
-    let stock = Range { from: 1, to: None, kind: Some("stock".to_owned()) };
+    let stock = Range { kind: Some("stock".to_owned()), ..from(1) };
     assert!(!past.ask(&other(&mapping("nothing")), &stock).summary.different, "no delivery is about stock");
 }
 
@@ -316,6 +316,62 @@ fn what_is_no_longer_kept_is_said() {
 }
 
 #[test]
+fn a_hub_that_drops_what_is_being_read_is_told_from_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = SqliteOptions { segment_bytes_max: 64 << 10, ..SqliteOptions::default() };
+    let mut journal = SqliteJournal::open(&folder.path().join("journal"), small.clone()).unwrap();
+    let mut past = Past::new();
+    for number in 0..600 {
+        past.deliver(&number.to_string(), &[("a", &format!("{number}@x{}", "y".repeat(number % 90)), number as i64)]);
+        let record = past.journal.reader().get(number as u64 + 1).unwrap().unwrap().record;
+        let mut batch = Batch::new();
+        batch.push(&record);
+        journal.append(0, &batch).unwrap();
+    }
+    drop(journal);
+    let ask = |history: &mut History, begin| ask(history, &other(&mapping("email")), &from(begin), &mut |_, _| {});
+    let mut history = History::open(folder.path()).unwrap();
+    assert_eq!(history.bounds(), Bounds { first: 1, next: 601 });
+    // A hub starts, drops what is old and ends, all after it was opened here.
+    let mut journal = SqliteJournal::open(&folder.path().join("journal"), small).unwrap();
+    let first = journal.trim(400).unwrap().first;
+    assert!(first > 1 && first <= 400, "{first}");
+    let mut batch = Batch::new();
+    batch.push(&Record::new(0, Body::Probe(Probe {})).encode_to_vec());
+    journal.append(0, &batch).unwrap();
+    drop(journal);
+    let failed = ask(&mut history, 1).err().unwrap();
+    let WhatIfError::Journal(Error::Trimmed { position: 1, first: said }) = failed else { panic!("{failed:?}") };
+    assert_eq!(said, first);
+    let summary = ask(&mut History::open(folder.path()).unwrap(), 500).unwrap().summary;
+    assert_eq!((summary.from, summary.to, summary.kept_from, summary.different), (500, 601, first, false));
+}
+
+#[test]
+fn memory_is_bounded_and_says_so() {
+    let mut past = Past::new();
+    for number in 0..40 {
+        past.write("crm", &number.to_string(), &format!("c-{number}"), ("email", &"x".repeat(1000)), number);
+    }
+    let refused = |begin, bytes_max| {
+        let mut history = History::of(past.journal.reader());
+        ask(&mut history, &other("[]"), &Range { bytes_max, ..from(begin) }, &mut |_, _| {}).err()
+    };
+    // Each entity takes about 1.6 KiB on either side.
+    assert!(refused(1, 200 << 10).is_none() && refused(21, 100 << 10).is_none());
+    assert!(matches!(refused(1, 100 << 10), Some(WhatIfError::TooMuch { from: 1, .. })));
+    assert!(matches!(refused(21, 50 << 10), Some(WhatIfError::TooMuch { from: 21, .. })));
+    assert!(matches!(refused(21, 1 << 10), Some(WhatIfError::TooMuch { .. })), "names alone are too much");
+    // The same entity again and again takes no more.
+    for number in 40..400 {
+        past.write("crm", &number.to_string(), "c-0", ("email", &"x".repeat(1000)), number);
+    }
+    let again = Range { bytes_max: 5 << 10, ..from(41) };
+    let answer = ask(&mut History::of(past.journal.reader()), &other("[]"), &again, &mut |_, _| {}).unwrap();
+    assert_eq!((answer.summary.records, answer.summary.entities_compared), (360, 1));
+}
+
+#[test]
 fn a_range_that_is_not_there_is_refused() {
     let mut past = Past::new();
     let nothing = past.ask(&other("[]"), &from(1));
@@ -326,6 +382,6 @@ fn a_range_that_is_not_there_is_refused() {
         ask(&mut history, &other("[]"), &range, &mut |_, _| {}).err().unwrap().to_string()
     };
     assert_eq!(refused(from(2)), "the journal has the records 1 to 1: nothing begins at 2");
-    let backwards = Range { from: 1, to: Some(0), kind: None };
+    let backwards = Range { to: Some(0), ..from(1) };
     assert_eq!(refused(backwards), "the range ends at 0, before it begins at 1");
 }

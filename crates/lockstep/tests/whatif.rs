@@ -266,6 +266,57 @@ fn what_a_killed_hub_left_is_read_and_left() {
     deliver(&hub, 9, 900, "2024-06-01T10:00:00Z");
 }
 
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_history_of_four_systems_with_faults_is_decided_the_same_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = ["demo", "--duration", "2s", "--rate", "300", "--entities", "100", "--faults", "--keep", "kept"];
+    run(folder.path(), &demo).expect(0);
+    let kept = folder.path().join("kept");
+    let whole = run(&kept, &["whatif", "--from", "1", "--json"]).expect(0).json();
+    let number = |name: &str| whole[name].as_u64().unwrap();
+    assert!(number("translated") > 50 && number("without_raw") > 50 && number("entities_compared") > 100, "{whole}");
+    let middle = (number("to") / 2).to_string();
+    run(&kept, &["whatif", "--from", &middle]).expect(0);
+
+    // The same with a pack of one's own, in another folder and without the secrets.
+    let other = tempfile::tempdir().unwrap();
+    std::fs::copy(kept.join("lockstep.toml"), other.path().join("lockstep.toml")).unwrap();
+    let pack = other.path().join("packs/shopify");
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packs/shopify"), &pack);
+    let orders = std::fs::read_to_string(pack.join("mappings/order.vrl")).unwrap();
+    let place = "order.fields.channel = channel\n";
+    assert!(orders.contains(place));
+    write(&pack, "mappings/order.vrl", &orders.replace(place, &format!("{place}order.fields.pack_note = \"new\"\n")));
+    let data = kept.join("data");
+    let args = ["whatif", "--json", "--data-dir", data.to_str().unwrap(), "--from", &middle];
+    let found = by_type(run(other.path(), &args).expect(1).json_lines());
+    let count = found["entity"].len();
+    assert!(count > 5, "{count}");
+    for entity in &found["entity"] {
+        let note = json!([{ "field": "pack_note", "now": null, "what_if": only(json!("new")) }]);
+        assert_eq!(
+            (&entity["kind"], &entity["change"], &entity["fields"]),
+            (&json!("order"), &json!("changed"), &note)
+        );
+    }
+    let fields = json!([{ "kind": "order", "field": "pack_note", "count": count }]);
+    assert_eq!(found["summary"][0]["fields_different"], fields);
+}
+
 #[test]
 fn what_keeps_it_from_answering_is_one_sentence_and_exit_code_2() {
     let folder = hub_folder();

@@ -177,6 +177,18 @@ fn the_same_mappings_and_rules_give_the_same() {
 }
 
 #[test]
+fn a_delivery_that_was_recorded_again_counts_again() {
+    let mut past = Past::new();
+    past.deliver("1", &[("a", "a@x", 10)]);
+    // Its id was remembered no longer.
+    past.facts.seen.clear();
+    past.deliver("1", &[("a", "a2@x", 20)]);
+    let answer = past.ask(&other(&mapping("email")), &from(1));
+    assert_eq!(different(&answer), [""; 0]);
+    assert_eq!(answer.summary.records, 2);
+}
+
+#[test]
 fn a_changed_mapping_changes_its_fields_and_no_others() {
     let mut past = Past::new();
     past.deliver("1", &[("a", "a@x", 10), ("b", "b@x", 10)]);

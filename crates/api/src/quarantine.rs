@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use lockstep_core::record::{Body, Quarantined};
 use lockstep_core::{Input, InputBody, Position};
 use lockstep_hub::{QuarantineFilter, QuarantineRow};
@@ -212,8 +211,7 @@ pub(crate) async fn release(
         let detail = format!("it came by the source `{}`, which is no longer configured", quarantined.source);
         return Err(Problem::new(Code::UnknownSource, detail));
     };
-    let headers = headers(&raw.headers);
-    let translated = intake.source.translator().translate(&raw.topic, &headers, &raw.body, quarantined.received_at_us);
+    let translated = intake.source.translate_again(&raw, quarantined.received_at_us);
     if let InputBody::Quarantine(reason) = translated {
         let problem = Problem::new(Code::StillNotUnderstood, reason.detail).with("reason", reason.code);
         return Err(if reason.at.is_empty() { problem } else { problem.with("pointer", reason.at) });
@@ -233,17 +231,4 @@ pub(crate) async fn release(
     };
     let outcome = view::only(api.hub.submit(vec![input]).await?)?;
     Ok(view::json(&OutcomeBody::from(&outcome)))
-}
-
-/// The kept headers as the mapping reads them.
-fn headers(kept: &[String]) -> HeaderMap {
-    let pair = |line: &String| {
-        let (name, value) = line.split_once(": ")?;
-        Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?))
-    };
-    let mut headers = HeaderMap::new();
-    for (name, value) in kept.iter().filter_map(pair) {
-        headers.append(name, value);
-    }
-    headers
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use lockstep_core::{InputBody, Raw};
 
 use crate::translate::Translator;
 
@@ -45,4 +46,22 @@ impl Source {
     pub fn delivery_id(&self, headers: &HeaderMap, body: &[u8]) -> String {
         self.translator.pack().delivery_id(headers, body)
     }
+
+    /// Translates a delivery that was kept, as its mapping is now. Of its headers it has those that were kept.
+    pub fn translate_again(&self, raw: &Raw, received_at_us: i64) -> InputBody {
+        self.translator.translate(&raw.topic, &kept_headers(&raw.headers), &raw.body, received_at_us)
+    }
+}
+
+/// The kept headers as the mapping reads them.
+fn kept_headers(kept: &[String]) -> HeaderMap {
+    let pair = |line: &String| {
+        let (name, value) = line.split_once(": ")?;
+        Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?))
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in kept.iter().filter_map(pair) {
+        headers.append(name, value);
+    }
+    headers
 }

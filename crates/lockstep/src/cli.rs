@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::{self, BenchArgs};
-use crate::commands::{check, config, dlq, entity, events, key, quarantine, webhook};
+use crate::commands::{check, config, dlq, entity, events, key, quarantine, webhook, whatif};
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::output::Output;
@@ -46,6 +46,11 @@ pub enum Command {
     /// Check the configuration, its mappings and its packs; report every problem with file and line.
     #[command(after_help = "Example:\n  lockstep check --config lockstep.toml")]
     Check(check::CheckArgs),
+    /// Run the kept history through another configuration and say what would be different. Writes nothing.
+    #[command(
+        after_help = "Example:\n  lockstep whatif --config other.toml --from 1\n  lockstep whatif --config other.toml --from 90000 --kind order --json\n\nExit codes: 0 nothing would be different, 1 something would be."
+    )]
+    Whatif(whatif::WhatifArgs),
     /// Print the configuration's JSON Schema, or an example of a configuration.
     #[command(after_help = "Example:\n  lockstep config example > lockstep.toml")]
     Config(config::ConfigCommandArgs),
@@ -77,6 +82,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Bench(args) => all_cores()?.block_on(bench::run(&args, &output)),
         Command::Serve(args) => serve::run(&args, &output),
         Command::Check(args) => check::run(&args, &output),
+        Command::Whatif(args) => whatif::run(&args, &output),
         Command::Config(args) => config::run(&args, &output),
         Command::Webhook(args) => webhook::run(&args, &output),
         Command::Key(args) => key::run(&args, &output),

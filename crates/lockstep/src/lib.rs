@@ -16,6 +16,7 @@ pub mod remote;
 pub mod serve;
 mod show;
 pub mod time;
+pub mod whatif;
 
 use std::process::ExitCode;
 

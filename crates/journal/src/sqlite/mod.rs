@@ -12,6 +12,7 @@
 //!
 //! The folder must belong to one process at a time; its lock is the caller's business.
 
+mod beside;
 mod open;
 mod reader;
 mod seal;
@@ -96,6 +97,22 @@ impl SqliteJournal {
     /// [`Error::Full`], [`Error::Io`].
     pub fn open(dir: &Path, options: SqliteOptions) -> Result<Self, Error> {
         open::open(dir, options)
+    }
+
+    /// Reads the journal in `dir` beside the process that writes to it, if there is one, without a lock and without
+    /// changing what is stored.
+    ///
+    /// The reader's bounds stay what was kept and durable at this moment. Where the writer drops, moves or begins
+    /// files meanwhile, a read may fail but never gives anything wrong; opening again shows what there is then. A
+    /// log that is damaged in the middle is read up to there: only its owner's `open` tells that from its end.
+    ///
+    /// Must not be used in a process that has a journal open on the same folder: take that one's own reader.
+    ///
+    /// # Errors
+    /// [`Error::MissingSegment`] where there is no journal or not all of it, [`Error::Corrupt`],
+    /// [`Error::UnknownFormat`], [`Error::Open`], [`Error::Io`].
+    pub fn open_beside(dir: &Path, options: &SqliteOptions) -> Result<Arc<dyn Reader>, Error> {
+        beside::open(dir, options)
     }
 
     /// Reads everything in `dir` and checks it, without changing what is stored.

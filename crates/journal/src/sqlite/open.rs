@@ -112,7 +112,7 @@ fn first_path(dir: &Path, first: Position) -> PathBuf {
 }
 
 /// Where the journal begins; `None` where nobody has said so.
-fn first_marked(dir: &Path) -> Result<Option<Position>, Error> {
+pub(super) fn first_marked(dir: &Path) -> Result<Option<Position>, Error> {
     let opening = |source: io::Error| Error::Open { path: dir.to_owned(), source: source.into() };
     let mut first = None;
     for entry in fs::read_dir(dir).map_err(opening)? {

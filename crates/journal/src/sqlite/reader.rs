@@ -299,8 +299,7 @@ impl Pool {
         drop(replaced);
         // From here on a place is taken; the lease gives it back, also where opening fails.
         let mut lease = Lease { pool: self, handle: None };
-        let sealed = segment.sealed.load(Ordering::Acquire);
-        let db = segment::open_readable(&segment.path, segment.first, sealed)?;
+        let db = segment::open_readable(&segment.path, segment.first, segment.is_complete()?)?;
         let decompressor = Decompressor::new().map_err(|error| Error::io("make a decompressor", error))?;
         lease.handle = Some(Handle { segment: segment.clone(), db, decompressor });
         Ok(lease)

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -37,12 +37,27 @@ pub(super) struct Segment {
     pub(super) sealed: AtomicBool,
     /// No longer kept. A connection to it must not be kept either.
     pub(super) dropped: AtomicBool,
+    /// Another process may be writing it or sealing it, and does not say so here.
+    of_another: bool,
 }
 
 impl Segment {
     pub(super) fn new(dir: &Path, first: Position, sealed: bool) -> Self {
         let path = dir.join(file_name(first));
-        Self { first, path, sealed: sealed.into(), dropped: false.into() }
+        Self { first, path, sealed: sealed.into(), dropped: false.into(), of_another: false }
+    }
+
+    /// A segment that belongs to another process, if to any.
+    pub(super) fn of_another(dir: &Path, first: Position) -> Self {
+        Self { of_another: true, ..Self::new(dir, first, false) }
+    }
+
+    /// Whether all of it is in the main file now. Opened the other way, SQLite would make a log where there is none.
+    pub(super) fn is_complete(&self) -> Result<bool, Error> {
+        if self.sealed.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        Ok(self.of_another && file_bytes(&wal_path(&self.path))? == 0)
     }
 }
 

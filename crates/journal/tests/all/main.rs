@@ -1,5 +1,6 @@
 //! The tests of the whole crate, as one program.
 
+mod beside;
 mod child;
 mod conformance;
 mod faults;

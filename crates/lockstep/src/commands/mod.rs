@@ -8,6 +8,7 @@ pub mod events;
 pub mod key;
 pub mod quarantine;
 pub mod webhook;
+pub mod whatif;
 
 use std::path::PathBuf;
 

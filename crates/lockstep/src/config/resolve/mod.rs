@@ -13,6 +13,7 @@ use lockstep_api::WebhookSource;
 use lockstep_connect::destination::Destination;
 use lockstep_connect::schema::Schemas;
 use lockstep_connect::signature::Secret;
+use lockstep_connect::source::Source;
 use lockstep_core::Rules;
 use lockstep_hub::delivery::DeliveryOptions;
 use lockstep_mapping::Program;
@@ -59,6 +60,10 @@ pub struct Resolution {
     pub resolved: Option<Resolved>,
     /// The schemas of all kinds, as far as they could be read.
     pub schemas: Arc<Schemas>,
+    /// Who decides which field, as far as it could be made out.
+    pub rules: Rules,
+    /// What understands the deliveries of the ways in, also where a secret is not here.
+    pub translations: Vec<Source>,
     /// All problems.
     pub problems: Vec<Problem>,
 }
@@ -69,7 +74,7 @@ pub fn resolve(loaded: &Loaded, config: &Config, secrets: Secrets) -> (Option<Re
     (resolution.resolved, resolution.problems)
 }
 
-/// The same, with the schemas also where something else is wrong.
+/// The same, with all that could be made also where something else is wrong.
 pub fn examine(loaded: &Loaded, config: &Config, secrets: Secrets) -> Resolution {
     let mut resolver = Resolver::new(loaded, config, secrets);
     resolver.names();
@@ -81,11 +86,11 @@ pub fn examine(loaded: &Loaded, config: &Config, secrets: Secrets) -> Resolution
     let whole = resolver.problems.iter().all(|problem| !problem.is_error());
     let resolved = match (sources, destinations) {
         (Some(sources), Some(destinations)) if whole => {
-            Some(Resolved { rules, schemas: schemas.clone(), sources, destinations })
+            Some(Resolved { rules: rules.clone(), schemas: schemas.clone(), sources, destinations })
         }
         _ => None,
     };
-    Resolution { resolved, schemas, problems: resolver.problems }
+    Resolution { resolved, schemas, rules, translations: resolver.translations, problems: resolver.problems }
 }
 
 struct Resolver<'a> {
@@ -95,6 +100,7 @@ struct Resolver<'a> {
     /// All systems that are declared or that a source or destination speaks for.
     systems: BTreeSet<&'a str>,
     packs: packs::Packs,
+    translations: Vec<Source>,
     problems: Vec<Problem>,
 }
 
@@ -104,7 +110,8 @@ impl<'a> Resolver<'a> {
         let spoken = config.sources.values().map(|source| &source.system);
         let led_to = config.destinations.values().map(|destination| &destination.delivery.system);
         let systems = declared.chain(spoken).chain(led_to).map(String::as_str).collect();
-        Self { loaded, config, secrets, systems, packs: packs::Packs::of(loaded), problems: Vec::new() }
+        let packs = packs::Packs::of(loaded);
+        Self { loaded, config, secrets, systems, packs, translations: Vec::new(), problems: Vec::new() }
     }
 
     fn report(&mut self, path: &[&str], message: impl Into<String>) {

@@ -64,6 +64,7 @@ impl Resolver<'_> {
             }
         };
         let source = Source::new(name, &config.system, translator);
+        self.translations.push(source.clone());
         Some(WebhookSource { source, verifier: verifier?, keep_raw: config.keep_raw.unwrap_or(pack.keep_raw()) })
     }
 

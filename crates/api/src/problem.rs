@@ -100,6 +100,8 @@ codes! {
     RawNotKept = "raw-not-kept", CONFLICT, "The raw input was not kept";
     /// The entity has another version than the writer believes.
     VersionMismatch = "version-mismatch", PRECONDITION_FAILED, "The entity has another version";
+    /// What the order has come to does not allow the change.
+    OrderState = "order-state", CONFLICT, "The order can't be changed so any more";
     /// The input is not understood or not valid.
     InvalidEvent = "invalid-event", UNPROCESSABLE_ENTITY, "The event is not valid";
     /// A quarantined delivery is still not understood.
@@ -283,6 +285,7 @@ impl From<Refusal> for Problem {
         let detail = refusal.to_string();
         match refusal {
             Refusal::KeyReused { of, .. } => Self::new(Code::KeyReused, detail).with("first_use", of),
+            Refusal::OrderState { .. } => Self::new(Code::OrderState, detail),
             Refusal::Version { current, .. } => {
                 let problem = Self::new(Code::VersionMismatch, detail).with("current_version", current);
                 match crate::entities::etag(current) {

@@ -64,7 +64,7 @@ pub(crate) struct OutcomeBody {
     /// The first record of the first delivery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duplicate_of: Option<u64>,
-    /// Why it was refused: `version-mismatch` or `key-reused`.
+    /// Why it was refused: `version-mismatch`, `key-reused` or `order-state`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<&'static str>,
     /// The same in a sentence.
@@ -103,6 +103,7 @@ impl From<&Refusal> for OutcomeBody {
         let (code, current_version) = match refusal {
             Refusal::KeyReused { .. } => (Code::KeyReused, None),
             Refusal::Version { current, .. } => (Code::VersionMismatch, Some(*current)),
+            Refusal::OrderState { .. } => (Code::OrderState, None),
         };
         let (code, detail) = (Some(code.name()), Some(refusal.to_string()));
         Self { outcome: "refused", code, detail, current_version, ..Self::default() }

@@ -198,6 +198,25 @@ pub struct Input {
     pub releases: Option<Position>,
 }
 
+impl Input {
+    /// What the hub itself says in the course of a delivery.
+    pub(crate) fn of_the_hub(fact: &crate::record::Fact) -> Self {
+        Self {
+            source: fact.source.clone(),
+            system: fact.system.clone(),
+            delivery: fact.delivery.clone(),
+            payload_hash: fact.payload_hash,
+            reject_reuse: false,
+            request_key: None,
+            received_at_us: fact.received_at_us,
+            trace: None,
+            raw: None,
+            body: InputBody::Changes(Vec::new()),
+            releases: None,
+        }
+    }
+}
+
 /// What became of an input that was recorded, or had been before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

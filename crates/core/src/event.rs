@@ -130,6 +130,7 @@ pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>
             "void" => "voided",
             "refund" => "refunded",
             "chargeback" => "charged_back",
+            "auth_expired" => "auth_expired",
             _ => "changed",
         },
         _ => "changed",

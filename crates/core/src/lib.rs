@@ -19,6 +19,7 @@ pub mod order;
 pub mod path;
 pub mod record;
 pub mod rules;
+pub mod time;
 
 pub use change::{Change, ChangeError, Field, Input, InputBody, Outcome, QuarantineReason, Raw};
 pub use decide::{Decision, Facts, Refusal, Seen, decide};

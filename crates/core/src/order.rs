@@ -8,6 +8,13 @@ pub const LIFECYCLE_FIELD: &str = "lifecycle";
 /// The field that holds the lines.
 pub const LINES_FIELD: &str = "lines";
 
+/// The field that holds why the order must not go on.
+pub const HOLDS_FIELD: &str = "holds";
+
+/// What the hub works out itself; what others say of it is a divergence.
+pub const DERIVED_FIELDS: [&str; 8] =
+    ["payment", "fulfilment", "remainder_cancelled", "payments[]", "shipments[]", "returns[]", "exceptions[]", "tasks[]"];
+
 /// The states and their ranks. A cancel (45) beats everything before physical shipment and loses to it.
 pub const LIFECYCLE: [(&str, i32); 10] = [
     ("draft", 0),
@@ -21,6 +28,11 @@ pub const LIFECYCLE: [(&str, i32); 10] = [
     ("delivered", 70),
     ("closed", 80),
 ];
+
+/// The rank from which on a part of an order has left.
+pub const RANK_SHIPPED_IN_PART: i32 = 50;
+/// The rank from which on all of an order has left.
+pub const RANK_SHIPPED: i32 = 60;
 
 /// The lifecycle as a merge policy.
 pub fn lifecycle_states() -> BusinessState {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Position;
 use crate::entity::DELETED_FIELD;
-use crate::merge::{Latest, Policy};
+use crate::decide::HUB;
+use crate::merge::{Latest, Owner, Policy, Union};
 use crate::order;
 use crate::path::{Part, Parts, base_of};
 
@@ -87,6 +88,11 @@ impl Rules {
                 .entry(order::LIFECYCLE_FIELD.into())
                 .or_insert_with(|| Policy::BusinessState(order::lifecycle_states()));
             domain.parts.entry(order::LINES_FIELD.into()).or_insert_with(|| Part::Items { key: "id".into() });
+            // Every system keeps its own holds, and an order is held as long as there is one.
+            domain.fields.entry(order::HOLDS_FIELD.into()).or_insert(Policy::Union(Union));
+            for name in order::DERIVED_FIELDS {
+                domain.fields.entry(name.into()).or_insert_with(|| Policy::Owner(Owner { systems: vec![HUB.into()] }));
+            }
         }
         self.domains.insert(domain.kind.clone(), domain);
     }

@@ -236,7 +236,11 @@ impl Looper {
                 }
                 let InputBody::Changes(changes) = &input.body else { continue };
                 for change in changes {
-                    load_entity(&mut self.state, &mut self.facts.entities, change.id())?;
+                    let id = change.id();
+                    load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
+                    if let Some(order) = self.facts.entities.get(&id).and_then(decide::order_of) {
+                        load_entity(&mut self.state, &mut self.facts.entities, order)?;
+                    }
                     for id in decide::also_touched(&self.facts.rules, change) {
                         load_entity(&mut self.state, &mut self.facts.entities, id)?;
                     }

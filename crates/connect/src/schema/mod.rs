@@ -27,6 +27,8 @@ const BUILTIN: &[(&str, &str)] = &[
     ("payment", include_str!("../../../../schemas/payment.json")),
     ("price", include_str!("../../../../schemas/price.json")),
     ("product", include_str!("../../../../schemas/product.json")),
+    ("return", include_str!("../../../../schemas/return.json")),
+    ("shipment", include_str!("../../../../schemas/shipment.json")),
     ("stock", include_str!("../../../../schemas/stock.json")),
 ];
 

@@ -7,10 +7,12 @@
 mod change;
 mod conflict;
 mod implied;
+mod order;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
+use bytes::Bytes;
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -20,6 +22,7 @@ pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::entity::Entity;
 use crate::fold::fold;
+use crate::order::LIFECYCLE_FIELD;
 use crate::record::{Body, Fact, FactOutcome, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
 use crate::{Position, delivery_hash, entity_id};
@@ -83,6 +86,14 @@ pub enum Refusal {
         key: String,
         /// The record of its first use.
         of: Position,
+    },
+    /// What the order has come to does not allow the change.
+    #[error("{id} can't be changed so: {reason}")]
+    OrderState {
+        /// The order.
+        id: String,
+        /// Why not, in words.
+        reason: String,
     },
     /// The entity has another version than the writer believes.
     #[error("{id} has version {current}, not {expected}")]
@@ -180,12 +191,16 @@ fn decide_changes(
             }
         }
     }
+    if input.reject_reuse {
+        check_orders(facts, input, &changes)?;
+    }
     let first = facts.next;
     let count = changes.len() as u32;
     let (mut applied, mut changed, mut version) = (false, false, 0);
     let mut records: Vec<Fact> = Vec::with_capacity(changes.len());
     let system = input.system.clone();
     for change in changes {
+        let before = facts.entities.get(&change.id()).and_then(|e| e.value(LIFECYCLE_FIELD)).cloned();
         let (mut fact, contests) = decide_one(facts, input, &system, change, records.len() as u32, now_us);
         if records.is_empty() {
             version = fact.version;
@@ -198,7 +213,11 @@ fn decide_changes(
         applied |= fact.outcome == FactOutcome::Applied as i32;
         changed |= !fact.event_type.is_empty();
         let id = entity_id(&fact.kind, &fact.key);
+        let consequences = consequences(facts, &fact, &before, now_us);
         records.push(fact);
+        for change in consequences {
+            records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
+        }
         for contest in contests {
             let Some(entity) = facts.entities.get(&id) else { continue };
             let change = contest.change(entity, facts.next, now_us);
@@ -213,6 +232,45 @@ fn decide_changes(
     let of = records.len() as u32;
     let counted = |fact| Record::new(now_us, Body::Fact(Box::new(Fact { of, ..fact })));
     Ok(Decision { records: records.into_iter().map(counted).collect(), outcome })
+}
+
+/// An API client is told at once that an order can't be changed so any more; of other systems it is recorded.
+fn check_orders(facts: &Facts, input: &Input, changes: &[Change]) -> Result<(), Refusal> {
+    for change in changes.iter().filter(|change| change.kind == "order") {
+        let id = change.id();
+        let Some(entity) = facts.entities.get(&id) else { continue };
+        let place = Place { input, system: &input.system, index: 0, position: facts.next };
+        let (fact, _) = decide_change(&facts.rules, None, entity, change.clone(), &place);
+        if let Some(reason) = order::refused(entity, &fact) {
+            return Err(Refusal::OrderState { id, reason });
+        }
+    }
+    Ok(())
+}
+
+/// What the hub has to say of an order after a fact about it or about one of its items.
+fn consequences(facts: &Facts, fact: &Fact, before: &Option<Bytes>, now_us: i64) -> Vec<Change> {
+    let Some(entity) = facts.entities.get(&entity_id(&fact.kind, &fact.key)) else { return Vec::new() };
+    let mut changes = Vec::new();
+    if let Some(id) = order::order_of_entity(entity) {
+        let (kind, key) = id.split_once('/').unwrap_or_default();
+        let known = facts.entities.get(&id).cloned();
+        let mut order = known.unwrap_or_else(|| Entity { kind: kind.into(), key: key.into(), ..Entity::default() });
+        let fields = order::item(entity, &order);
+        let Some(change) = order::change(&order, fields, facts.next, fact.occurred_at_us) else { return changes };
+        // What follows from the item is worked out with it in place.
+        let lifecycle = order.value(LIFECYCLE_FIELD).cloned();
+        let place = Place { input: &Input::of_the_hub(fact), system: HUB, index: u32::MAX, position: facts.next };
+        let (item, _) = decide_change(&facts.rules, None, &order, change.clone(), &place);
+        fold(&mut order, facts.next, now_us, &item);
+        changes.push(change);
+        let derived = order::derive(&order, &item, lifecycle.as_ref(), now_us);
+        changes.extend(order::change(&order, derived, facts.next + 1, fact.occurred_at_us));
+    } else if order::concerns(entity, fact) {
+        let derived = order::derive(entity, fact, before.as_ref(), now_us);
+        changes.extend(order::change(entity, derived, facts.next, fact.occurred_at_us));
+    }
+    changes
 }
 
 /// Decides one change, and folds it, so that it shows at once to the next.
@@ -249,7 +307,13 @@ pub fn also_touched<'a>(rules: &'a Rules, change: &'a Change) -> impl Iterator<I
     let domain = rules.domain(&change.kind);
     let contested = move |field: &&crate::Field| domain.is_some_and(|d| d.policy(&field.name).may_contest());
     let id = |field: &crate::Field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, &field.name));
-    change.fields.iter().filter(contested).map(id)
+    let order = order::order_of(&change.kind, &change.fields);
+    change.fields.iter().filter(contested).map(id).chain(order)
+}
+
+/// The id of the order of which an entity is an item, which deciding a change of it may touch too.
+pub fn order_of(item: &Entity) -> Option<String> {
+    order::order_of_entity(item)
 }
 
 /// The first change whose source's clock is too far ahead to be believed.

@@ -38,8 +38,6 @@ pub enum Rule {
     Preferred = 15,
     /// Nobody says anything of the field any more.
     Nobody = 16,
-    /// The hub itself has worked it out.
-    Derived = 17,
 }
 
 impl Rule {
@@ -65,7 +63,6 @@ impl Rule {
             Self::Resolved => "a person has decided",
             Self::Preferred => "a person has decided that this system is always preferred for this field",
             Self::Nobody => "nobody says anything of this field any more",
-            Self::Derived => "the hub has worked it out",
         }
     }
 
@@ -89,7 +86,6 @@ impl Rule {
             Self::Resolved => "resolved",
             Self::Preferred => "preferred",
             Self::Nobody => "nobody",
-            Self::Derived => "derived",
         }
     }
 }

@@ -1,0 +1,42 @@
+//! Times in documents: RFC 3339 in UTC, as the canonical schemas have them.
+
+/// Microseconds since 1970 UTC of a time such as `2026-03-01T09:30:00.5Z`; `None` where it is not in this form.
+pub fn rfc3339_us(text: &str) -> Option<i64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, by: char| -> Option<[i64; 3]> {
+        let parts: Vec<i64> = text.split(by).map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        parts.try_into().ok()
+    };
+    let [year, month, day] = numbers(date, '-')?;
+    let (whole, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let [hour, minute, second] = numbers(whole, ':')?;
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let digits = format!("{:0<6}", fraction.get(..6.min(fraction.len()))?);
+    let us: i64 = digits.parse().ok()?;
+    // Days from the civil date, after H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    let years = if month <= 2 { year - 1 } else { year };
+    let era = years.div_euclid(400);
+    let of_era = years.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    seconds.checked_mul(1_000_000)?.checked_add(us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(rfc3339_us("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(rfc3339_us("2026-01-01T00:00:00.000001Z"), Some(1_767_225_600_000_001));
+        assert_eq!(rfc3339_us("2024-02-29T12:00:00.5Z"), Some(1_709_208_000_500_000));
+        assert_eq!(rfc3339_us("1969-12-31T23:59:59Z"), Some(-1_000_000));
+        for wrong in ["", "2026-01-01", "2026-01-01T00:00:00+01:00", "2026-13-01T00:00:00Z", "x-01-01T00:00:00Z"] {
+            assert_eq!(rfc3339_us(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The hub in a seeded virtual world.
+
+pub mod disk;

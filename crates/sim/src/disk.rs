@@ -39,6 +39,7 @@ struct Platter {
     full: bool,
     failing: Option<Fate>,
     torn: u64,
+    failed: u64,
 }
 
 #[derive(Debug)]
@@ -68,6 +69,7 @@ impl Disk {
             full: false,
             failing: None,
             torn: 0,
+            failed: 0,
         })))
     }
 
@@ -99,6 +101,11 @@ impl Disk {
     /// How often a torn end was found and cut off.
     pub fn torn(&self) -> u64 {
         self.platter().torn
+    }
+
+    /// How many syncs have failed.
+    pub fn failed(&self) -> u64 {
+        self.platter().failed
     }
 
     /// A hash of everything that is durable.
@@ -144,7 +151,8 @@ fn whole_frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let count = u32::from_le_bytes(head[9..13].try_into().ok()?);
     let length = u32::from_le_bytes(head[13..17].try_into().ok()?) as usize;
     let payload = bytes.get(HEAD_BYTES..HEAD_BYTES + length)?;
-    (frame(head[0], number, count, payload) == bytes[..HEAD_BYTES + length]).then_some((head[0], number, count, payload))
+    (frame(head[0], number, count, payload) == bytes[..HEAD_BYTES + length])
+        .then_some((head[0], number, count, payload))
 }
 
 impl Platter {
@@ -190,11 +198,16 @@ impl Platter {
         let Some(segment) = self.segments.back_mut() else { return Ok(()) };
         let before = segment.bytes.len();
         segment.bytes.extend_from_slice(frame);
-        if frame[0] == BATCH && let Some(fate) = self.failing.take() {
+        if frame[0] == BATCH
+            && let Some(fate) = self.failing.take()
+        {
             segment.bytes.truncate(before + frame.len() * usize::from(fate.kept_permille) / 1000);
-            if fate.flipped && let Some(byte) = segment.bytes[before..].last_mut() {
+            if fate.flipped
+                && let Some(byte) = segment.bytes[before..].last_mut()
+            {
                 *byte ^= 0x10;
             }
+            self.failed += 1;
             return Err(Error::Io { what: "sync the virtual disk".into(), source: "the sync was made to fail".into() });
         }
         segment.synced = segment.bytes.len();

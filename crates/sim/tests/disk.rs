@@ -37,7 +37,10 @@ fn a_failed_sync_leaves_the_whole_batch_or_none_of_it() {
             outcomes[usize::from(next == 9)] += 1;
             conformance::check_all(&*journal.reader(), lockstep_journal::Bounds { first: 1, next });
             conformance::append(&mut journal, 2);
-            conformance::check_all(&*disk.open().unwrap().reader(), lockstep_journal::Bounds { first: 1, next: next + 2 });
+            conformance::check_all(
+                &*disk.open().unwrap().reader(),
+                lockstep_journal::Bounds { first: 1, next: next + 2 },
+            );
         }
     }
     assert_eq!(outcomes, [81, 1]);

@@ -505,6 +505,8 @@ impl Looper {
             self.facts.next = self.stats.durable.load(Ordering::Acquire) + 1;
             self.state.position = self.facts.next - 1;
             (*next_probe, *probing) = (self.clock.time.now() + PROBE_EVERY, false);
+            // No flush is under way here, and the next one must be able to wait for the journal.
+            self.abandon.store(false, Ordering::Release);
             let _ = self.journal.send(ToJournal::Reset);
             return;
         }

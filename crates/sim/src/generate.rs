@@ -66,7 +66,7 @@ const KINDS: [(Kind, u32, bool); 20] = [
     (Kind::Crash, 12, true),
     (Kind::Restart, 6, true),
     (Kind::Full, 5, true),
-    (Kind::Space, 12, false),
+    (Kind::Space, 30, false),
     (Kind::SyncFails, 5, true),
     (Kind::StateFails, 4, true),
     (Kind::StateHeals, 8, false),

@@ -8,8 +8,10 @@ use lockstep_core::{Entity, Outcome};
 use lockstep_hub::{QuarantineFilter, Unavailable};
 
 use crate::audit::{Audited, audit};
+use crate::generate::START_US;
 use crate::ledger::{Release, Status};
-use crate::rules::FIELDS;
+use crate::op::{Content, Message, Said};
+use crate::rules::{FIELDS, KEYS};
 use crate::violation::{Violation, violated};
 use crate::world::World;
 
@@ -154,8 +156,9 @@ impl World {
             self.pass(700);
             self.send_again();
             self.release()?;
-            while let Some((message, _)) = self.network.take(0) {
-                self.submit(vec![message])?;
+            while !self.network.is_empty() {
+                self.arrive(0, 3)?;
+                self.step_all()?;
             }
             for _ in 0..4 {
                 self.step_all()?;
@@ -172,18 +175,29 @@ impl World {
         violated("stuck", format!("not answered: {:?}", open.collect::<Vec<_>>()))
     }
 
-    /// A healthy hub gets its state to the file.
+    /// A healthy hub gets its state to the file, also while inputs come all the time.
     fn flush_all(&mut self) -> Result<(), Violation> {
-        for _ in 0..10 {
+        let flushed = |world: &Self| world.handle().map_or(0, |hub| hub.stats().flushed.load(Ordering::Relaxed));
+        let end = self.disk.next();
+        for round in 0..10 {
+            // Time for a flush has come with a change that the journal does not have yet.
+            let message = self.ledger.say(last_word(round));
             self.pass(60_000);
-            self.step_all()?;
-            self.step_all()?;
-            let Some(hub) = self.handle() else { break };
-            if hub.stats().flushed.load(Ordering::Relaxed) + 1 == self.disk.next() {
-                return Ok(());
+            self.submit(vec![message])?;
+            if let Some(hub) = &mut self.hub {
+                hub.step_loop();
+                hub.step_flush();
             }
+            self.step_all()?;
+            self.step_all()?;
         }
-        violated("stuck", "the state is never flushed")
+        if flushed(self) < end {
+            return violated("stuck", "the state is never flushed while inputs come");
+        }
+        self.pass(60_000);
+        self.step_all()?;
+        self.step_all()?;
+        if flushed(self) + 1 < self.disk.next() { violated("stuck", "the state is never flushed") } else { Ok(()) }
     }
 
     fn conserve(&mut self, audited: &Audited) -> Result<(), Violation> {
@@ -234,11 +248,25 @@ impl World {
     }
 }
 
+/// A change for when the network has nothing more.
+fn last_word(round: i64) -> Message {
+    let said = Said {
+        kind: "order",
+        key: KEYS[0],
+        sequence: 0,
+        at_us: START_US + round,
+        fields: vec![("total", FIELDS[2].values[0])],
+        expected: None,
+    };
+    let (delivery, payload) = (format!("last-{round}"), u64::MAX - round as u64);
+    Message { way: 0, delivery, payload, request_key: None, content: Content::Changes(vec![said]) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::generate::history;
-    use crate::op::{Content, Op};
+    use crate::op::Op;
 
     #[test]
     fn a_quiet_world_settles() {

@@ -236,7 +236,7 @@ impl World {
         self.check().map(drop)
     }
 
-    fn arrive(&mut self, pick: usize, count: usize) -> Result<(), Violation> {
+    pub(crate) fn arrive(&mut self, pick: usize, count: usize) -> Result<(), Violation> {
         let mut messages: Vec<usize> = Vec::new();
         for at in 0..count {
             let pick = if at == 0 { pick } else { 0 };

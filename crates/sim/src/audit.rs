@@ -261,7 +261,7 @@ impl Audited {
                 return violated("lost", format!("{message} was released, and that is not in the journal"));
             }
             if finished && entry.status == Status::Open {
-                return violated("open", format!("{message} was never answered"));
+                return violated("unanswered", format!("{message} was never answered"));
             }
         }
         if finished && accounted.len() != self.deliveries.len() {

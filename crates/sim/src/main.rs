@@ -49,6 +49,15 @@ fn range(text: &str) -> Result<Range<u64>, String> {
     if range.is_empty() { Err(wanted()) } else { Ok(range) }
 }
 
+/// What came of all seeds.
+#[derive(Default)]
+struct Results {
+    counts: Counts,
+    /// All journals' hashes in one, whatever the order: the same seeds make the same one on every machine.
+    digest: u64,
+    broken: Vec<Broken>,
+}
+
 /// A seed that broke something.
 struct Broken {
     seed: u64,
@@ -67,26 +76,28 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let began = Instant::now();
-    let (counts, broken) = run_all(&options, seeds);
+    let Results { counts, digest, broken } = run_all(&options, seeds);
     if options.json {
         let failures: Vec<Value> = broken.iter().map(|b| failure_json(b, options.steps)).collect();
-        println!("{}", json!({ "counts": counts.json(), "failures": failures }));
+        let digest = format!("{digest:016x}");
+        println!("{}", json!({ "counts": counts.json(), "digest": digest, "failures": failures }));
     } else {
         broken.iter().for_each(|b| print_failure(b, options.steps));
         for (name, count) in counts.rows() {
             println!("{:<16} {count:>10}", name.replace('_', " "));
         }
+        println!("{:<16} {digest:016x}", "digest");
         println!("{:<16} {:>10.1}", "seconds", began.elapsed().as_secs_f64());
     }
     if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs seeds side by side up to the first that breaks something.
-fn run_all(options: &Options, seeds: Range<u64>) -> (Counts, Vec<Broken>) {
+fn run_all(options: &Options, seeds: Range<u64>) -> Results {
     let jobs = options.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let deadline = options.time_s.map(|s| Instant::now() + Duration::from_secs(s));
     let next = AtomicU64::new(seeds.start);
-    let results = Mutex::new((Counts::default(), Vec::new()));
+    let results = Mutex::new(Results::default());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -97,18 +108,19 @@ fn run_all(options: &Options, seeds: Range<u64>) -> (Counts, Vec<Broken>) {
                     }
                     let (setup, ops) = history(seed, options.steps);
                     let result = run(&setup, &ops);
-                    let (counts, broken) = match result {
-                        Ok(passed) => (passed.counts, None),
+                    let (counts, digest, broken) = match result {
+                        Ok(passed) => (passed.counts, passed.digest, None),
                         Err(first) => {
                             // No further seed is begun.
                             next.store(seeds.end, Ordering::Relaxed);
                             let shrunk = shrink(&setup, &ops, first.clone(), options.shrink_tries_max);
-                            (first.counts.clone(), Some(Broken { seed, first, shrunk }))
+                            ((*first.counts).clone(), 0, Some(Broken { seed, first, shrunk }))
                         }
                     };
                     if let Ok(mut results) = results.lock() {
-                        results.0.add(&counts);
-                        results.1.extend(broken);
+                        results.counts.add(&counts);
+                        results.digest ^= digest;
+                        results.broken.extend(broken);
                     }
                 }
             });

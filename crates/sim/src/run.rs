@@ -31,7 +31,7 @@ pub struct Failed {
     /// What was broken.
     pub violation: Violation,
     /// What it was made of until then.
-    pub counts: Counts,
+    pub counts: Box<Counts>,
 }
 
 /// Runs what follows from a seed.
@@ -50,7 +50,7 @@ pub fn run_seed(seed: u64, steps: usize) -> Result<Passed, Failed> {
 pub fn run(setup: &Setup, ops: &[Op]) -> Result<Passed, Failed> {
     let failed = |step, violation, mut counts: Counts| {
         counts.violations += 1;
-        Failed { step, violation, counts }
+        Failed { step, violation, counts: Box::new(counts) }
     };
     let mut world = match caught(|| World::new(setup.clone())) {
         Ok(world) => world,

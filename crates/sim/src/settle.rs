@@ -18,6 +18,9 @@ use crate::world::World;
 /// Rounds within which a healthy hub must have answered everything.
 const ROUNDS_MAX: usize = 200;
 
+/// Entities by id, and the records in quarantine.
+type Listed = (BTreeMap<String, Entity>, BTreeSet<u64>);
+
 impl World {
     /// Everything that can be done without time passing.
     fn step_all(&mut self) -> Result<(), Violation> {
@@ -46,7 +49,7 @@ impl World {
     }
 
     /// Every entity and every open quarantined delivery, as the hub lists them; nothing where it is closed.
-    fn look(&mut self) -> Result<Option<(BTreeMap<String, Entity>, BTreeSet<u64>)>, Violation> {
+    fn look(&mut self) -> Result<Option<Listed>, Violation> {
         let Some(hub) = self.handle() else { return Ok(None) };
         let mut entities = BTreeMap::new();
         let kinds: BTreeSet<&str> = FIELDS.iter().map(|row| row.kind).collect();

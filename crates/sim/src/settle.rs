@@ -112,7 +112,6 @@ impl World {
         }
         let before = self.look()?.filter(|_| !self.is_poisoned());
         self.close();
-        self.on_files(|files| files.set_failing(false))?;
         self.open()?;
         let after = self.look()?;
         // After a failed sync there may be more than was known.
@@ -132,7 +131,7 @@ impl World {
     pub fn settle(&mut self) -> Result<(), Violation> {
         self.disk.set_full(false);
         self.disk.fail_next_sync(None);
-        self.on_files(|files| files.set_failing(false))?;
+        self.set_state_failing(false)?;
         self.deliver_all()?;
         self.flush_all()?;
         let audited = self.audit(true)?;

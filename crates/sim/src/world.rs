@@ -25,6 +25,7 @@ pub struct World {
     pub(crate) time: Arc<VirtualTime>,
     pub(crate) disk: Disk,
     pub(crate) files: Files,
+    state_failing: bool,
     pub(crate) hub: Option<Stepped>,
     pub(crate) network: Network,
     pub(crate) waiting: Vec<Waiting>,
@@ -46,6 +47,7 @@ impl World {
             disk: Disk::new(setup.segment_bytes_max),
             setup,
             files,
+            state_failing: false,
             hub: None,
             network: Network::default(),
             waiting: Vec::new(),
@@ -110,13 +112,19 @@ impl World {
                 self.disk.set_full(true);
                 self.counts.disk_full += 1;
             }
-            Op::Space => self.space()?,
+            Op::Space => {
+                self.disk.set_full(false);
+                self.reopen_closed()?;
+            }
             Op::SyncFails(fate) => self.disk.fail_next_sync(Some(*fate)),
             Op::StateFails => {
-                self.on_files(|files| files.set_failing(true))?;
+                self.set_state_failing(true)?;
                 self.counts.state_failed += 1;
             }
-            Op::StateHeals => self.on_files(|files| files.set_failing(false))?,
+            Op::StateHeals => {
+                self.set_state_failing(false)?;
+                self.reopen_closed()?;
+            }
         }
         self.take_replies()
     }
@@ -147,7 +155,7 @@ impl World {
         }
     }
 
-    /// Opens the hub with what is durable. It stays closed while its disk is full.
+    /// Opens the hub with what is durable. It stays closed while a disk does not take what it has to write.
     pub(crate) fn open(&mut self) -> Result<(), Violation> {
         self.disk.fail_next_sync(None);
         let torn = self.disk.torn();
@@ -157,18 +165,24 @@ impl World {
         match opened.and_then(|journal| Stepped::open(self.options(), Box::new(journal), time)) {
             Ok(hub) => self.hub = Some(hub),
             Err(OpenError::Journal(JournalError::Full { .. })) => {}
+            Err(OpenError::State(_)) if self.state_failing => {}
             Err(error) => return violated("open", format!("the hub does not open: {error}: {error:?}")),
         }
         Ok(())
     }
 
-    fn space(&mut self) -> Result<(), Violation> {
-        self.disk.set_full(false);
+    /// A hub that could not be opened is tried again.
+    fn reopen_closed(&mut self) -> Result<(), Violation> {
         if self.hub.is_some() {
             return Ok(());
         }
         self.open()?;
         self.check().map(drop)
+    }
+
+    pub(crate) fn set_state_failing(&mut self, failing: bool) -> Result<(), Violation> {
+        self.state_failing = failing;
+        self.on_files(|files| files.set_failing(failing))
     }
 
     /// Everything in memory is gone.
@@ -194,10 +208,10 @@ impl World {
         self.counts.crashes += 1;
         self.counts.power_cuts += u64::from(power);
         self.close();
-        self.on_files(|files| files.set_failing(false))?;
         if power {
             self.on_files(|files| files.cut_power())?;
-            self.on_files(|files| files.set_failing(false))?;
+            // What was written back may be of a time when it could be written, or could not.
+            self.set_state_failing(self.state_failing)?;
         }
         self.open()?;
         self.check().map(drop)

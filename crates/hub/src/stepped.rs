@@ -4,6 +4,7 @@
 //! Inputs and questions go through the [`HubHandle`] as ever; a future of it that has been polled once is in the
 //! loop's inbox, and it is ready after the steps that answer it. What the handle reads from the journal by itself
 //! (records, history, events) needs a runtime: read the journal instead. A drop is a crash.
+//! Opening is one step; it still reads the journal ahead on a thread of its own, which changes no result.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -12,8 +12,16 @@ pub const LINES_FIELD: &str = "lines";
 pub const HOLDS_FIELD: &str = "holds";
 
 /// What the hub works out itself; what others say of it is a divergence.
-pub const DERIVED_FIELDS: [&str; 8] =
-    ["payment", "fulfilment", "remainder_cancelled", "payments[]", "shipments[]", "returns[]", "exceptions[]", "tasks[]"];
+pub const DERIVED_FIELDS: [&str; 8] = [
+    "payment",
+    "fulfilment",
+    "remainder_cancelled",
+    "payments[]",
+    "shipments[]",
+    "returns[]",
+    "exceptions[]",
+    "tasks[]",
+];
 
 /// The states and their ranks. A cancel (45) beats everything before physical shipment and loses to it.
 pub const LIFECYCLE: [(&str, i32); 10] = [

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Position;
-use crate::entity::DELETED_FIELD;
 use crate::decide::HUB;
+use crate::entity::DELETED_FIELD;
 use crate::merge::{Latest, Owner, Policy, Union};
 use crate::order;
 use crate::path::{Part, Parts, base_of};

@@ -74,7 +74,8 @@ fn placed(units: i64) -> Value {
 
 #[test]
 fn payments_are_a_ledger_and_their_state_follows_from_the_set() {
-    let transactions = [("a", "auth", 1000, 1), ("b", "capture", 600, 2), ("c", "capture", 400, 3), ("d", "refund", 100, 4)];
+    let transactions =
+        [("a", "auth", 1000, 1), ("b", "capture", 600, 2), ("c", "capture", 400, 3), ("d", "refund", 100, 4)];
     let mut ends = Vec::new();
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
         let mut world = World::new();
@@ -122,10 +123,7 @@ fn a_cancel_after_a_part_has_left_cancels_the_rest() {
     assert_eq!(world.at("/remainder_cancelled"), true);
     world.say("wms", "return/r1", 99, json!({"order": "1", "lines": [{"id": "l", "quantity": 1}]})).unwrap();
     let fulfilment = world.at("/fulfilment");
-    assert_eq!(
-        fulfilment,
-        json!({"state": "fulfilled", "ordered": 10, "shipped": 3, "cancelled": 7, "returned": 1}),
-    );
+    assert_eq!(fulfilment, json!({"state": "fulfilled", "ordered": 10, "shipped": 3, "cancelled": 7, "returned": 1}),);
 }
 
 #[test]

@@ -37,26 +37,38 @@ pub(crate) struct Flusher {
 impl Flusher {
     pub(crate) fn run(mut self, snapshots: Receiver<Arc<Snapshot>>, done: Sender<Flushed>) {
         while let Ok(snapshot) = snapshots.recv() {
-            let result = if self.wait_until_durable(&snapshot) {
-                let written = self.write(&snapshot);
-                // Dropped before the answer, so that the loop can take the entities over without copying.
-                drop(snapshot);
-                match written {
-                    Ok(()) => Flushed::Done(self.runs.clone()),
-                    Err(error) => Flushed::Failed(error),
-                }
-            } else {
-                Flushed::Abandoned
-            };
+            let result = if self.wait_until_durable(&snapshot) { self.flush(snapshot) } else { Flushed::Abandoned };
             if done.send(result).is_err() {
                 return;
             }
         }
     }
 
+    /// What comes of a snapshot now; the snapshot again where that is not known before the journal has taken it.
+    pub(crate) fn step(&mut self, snapshot: Arc<Snapshot>) -> Result<Flushed, Arc<Snapshot>> {
+        if self.is_durable(&snapshot) {
+            return Ok(self.flush(snapshot));
+        }
+        if self.abandon.load(Ordering::Acquire) { Ok(Flushed::Abandoned) } else { Err(snapshot) }
+    }
+
+    fn flush(&mut self, snapshot: Arc<Snapshot>) -> Flushed {
+        let written = self.write(&snapshot);
+        // Dropped before the answer, so that the loop can take the entities over without copying.
+        drop(snapshot);
+        match written {
+            Ok(()) => Flushed::Done(self.runs.clone()),
+            Err(error) => Flushed::Failed(error),
+        }
+    }
+
+    fn is_durable(&self, snapshot: &Snapshot) -> bool {
+        self.stats.durable.load(Ordering::Acquire) >= snapshot.position
+    }
+
     /// The file must never be ahead of the journal.
     fn wait_until_durable(&self, snapshot: &Snapshot) -> bool {
-        while self.stats.durable.load(Ordering::Acquire) < snapshot.position {
+        while !self.is_durable(snapshot) {
             if self.abandon.load(Ordering::Acquire) {
                 return false;
             }

@@ -59,65 +59,64 @@ pub(crate) struct Journaler {
     pub(crate) inbox: Sender<Message>,
     /// Raised with a failure: a flush must not wait for what will never be durable.
     pub(crate) abandon: Arc<AtomicBool>,
+    pub(crate) buffer: Batch,
+    /// What was decided on top of a failed batch is void with it, up to the loop's word that it has taken it back.
+    pub(crate) void: Option<Unavailable>,
+    pub(crate) poisoned: Option<Unavailable>,
 }
 
 impl Journaler {
     pub(crate) fn run(mut self, work: Receiver<ToJournal>) {
-        let mut buffer = Batch::default();
-        // What was decided on top of a failed batch is void with it, up to the loop's word that it has taken it back.
-        let mut void: Option<Unavailable> = None;
-        let mut poisoned: Option<Unavailable> = None;
         while let Ok(work) = work.recv() {
-            match work {
-                ToJournal::Batch(sealed) => {
-                    match void.as_ref().or(poisoned.as_ref().filter(|_| !sealed.records.is_empty())) {
-                        Some(cause) => refuse(sealed, cause),
-                        None => {
-                            if let Err((sealed, cause)) = self.append(sealed, &mut buffer) {
-                                refuse(sealed, &cause);
-                                self.abandon.store(true, Ordering::Release);
-                                // The loop may be gone at shutdown.
-                                let _ = self.inbox.send(Message::JournalFailed(cause.clone()));
-                                if matches!(cause, Unavailable::Poisoned(_)) {
-                                    poisoned = Some(cause.clone());
-                                }
-                                void = Some(cause);
-                            }
-                        }
-                    }
+            self.step(work);
+        }
+    }
+
+    pub(crate) fn step(&mut self, work: ToJournal) {
+        match work {
+            ToJournal::Batch(sealed) => {
+                let poisoned = self.poisoned.as_ref().filter(|_| !sealed.records.is_empty());
+                if let Some(cause) = self.void.as_ref().or(poisoned) {
+                    return refuse(sealed, cause);
                 }
-                ToJournal::Reset => void = None,
-                ToJournal::Trim(to) => {
-                    if let Err(error) = self.journal.trim(to) {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            to,
-                            "old segments could not be dropped"
-                        );
+                if let Err((sealed, cause)) = self.append(sealed) {
+                    refuse(sealed, &cause);
+                    self.abandon.store(true, Ordering::Release);
+                    // The loop may be gone at shutdown.
+                    let _ = self.inbox.send(Message::JournalFailed(cause.clone()));
+                    if matches!(cause, Unavailable::Poisoned(_)) {
+                        self.poisoned = Some(cause.clone());
                     }
+                    self.void = Some(cause);
+                }
+            }
+            ToJournal::Reset => self.void = None,
+            ToJournal::Trim(to) => {
+                if let Err(error) = self.journal.trim(to) {
+                    tracing::warn!(error = &error as &dyn std::error::Error, to, "old segments could not be dropped");
                 }
             }
         }
     }
 
-    fn append(&mut self, sealed: Sealed, buffer: &mut Batch) -> Result<(), (Sealed, Unavailable)> {
+    fn append(&mut self, sealed: Sealed) -> Result<(), (Sealed, Unavailable)> {
         if sealed.records.is_empty() {
             announce(sealed.replies, sealed.deferred, &self.stats);
             return Ok(());
         }
-        if buffer.bytes() > BUFFER_KEPT_BYTES {
-            *buffer = Batch::default();
+        if self.buffer.bytes() > BUFFER_KEPT_BYTES {
+            self.buffer = Batch::default();
         }
-        buffer.clear();
+        self.buffer.clear();
         for record in &sealed.records {
-            buffer.push_with(|out| {
+            self.buffer.push_with(|out| {
                 out.reserve(record.encoded_len());
                 record.encode_raw(out);
             });
         }
-        let bytes = buffer.bytes();
+        let bytes = self.buffer.bytes();
         let began = Instant::now();
-        match self.journal.append(self.epoch, buffer) {
+        match self.journal.append(self.epoch, &self.buffer) {
             Ok(first) if first == sealed.first => {
                 self.stats.append.record_us(began.elapsed().as_micros() as u64);
                 self.stats.batches.fetch_add(1, Ordering::Relaxed);
@@ -139,7 +138,7 @@ impl Journaler {
                 Err((sealed, Unavailable::DiskFull))
             }
             Err(JournalError::TooLarge { .. }) => {
-                *buffer = Batch::default();
+                self.buffer = Batch::default();
                 Err((sealed, Unavailable::TooLarge))
             }
             Err(error) => {

@@ -17,8 +17,10 @@ mod options;
 mod reading;
 mod state;
 mod stats;
+pub mod stepped;
 mod tail;
 mod tally;
+mod time;
 
 pub use failure::{OpenError, Unavailable};
 pub use handle::{Answer, DeadLetterFilter, HubHandle, Page, QuarantineFilter};

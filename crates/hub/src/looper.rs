@@ -21,7 +21,8 @@ use crate::options::HubOptions;
 use crate::state::overlay::merge;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::{Snapshot, State, StateError, tally};
-use crate::stats::{Stats, now_us};
+use crate::stats::Stats;
+use crate::time::Time;
 
 /// Inputs given together.
 pub(crate) struct Submission {
@@ -104,6 +105,7 @@ pub(crate) struct Looper {
 
 /// The loop's own times.
 pub(crate) struct Clock {
+    pub(crate) time: Time,
     /// Reports of an older generation speak of a delivery state that a failure has voided.
     pub(crate) generation: u64,
     pub(crate) last_flush: Instant,
@@ -114,9 +116,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
-        let now = Instant::now();
-        Self { generation: 0, last_flush: now, not_before: now, last_figures: now, last_retention: now }
+    pub(crate) fn new(time: Time) -> Self {
+        let now = time.now();
+        Self { time, generation: 0, last_flush: now, not_before: now, last_figures: now, last_retention: now }
     }
 }
 
@@ -138,25 +140,32 @@ pub(crate) struct View<'l> {
 impl Looper {
     pub(crate) fn run(mut self) {
         loop {
-            let mut messages = Vec::new();
             let next = match self.carried.pop_front() {
                 Some(message) => Ok(message),
                 None => self.inbox.recv_timeout(TICK),
             };
-            match next {
-                Ok(message) => self.collect(message, &mut messages),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => messages.push(Message::Shutdown),
-            }
-            let mut shutdown = false;
-            if !messages.is_empty() {
-                shutdown = self.batch(messages);
-            }
-            self.tick();
-            if shutdown {
+            if self.round(next) {
                 return self.close();
             }
         }
+    }
+
+    /// One round with what is ready, without waiting for anything. Whether it was asked to end.
+    pub(crate) fn step(&mut self) -> bool {
+        let next = self.carried.pop_front().or_else(|| self.inbox.try_recv().ok());
+        self.round(next.ok_or(RecvTimeoutError::Timeout))
+    }
+
+    fn round(&mut self, next: Result<Message, RecvTimeoutError>) -> bool {
+        let mut messages = Vec::new();
+        match next {
+            Ok(message) => self.collect(message, &mut messages),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => messages.push(Message::Shutdown),
+        }
+        let shutdown = !messages.is_empty() && self.batch(messages);
+        self.tick();
+        shutdown
     }
 
     /// Drains what is ready, under a count and a byte limit; never waits for more.
@@ -261,7 +270,7 @@ impl Looper {
     }
 
     fn decide(&mut self, submission: Submission, open: &mut Open) {
-        let now = now_us();
+        let now = self.clock.time.now_us();
         let Submission { inputs, reply, permit, arrived, .. } = submission;
         let mut answers = Vec::with_capacity(inputs.len());
         let mut refused_whole: Option<Refusal> = None;
@@ -346,7 +355,7 @@ impl Looper {
 
     /// Records something that needs no decision.
     fn record(&mut self, body: Body, open: &mut Open) {
-        let record = Record::new(now_us(), body);
+        let record = Record::new(self.clock.time.now_us(), body);
         let position = self.facts.next;
         self.facts.next += 1;
         self.state.absorb(position, &record, false);
@@ -372,7 +381,7 @@ impl Looper {
     }
 
     fn tick(&mut self) {
-        self.stats.loop_alive_us.store(now_us(), Ordering::Relaxed);
+        self.stats.loop_alive_us.store(self.clock.time.now_us(), Ordering::Relaxed);
         while let Ok(flushed) = self.flushed.try_recv() {
             self.take_flushed(flushed);
         }
@@ -381,13 +390,13 @@ impl Looper {
                 self.flush_if_due();
                 self.retain();
             }
-            Mode::Full { next_probe, probing } if !*probing && Instant::now() >= *next_probe => {
+            Mode::Full { next_probe, probing } if !*probing && self.clock.time.now() >= *next_probe => {
                 *probing = true;
                 self.probe();
             }
             Mode::Full { .. } | Mode::Poisoned(_) => {}
         }
-        if self.clock.last_figures.elapsed() >= TICK {
+        if self.clock.time.since(self.clock.last_figures) >= TICK {
             self.figures();
         }
     }
@@ -408,7 +417,7 @@ impl Looper {
     }
 
     fn figures(&mut self) {
-        self.clock.last_figures = Instant::now();
+        self.clock.last_figures = self.clock.time.now();
         self.stats.cache_bytes.store(self.state.cache_bytes() as u64, Ordering::Relaxed);
         self.stats.dirty_bytes.store(self.state.dirty_bytes() as u64, Ordering::Relaxed);
         if let Ok(mut tallies) = self.stats.tallies.lock() {
@@ -429,9 +438,9 @@ impl Looper {
         }
         let due = behind >= self.options.flush_records_max
             || self.state.dirty_bytes() >= self.options.flush_bytes_max
-            || self.clock.last_flush.elapsed() >= Duration::from_millis(self.options.flush_interval_ms);
-        if due && Instant::now() >= self.clock.not_before {
-            self.clock.last_flush = Instant::now();
+            || self.clock.time.since(self.clock.last_flush) >= Duration::from_millis(self.options.flush_interval_ms);
+        if due && self.clock.time.now() >= self.clock.not_before {
+            self.clock.last_flush = self.clock.time.now();
             // The flusher lives as long as the loop.
             let _ = self.snapshots.send(self.state.snapshot());
         }
@@ -458,7 +467,7 @@ impl Looper {
                 );
                 self.state.flush_failed();
                 // Not at once: what it failed of may need a while.
-                self.clock.not_before = Instant::now() + FLUSH_AGAIN;
+                self.clock.not_before = self.clock.time.now() + FLUSH_AGAIN;
                 self.set_stuck(Some(format!("the state file can't be written ({})", chain(&error))));
             }
         }
@@ -468,11 +477,11 @@ impl Looper {
     /// dead letter.
     fn retain(&mut self) {
         let Some(days) = self.options.retention_days else { return };
-        if self.clock.last_retention.elapsed() < RETENTION_EVERY {
+        if self.clock.time.since(self.clock.last_retention) < RETENTION_EVERY {
             return;
         }
-        self.clock.last_retention = Instant::now();
-        let cutoff_us = now_us() - i64::from(days) * 86_400_000_000;
+        self.clock.last_retention = self.clock.time.now();
+        let cutoff_us = self.clock.time.now_us() - i64::from(days) * 86_400_000_000;
         let cursors = self.state.tallies.destinations.values().map(|t| t.cursor + 1).min();
         let overlays = self.state.overlays();
         let held = overlays.iter().filter_map(|o| o.quarantine_opened.keys().next().copied()).min();
@@ -501,7 +510,9 @@ impl Looper {
             // Only a probe failed: it is the one thing to take back.
             self.facts.next = self.stats.durable.load(Ordering::Acquire) + 1;
             self.state.position = self.facts.next - 1;
-            (*next_probe, *probing) = (Instant::now() + PROBE_EVERY, false);
+            (*next_probe, *probing) = (self.clock.time.now() + PROBE_EVERY, false);
+            // No flush is under way here, and the next one must be able to wait for the journal.
+            self.abandon.store(false, Ordering::Release);
             let _ = self.journal.send(ToJournal::Reset);
             return;
         }
@@ -517,7 +528,7 @@ impl Looper {
         let _ = self.journal.send(ToJournal::Reset);
         self.mode = match self.reload() {
             Ok(()) if cause == Unavailable::DiskFull => {
-                Mode::Full { next_probe: Instant::now() + PROBE_EVERY, probing: false }
+                Mode::Full { next_probe: self.clock.time.now() + PROBE_EVERY, probing: false }
             }
             Ok(()) if cause == Unavailable::TooLarge => Mode::Normal,
             Ok(()) => Mode::Poisoned(cause),

@@ -5,27 +5,28 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use lockstep_connect::destination::Destination;
 use lockstep_core::decide::{self, PREFERENCE_KIND};
 use lockstep_core::record::{Body, Record};
 use lockstep_core::{Entity, Facts, Position, Rules, fold};
-use lockstep_journal::{Journal, Reader, SqliteJournal, SqliteOptions};
+use lockstep_journal::{Batch, Journal, Reader, SqliteJournal, SqliteOptions};
 use tokio::sync::Semaphore;
 
 use crate::delivery::{Controls, DeliveryOptions, spawn_runner};
 use crate::failure::OpenError;
-use crate::flush::Flusher;
+use crate::flush::{Flushed, Flusher};
 use crate::handle::HubHandle;
-use crate::journaler::Journaler;
+use crate::journaler::{Journaler, ToJournal};
 use crate::looper::{Clock, Looper, Message, Mode};
 use crate::options::HubOptions;
-use crate::state::State;
 use crate::state::file::StateFile;
+use crate::state::{Snapshot, State};
 use crate::stats::{Stats, now_us};
 use crate::tail::Tail;
+use crate::time::Time;
 
 /// How much of the journal recovery decodes at a time.
 const RECOVER_BYTES: usize = 8 * 1024 * 1024;
@@ -54,7 +55,69 @@ impl Hub {
         Self::start(options, journal, lock)
     }
 
-    fn start(options: HubOptions, mut journal: Box<dyn Journal>, lock: File) -> Result<Self, OpenError> {
+    fn start(options: HubOptions, journal: Box<dyn Journal>, lock: File) -> Result<Self, OpenError> {
+        let Parts { handle, looper, journaler, flusher, journal_work, flush_work, flush_done } =
+            Parts::open(options, journal, Time::Real, 1)?;
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
+        };
+        let threads = vec![
+            spawn("hub-loop", Box::new(move || looper.run()))?,
+            spawn("hub-journal", Box::new(move || journaler.run(journal_work)))?,
+            spawn("hub-flush", Box::new(move || flusher.run(flush_work, flush_done)))?,
+        ];
+        Ok(Self { handle, threads, _lock: lock })
+    }
+
+    /// The handle by which everything else talks to the hub.
+    pub fn handle(&self) -> HubHandle {
+        self.handle.clone()
+    }
+
+    /// Starts delivering to a destination, from where it last was. Needs a tokio runtime.
+    pub fn add_destination(&self, name: &str, destination: Arc<dyn Destination>, options: DeliveryOptions) {
+        let tally = self.handle.stats.tallies().destinations.get(name).cloned();
+        spawn_runner(self.handle.clone(), name.to_owned(), destination, options, tally);
+    }
+
+    /// Ends in order: what was accepted is decided, synced and answered, the state is flushed.
+    pub async fn shutdown(self) {
+        self.handle.controls.stop().await;
+        // The loop may have ended already.
+        let _ = self.handle.inbox.send(Message::Shutdown);
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                let name = thread.thread().name().unwrap_or("a thread").to_owned();
+                if thread.join().is_err() {
+                    tracing::error!(name, "a thread of the hub ended in a panic");
+                }
+            }
+        });
+        // Only a panic of the closure itself could fail this.
+        let _ = joined.await;
+    }
+}
+
+/// A hub that is open and does not run yet: what its threads work on, and the channels between them.
+pub(crate) struct Parts {
+    pub(crate) handle: HubHandle,
+    pub(crate) looper: Looper,
+    pub(crate) journaler: Journaler,
+    pub(crate) flusher: Flusher,
+    pub(crate) journal_work: Receiver<ToJournal>,
+    pub(crate) flush_work: Receiver<Arc<Snapshot>>,
+    pub(crate) flush_done: Sender<Flushed>,
+}
+
+impl Parts {
+    /// Opens a hub whose journal may have `batches_waiting` to take up before the loop has to wait for it.
+    pub(crate) fn open(
+        options: HubOptions,
+        mut journal: Box<dyn Journal>,
+        time: Time,
+        batches_waiting: usize,
+    ) -> Result<Self, OpenError> {
         let began = std::time::Instant::now();
         // Whoever wrote before can't any more.
         let epoch = journal.epoch() + 1;
@@ -99,7 +162,7 @@ impl Hub {
         let tail = Arc::new(Tail::new(facts.next, options.tail_bytes_max));
         let controls = Controls::default();
         let (to_loop, inbox) = unbounded();
-        let (to_journal, journal_work) = mpsc::sync_channel(1);
+        let (to_journal, journal_work) = mpsc::sync_channel(batches_waiting);
         let (snapshots, flush_work) = unbounded();
         let (flush_done, flushed) = unbounded();
 
@@ -110,6 +173,9 @@ impl Hub {
             tail: tail.clone(),
             inbox: to_loop.clone(),
             abandon: abandon.clone(),
+            buffer: Batch::default(),
+            void: None,
+            poisoned: None,
         };
         let room_bytes = u32::try_from(options.queue_bytes_max).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
         let handle = HubHandle {
@@ -134,48 +200,11 @@ impl Hub {
             reader,
             stats,
             controls,
-            clock: Clock::new(),
+            clock: Clock::new(time),
             mode: Mode::Normal,
             carried: VecDeque::new(),
         };
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
-        };
-        let threads = vec![
-            spawn("hub-loop", Box::new(move || looper.run()))?,
-            spawn("hub-journal", Box::new(move || journaler.run(journal_work)))?,
-            spawn("hub-flush", Box::new(move || flusher.run(flush_work, flush_done)))?,
-        ];
-        Ok(Self { handle, threads, _lock: lock })
-    }
-
-    /// The handle by which everything else talks to the hub.
-    pub fn handle(&self) -> HubHandle {
-        self.handle.clone()
-    }
-
-    /// Starts delivering to a destination, from where it last was. Needs a tokio runtime.
-    pub fn add_destination(&self, name: &str, destination: Arc<dyn Destination>, options: DeliveryOptions) {
-        let tally = self.handle.stats.tallies().destinations.get(name).cloned();
-        spawn_runner(self.handle.clone(), name.to_owned(), destination, options, tally);
-    }
-
-    /// Ends in order: what was accepted is decided, synced and answered, the state is flushed.
-    pub async fn shutdown(self) {
-        self.handle.controls.stop().await;
-        // The loop may have ended already.
-        let _ = self.handle.inbox.send(Message::Shutdown);
-        let threads = self.threads;
-        let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                let name = thread.thread().name().unwrap_or("a thread").to_owned();
-                if thread.join().is_err() {
-                    tracing::error!(name, "a thread of the hub ended in a panic");
-                }
-            }
-        });
-        // Only a panic of the closure itself could fail this.
-        let _ = joined.await;
+        Ok(Self { handle, looper, journaler, flusher, journal_work, flush_work, flush_done })
     }
 }
 
@@ -186,7 +215,7 @@ fn unbounded<T>() -> (mpsc::Sender<T>, mpsc::Receiver<T>) {
     mpsc::channel()
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let folder = |source| OpenError::Folder { path: dir.to_owned(), source };
     std::fs::create_dir_all(dir.join("journal")).map_err(folder)?;
     let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(folder)?;

@@ -17,6 +17,10 @@ const ORDERS: &str = r#"{
 "#;
 
 const SOURCE: &str = "\
+[hub]
+# The shop of these tests has a clock of its own.
+clock_skew_max_s = 0
+
 [systems.erp]
 
 [sources.shop]

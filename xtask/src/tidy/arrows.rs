@@ -43,6 +43,11 @@ const RULES: &[Rule] = &[
         why: "the API asks the hub and never the journal or a concrete connector",
     },
     Rule {
+        name: "sim",
+        may_use: &["lockstep-hub", "lockstep-core", "lockstep-journal"],
+        why: "the simulation is the world around one hub; nothing depends on it",
+    },
+    Rule {
         name: "lockstep",
         may_use: &[
             "lockstep-core",

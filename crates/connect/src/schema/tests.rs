@@ -15,7 +15,7 @@ fn check(schemas: &Schemas, kind: &str, fields: &serde_json::Value) -> Result<()
 fn every_schema_is_self_contained_and_documented() {
     let schemas = Schemas::builtin();
     let kinds: Vec<&str> = schemas.iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds, ["customer", "location", "order", "payment", "price", "product", "stock"]);
+    assert_eq!(kinds, ["customer", "location", "order", "payment", "price", "product", "return", "shipment", "stock"]);
     for (kind, schema) in schemas.iter() {
         assert_eq!(schema["$id"], format!("urn:lockstep:schema:{kind}"));
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
@@ -38,7 +38,7 @@ fn the_lifecycle_is_the_one_that_the_core_ranks() {
 #[test]
 fn a_part_of_a_document_and_unknown_fields_are_fine() {
     let schemas = Schemas::builtin();
-    for kind in ["customer", "location", "order", "payment", "price", "product", "stock"] {
+    for kind in ["customer", "location", "order", "payment", "price", "product", "return", "shipment", "stock"] {
         assert_eq!(check(&schemas, kind, &json!({})), Ok(()));
         assert_eq!(check(&schemas, kind, &json!({"erp_branch": {"any": [1, "thing"]}})), Ok(()));
     }
@@ -78,7 +78,7 @@ fn a_violation_names_the_field_and_what_would_be_right() {
         (
             "payment",
             json!({"kind": "sale"}),
-            "field `/kind` must be `auth`, `capture`, `void`, `refund` or `chargeback`",
+            "field `/kind` must be `auth`, `capture`, `void`, `refund`, `chargeback` or `auth_expired`",
         ),
         (
             "stock",

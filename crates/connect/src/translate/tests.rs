@@ -157,7 +157,7 @@ fn every_failure_says_where_and_what_would_be_right() {
             "{}",
             "schema",
             "/fields",
-            "wish 1: the document has the unknown kind `wish`; it must be customer, location, order, payment, price, product or stock or a kind that the configuration declares",
+            "wish 1: the document has the unknown kind `wish`; it must be customer, location, order, payment, price, product, return, shipment or stock or a kind that the configuration declares",
         ),
     ];
     for (mapping, body, code, at, detail) in rows {

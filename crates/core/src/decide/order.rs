@@ -97,7 +97,8 @@ pub(super) fn derive(order: &Entity, fact: &Fact, before: Option<&Bytes>, now_us
         if due > 0 || order.value("tasks[refund]").is_some() {
             out.push(("tasks[refund]".to_owned(), task));
         }
-        if expired || order.field("holds").is_some_and(|f| f.claims.iter().any(|c| order.system(c.system) == super::HUB))
+        if expired
+            || order.field("holds").is_some_and(|f| f.claims.iter().any(|c| order.system(c.system) == super::HUB))
         {
             out.push(("holds".to_owned(), if expired { json!(["payment"]) } else { json!([]) }));
         }
@@ -121,23 +122,27 @@ pub(super) fn change(order: &Entity, fields: Vec<Field>, position: u64, occurred
 /// Why an API client may not make this change, in words; `None` where it may. What other systems report happened, and
 /// is recorded whatever it means.
 pub(super) fn refused(order: &Entity, fact: &Fact) -> Option<String> {
-    let state: String = serde_json::from_slice(order.value(LIFECYCLE_FIELD)?).ok()?;
-    let shipped = ["shipped", "delivered", "closed"].contains(&state.as_str());
-    if shipped && says_cancelled(fact) {
+    let field = order.field(LIFECYCLE_FIELD)?;
+    let claim = field.winning()?;
+    let state: String = serde_json::from_slice(&claim.json).ok()?;
+    let says = |name: &str| fact.fields.iter().find(|f| f.name == name);
+    let advances =
+        fact.changed.iter().filter_map(|at| fact.fields.get(*at as usize)).any(|f| f.name == LIFECYCLE_FIELD);
+    // What happened before is heard of late, and what moves the order on has happened: neither is an edit.
+    if advances || fact.occurred_at_us <= claim.start.occurred_at_us {
+        return None;
+    }
+    if ["shipped", "delivered", "closed"].contains(&state.as_str()) && says_cancelled(fact) {
         return Some(format!("it is {state}: it can't be cancelled any more; take a return instead"));
     }
     if state != "cancelled" && state != "closed" {
         return None;
     }
-    let says_life = |at: &u32| fact.fields.get(*at as usize).is_some_and(|f| f.name == LIFECYCLE_FIELD);
-    let edited = fact.changed.iter().find(|at| !says_life(at));
-    let lifecycle = fact.fields.iter().find(|f| f.name == LIFECYCLE_FIELD);
-    let reinstates = lifecycle.is_some_and(|f| order.value(LIFECYCLE_FIELD) != Some(&f.json) && !fact.changed.iter().any(|at| says_life(at)));
-    match edited.and_then(|at| fact.fields.get(*at as usize)) {
-        Some(field) => Some(format!("it is {state}: `{}` can't be changed any more", field.name)),
-        None if reinstates => Some(format!("it is {state}: place a new order instead of reinstating it")),
-        None => None,
+    if says(LIFECYCLE_FIELD).is_some_and(|f| f.json != claim.json) {
+        return Some(format!("it is {state}: place a new order instead of bringing it back"));
     }
+    let edited = fact.changed.iter().find_map(|at| fact.fields.get(*at as usize))?;
+    Some(format!("it is {state}: `{}` can't be changed any more", edited.name))
 }
 
 fn says_cancelled(fact: &Fact) -> bool {

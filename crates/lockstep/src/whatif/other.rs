@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use lockstep_connect::source::Source;
+use lockstep_core::decide::HUB;
 use lockstep_core::{Change, Input, InputBody, Rules};
 
 use super::WhatIfError;
@@ -50,6 +51,8 @@ impl Other {
         let recorded = || match &delivery.was {
             Was::Understood(facts) => facts
                 .iter()
+                // What the hub itself concluded is concluded again.
+                .filter(|(_, fact)| fact.system != HUB)
                 .map(|(position, fact)| {
                     let (sequence, at_us) = (fact.sequence, fact.occurred_at_us);
                     Change::new(fact.kind.as_str(), fact.key.as_str(), sequence, at_us, fact.fields.clone())

@@ -151,6 +151,8 @@ impl Sides {
         // Repetitions are not recorded: what is in the journal counts, each time that it is there.
         self.what_if.seen.clear();
         self.what_if.next = position;
+        // How far deliveries were at that moment is not recorded: taken as far as they could be.
+        self.what_if.sent.insert(input.system.clone(), position - 1);
         let decision =
             decide(&mut self.what_if, input, at_us).map_err(|source| WhatIfError::Refused { position, source })?;
         for record in decision.records {

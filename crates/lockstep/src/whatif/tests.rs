@@ -38,7 +38,12 @@ fn owned_by(system: &str) -> Rules {
     let mut rules = Rules::new();
     let policy = Policy::Owner(Owner { systems: vec![system.to_owned()] });
     let fields = BTreeMap::from([("email".to_owned(), policy)]);
-    rules.declare(Domain { kind: "customer".to_owned(), policy: Policy::Latest(Latest), fields });
+    rules.declare(Domain {
+        kind: "customer".to_owned(),
+        policy: Policy::Latest(Latest::default()),
+        fields,
+        ..Domain::default()
+    });
     rules
 }
 

@@ -144,6 +144,11 @@ impl Sender {
                     // The demo asks again sooner than it is told: how long the hub is busy is what it measures.
                     asked.map_or_else(|| backoff_ms(attempt), |s| (s * 1_000).min(50 + fastrand::u64(..50)))
                 }
+                // Too late to cancel: the order has left, and the marketplace will take a return instead.
+                Some(Ok(answer)) if is_too_late(answer.status, &answer.body) => {
+                    self.counters.accepted.add(outgoing.changes.into());
+                    return;
+                }
                 Some(Ok(answer)) => {
                     self.counters.refused.one();
                     self.refused(format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)));
@@ -218,6 +223,14 @@ impl Sender {
         self.counters.refused.one();
         self.refused(format!("an answer can't be read: {error}"));
     }
+}
+
+/// Whether an answer says that the order has come too far for this.
+fn is_too_late(status: StatusCode, body: &[u8]) -> bool {
+    let code = serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|problem| Some(problem.get("code")? == "order-state"));
+    status == StatusCode::CONFLICT && code == Some(true)
 }
 
 /// Whether an answer says that it may work later.

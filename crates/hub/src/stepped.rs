@@ -1,0 +1,99 @@
+//! The hub without threads, for simulation: the same loop, journaler, flusher and recovery, each taken one step
+//! at a time by the caller, with a clock that the caller moves.
+//!
+//! Inputs and questions go through the [`HubHandle`] as ever; a future of it that has been polled once is in the
+//! loop's inbox, and it is ready after the steps that answer it. What the handle reads from the journal by itself
+//! (records, history, events) needs a runtime: read the journal instead. A drop is a crash.
+//! Opening is one step; it still reads the journal ahead on a thread of its own, which changes no result.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use lockstep_journal::Journal;
+
+use crate::failure::OpenError;
+use crate::handle::HubHandle;
+use crate::journaler::ToJournal;
+use crate::open::{Parts, lock};
+use crate::options::HubOptions;
+use crate::state::Snapshot;
+use crate::time::Time;
+pub use crate::time::VirtualTime;
+
+/// As many batches as the loop may be ahead of the journal, as it is with threads: one is being appended, one
+/// waits, and the loop holds one.
+const AHEAD_MAX: usize = 3;
+/// One round of the loop sends a batch, a reset, a probe and a trim at most: it never waits for room.
+const SLOTS: usize = 8;
+
+/// See the module.
+pub struct Stepped {
+    parts: Parts,
+    /// What the loop has sent and the journal has not taken up.
+    sealed: VecDeque<ToJournal>,
+    /// The snapshot that is to be written.
+    snapshot: Option<Arc<Snapshot>>,
+    _lock: File,
+}
+
+impl Stepped {
+    /// Opens a hub with the given journal, which goes by the given clock; the state file is in the data folder.
+    ///
+    /// The state is flushed by records and by time, whatever the options say of bytes: only there the loop waits
+    /// for the flusher, which one thread can't.
+    pub fn open(options: HubOptions, journal: Box<dyn Journal>, time: Arc<VirtualTime>) -> Result<Self, OpenError> {
+        let lock = lock(&options.data_dir)?;
+        let options = HubOptions { flush_bytes_max: usize::MAX / 8, ..options };
+        let parts = Parts::open(options, journal, Time::Virtual(time), SLOTS)?;
+        Ok(Self { parts, sealed: VecDeque::new(), snapshot: None, _lock: lock })
+    }
+
+    /// The handle by which everything else talks to the hub.
+    pub fn handle(&self) -> HubHandle {
+        self.parts.handle.clone()
+    }
+
+    /// One round of the loop: what is ready, up to a batch, and what is due by the clock. `false` where it would
+    /// wait for the journal.
+    pub fn step_loop(&mut self) -> bool {
+        if self.sealed.len() >= AHEAD_MAX {
+            return false;
+        }
+        // To take a failure back, the loop waits until the flusher has given up or is done.
+        if self.parts.looper.abandon.load(Ordering::Acquire) {
+            self.step_flush();
+        }
+        self.parts.looper.step();
+        self.sealed.extend(self.parts.journal_work.try_iter());
+        true
+    }
+
+    /// The journaler takes up one thing: appends a batch and answers, for the most part. `false` where there is
+    /// nothing for it.
+    pub fn step_journal(&mut self) -> bool {
+        let Some(work) = self.sealed.pop_front() else { return false };
+        self.parts.journaler.step(work);
+        true
+    }
+
+    /// The flusher writes a snapshot that the loop has handed out. `false` where there is none, or the journal does
+    /// not have it yet.
+    pub fn step_flush(&mut self) -> bool {
+        let Some(snapshot) = self.snapshot.take().or_else(|| self.parts.flush_work.try_recv().ok()) else {
+            return false;
+        };
+        match self.parts.flusher.step(snapshot) {
+            Ok(flushed) => {
+                // The loop lives in the same place.
+                let _ = self.parts.flush_done.send(flushed);
+                true
+            }
+            Err(snapshot) => {
+                self.snapshot = Some(snapshot);
+                false
+            }
+        }
+    }
+}

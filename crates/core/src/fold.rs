@@ -65,13 +65,17 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
 /// For each field of a fact of which its system says nothing yet, or any more, see [`Entity::silence`]; empty where there can be
 /// none, which is the usual case.
 fn silences(entity: &Entity, own: u32, fact: &Fact) -> Vec<Option<Stamp>> {
-    let has_parts = || fact.fields.iter().any(|f| base_of(&f.name).len() < f.name.len());
-    if entity.field(DELETED_FIELD).is_none() && !has_parts() {
+    let is_part = |name: &str| base_of(name).len() < name.len();
+    let was_deleted = entity.field(DELETED_FIELD).is_some();
+    if !was_deleted && !fact.fields.iter().any(|f| is_part(&f.name)) {
         return Vec::new();
     }
     let known =
         |name: &str| entity.field(name).is_some_and(|f| f.claims.iter().any(|c| c.system == own && !c.json.is_empty()));
-    let one = |field: &Field| if known(&field.name) { None } else { entity.silence(own, &field.name) };
+    let one = |field: &Field| {
+        let may_be_silent = (was_deleted || is_part(&field.name)) && !known(&field.name);
+        if may_be_silent { entity.silence(own, &field.name) } else { None }
+    };
     fact.fields.iter().map(one).collect()
 }
 

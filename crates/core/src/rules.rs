@@ -18,6 +18,8 @@ pub struct Rules {
     pub skew_max_us: Option<i64>,
     /// The systems to which changes are sent, by kind, with how far they were: see [`Rules::sent`].
     echoes: BTreeMap<String, BTreeSet<String>>,
+    /// Kinds with fields that may be left to a person.
+    contested: BTreeSet<String>,
 }
 
 /// One domain: a kind of entity and who decides its fields.
@@ -61,7 +63,10 @@ impl Domain {
         if base.len() == field.len() {
             return &self.policy;
         }
-        let of_items = field[base.len()..].starts_with('[').then(|| self.fields.get(&format!("{base}[]"))).flatten();
+        let of_items = field[base.len()..]
+            .starts_with('[')
+            .then(|| self.fields.get(compact_str::format_compact!("{base}[]").as_str()))
+            .flatten();
         of_items.or_else(|| self.fields.get(base)).unwrap_or(&self.policy)
     }
 }
@@ -94,7 +99,17 @@ impl Rules {
                 domain.fields.entry(name.into()).or_insert_with(|| Policy::Owner(Owner { systems: vec![HUB.into()] }));
             }
         }
+        if domain.policy.may_contest() || domain.fields.values().any(Policy::may_contest) {
+            self.contested.insert(domain.kind.clone());
+        } else {
+            self.contested.remove(&domain.kind);
+        }
         self.domains.insert(domain.kind.clone(), domain);
+    }
+
+    /// Whether fields of a kind may be left to a person.
+    pub fn may_contest(&self, kind: &str) -> bool {
+        !self.contested.is_empty() && self.contested.contains(kind)
     }
 
     /// Gives a system a priority among equals; the higher wins. Without one it is 0.

@@ -6,38 +6,40 @@ use bytes::Bytes;
 
 use crate::change::Field;
 use crate::entity::{DELETED_FIELD, Entity};
-use crate::path::{base_of, is_list, list_of, object_of};
+use crate::path::{base_of, list_of, object_of};
 
 /// Adds what the fields of a change imply, and keeps them sorted. `own` is the system's number in the entity.
 pub(super) fn imply(entity: &Entity, own: Option<u32>, fields: &mut Vec<Field>) {
-    let given = fields.len();
+    let sorted = fields.len();
     let deletes = fields.iter().any(|f| f.name == DELETED_FIELD && f.json == "true");
     if !deletes && entity.field(DELETED_FIELD).is_some() && !fields.iter().any(|f| f.name == DELETED_FIELD) {
         fields.push(Field::new(DELETED_FIELD, Bytes::from_static(b"false")));
     }
-    let Some(own) = own else {
-        fields[..].sort_by(|a, b| a.name.cmp(&b.name));
-        return;
-    };
+    let given = sorted;
+    let (given_fields, _) = fields.split_at(given);
+    let mut empty = Vec::new();
     // Names of parts are rare; without one, and without a deletion, nothing else is implied.
-    if deletes || fields[..given].iter().any(|f| base_of(&f.name).len() != f.name.len()) {
+    let has_parts = deletes || given_fields.iter().any(|f| base_of(&f.name).len() < f.name.len());
+    if let (Some(own), true) = (own, has_parts) {
+        let says = |name: &str| given_fields.binary_search_by(|f| f.name.as_str().cmp(name)).ok();
         for state in &entity.fields {
             let name = state.name.as_str();
-            let has_said = state.claims.iter().any(|c| c.system == own && !c.json.is_empty());
-            if !has_said || name == DELETED_FIELD || fields[..given].iter().any(|f| f.name == name) {
+            if (!deletes && base_of(name).len() == name.len()) || name == DELETED_FIELD {
                 continue;
             }
-            let says = |wanted: &str, json: Option<&[u8]>| {
-                fields[..given].iter().any(|f| f.name == wanted && json.is_none_or(|json| f.json == json))
-            };
-            let absent_item = list_of(name).is_some_and(|list| is_list(&list) && says(&list, None));
-            let emptied = object_of(name).is_some_and(|object| says(object, Some(b"null")));
-            if deletes || absent_item || emptied {
-                fields.push(Field::new(name, Bytes::new()));
+            let has_said = state.claims.iter().any(|c| c.system == own && !c.json.is_empty());
+            if !has_said || says(name).is_some() {
+                continue;
+            }
+            let absent_item = || list_of(name).is_some_and(|list| says(&list).is_some());
+            let emptied = || object_of(name).and_then(says).is_some_and(|at| given_fields[at].json == "null");
+            if deletes || absent_item() || emptied() {
+                empty.push(Field::new(name, Bytes::new()));
             }
         }
     }
-    if fields.len() > given {
+    fields.extend(empty);
+    if fields.len() > sorted {
         fields.sort_by(|a, b| a.name.cmp(&b.name));
     }
 }

@@ -304,7 +304,7 @@ pub fn prefer(rules: &mut Rules, preference: &Entity) {
 
 /// The ids of the documents that deciding a change may touch, beside the entity itself.
 pub fn also_touched<'a>(rules: &'a Rules, change: &'a Change) -> impl Iterator<Item = String> + 'a {
-    let domain = rules.domain(&change.kind);
+    let domain = rules.domain(&change.kind).filter(|_| rules.may_contest(&change.kind));
     let contested = move |field: &&crate::Field| domain.is_some_and(|d| d.policy(&field.name).may_contest());
     let id = |field: &crate::Field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, &field.name));
     let order = order::order_of(&change.kind, &change.fields);

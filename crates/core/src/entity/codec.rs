@@ -6,7 +6,8 @@
 //!            9 recents*  10 pruned  11 published  12 incomplete
 //! FieldState 1 name  2 winner  3 rule  4 claims*  5 nobody  6 since  7 joined  8 past*
 //! Claim      1 system  2 sequence  3 occurred_at_us  4 tie (fixed64)  5 position  6 json  7 index
-//!            8 run  9 last  10 bound  11 echo
+//!            8 run  9 last  10 bound  11 echo  12 the number of the recent one that is the start, from 1, in the
+//!            place of 2 to 5 and 7
 //! Stamp      sequence, occurred_at_us, index, position as varints, tie as eight bytes; a recent one with its system
 //!            before it
 //! ```
@@ -43,7 +44,7 @@ impl Entity {
                 (5, VARINT) => entity.created_at_us = decode_varint(&mut bytes)? as i64,
                 (6, VARINT) => entity.updated_at_us = decode_varint(&mut bytes)? as i64,
                 (7, TEXT) => entity.systems.push(text(&mut bytes)?),
-                (8, TEXT) => entity.fields.push(FieldState::decode(part(&mut bytes)?)?),
+                (8, TEXT) => entity.fields.push(FieldState::decode(part(&mut bytes)?, &entity.recents)?),
                 (9, TEXT) => {
                     let mut part = part(&mut bytes)?;
                     let system = decode_varint(&mut part)? as u32;
@@ -60,7 +61,9 @@ impl Entity {
 
     /// Writes it.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(self.encoded_len());
+        // About right; the exact length would cost as much as a second writing.
+        let claims: usize = self.fields.iter().flat_map(|f| &f.claims).map(|c| c.json.len() + 24).sum();
+        let mut out = Vec::with_capacity(160 + self.fields.len() * 24 + claims + self.recents.len() * 40);
         put_text(&mut out, 1, self.kind.as_bytes());
         put_text(&mut out, 2, self.key.as_bytes());
         put_varint(&mut out, 3, self.version);
@@ -70,11 +73,7 @@ impl Entity {
         for system in &self.systems {
             put_text(&mut out, 7, system.as_bytes());
         }
-        for field in &self.fields {
-            encode_key(8, TEXT, &mut out);
-            encode_varint(field.encoded_len() as u64, &mut out);
-            field.encode(&mut out);
-        }
+        // Before the fields, whose claims refer to them.
         for recent in &self.recents {
             let system = u64::from(recent.system);
             encode_key(9, TEXT, &mut out);
@@ -82,21 +81,20 @@ impl Entity {
             encode_varint(system, &mut out);
             recent.stamp.encode(&mut out);
         }
+        for field in &self.fields {
+            encode_key(8, TEXT, &mut out);
+            encode_varint(field.encoded_len(&self.recents) as u64, &mut out);
+            field.encode(&self.recents, &mut out);
+        }
         put_varint(&mut out, 10, self.pruned);
         put_varint(&mut out, 11, u64::from(self.published));
         put_varint(&mut out, 12, u64::from(self.incomplete));
         out.into()
     }
-
-    fn encoded_len(&self) -> usize {
-        let systems: usize = self.systems.iter().map(|s| text_len(s.len())).sum();
-        let fields: usize = self.fields.iter().map(|f| text_len(f.encoded_len())).sum();
-        text_len(self.kind.len()) + text_len(self.key.len()) + 7 * (1 + 10) + systems + fields + 48 * self.recents.len()
-    }
 }
 
 impl FieldState {
-    fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
+    fn decode(mut bytes: Bytes, recents: &[Recent]) -> Result<Self, DecodeError> {
         let mut field = Self::default();
         while bytes.has_remaining() {
             let (tag, wire) = decode_key(&mut bytes)?;
@@ -104,7 +102,7 @@ impl FieldState {
                 (1, TEXT) => field.name = text(&mut bytes)?,
                 (2, VARINT) => field.winner = decode_varint(&mut bytes)? as u32,
                 (3, VARINT) => field.rule = decode_varint(&mut bytes)? as i32,
-                (4, TEXT) => field.claims.push(Claim::decode(part(&mut bytes)?)?),
+                (4, TEXT) => field.claims.push(Claim::decode(part(&mut bytes)?, recents)?),
                 (5, VARINT) if decode_varint(&mut bytes)? != 0 => field.winner = NOBODY,
                 (6, VARINT) => field.since = decode_varint(&mut bytes)?,
                 (7, TEXT) => field.joined = Some(part(&mut bytes)?),
@@ -119,15 +117,16 @@ impl FieldState {
         Ok(field)
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, recents: &[Recent], out: &mut Vec<u8>) {
         put_text(out, 1, self.name.as_bytes());
         let (winner, nobody) = self.winner_and_nobody();
         put_varint(out, 2, winner);
         put_varint(out, 3, self.rule as u64);
         for claim in &self.claims {
             encode_key(4, TEXT, out);
-            encode_varint(claim.encoded_len() as u64, out);
-            claim.encode(out);
+            let start = claim.start_slot(recents);
+            encode_varint(claim.encoded_len(start) as u64, out);
+            claim.encode(start, out);
         }
         put_varint(out, 5, nobody);
         put_varint(out, 6, self.since);
@@ -146,9 +145,9 @@ impl FieldState {
         if self.winner == NOBODY { (0, 1) } else { (u64::from(self.winner), 0) }
     }
 
-    fn encoded_len(&self) -> usize {
+    fn encoded_len(&self, recents: &[Recent]) -> usize {
         let (winner, nobody) = self.winner_and_nobody();
-        let claims: usize = self.claims.iter().map(|c| text_len(c.encoded_len())).sum();
+        let claims: usize = self.claims.iter().map(|c| text_len(c.encoded_len(c.start_slot(recents)))).sum();
         let past: usize = self.past.iter().map(|p| text_len(8 + encoded_len_varint(p.since))).sum();
         text_len(self.name.len())
             + varint_len(winner)
@@ -162,7 +161,20 @@ impl FieldState {
 }
 
 impl Claim {
-    fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
+    /// The number, from 1, of the recent one that is the start of the run; 0 where it is not among them.
+    fn start_slot(&self, recents: &[Recent]) -> u64 {
+        let mut run = self.run;
+        while run != 0 {
+            let slot = run.trailing_zeros() as usize;
+            if recents.get(slot).is_some_and(|recent| recent.stamp == self.start) {
+                return slot as u64 + 1;
+            }
+            run &= run - 1;
+        }
+        0
+    }
+
+    fn decode(mut bytes: Bytes, recents: &[Recent]) -> Result<Self, DecodeError> {
         let mut claim = Self::default();
         while bytes.has_remaining() {
             let (tag, wire) = decode_key(&mut bytes)?;
@@ -178,21 +190,27 @@ impl Claim {
                 (9, TEXT) => claim.last = Some(Box::new(Stamp::decode(&mut part(&mut bytes)?)?)),
                 (10, TEXT) => claim.bound = Some(Box::new(Stamp::decode(&mut part(&mut bytes)?)?)),
                 (11, VARINT) => claim.echo = decode_varint(&mut bytes)? != 0,
+                (12, VARINT) => {
+                    let slot = (decode_varint(&mut bytes)? as usize).wrapping_sub(1);
+                    claim.start = recents.get(slot).ok_or_else(cut)?.stamp;
+                }
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
         Ok(claim)
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, start: u64, out: &mut Vec<u8>) {
         put_varint(out, 1, u64::from(self.system));
-        put_varint(out, 2, self.start.sequence);
-        put_varint(out, 3, self.start.occurred_at_us as u64);
-        encode_key(4, FIXED, out);
-        out.extend_from_slice(&self.start.tie.to_le_bytes());
-        put_varint(out, 5, self.start.position);
+        if start == 0 {
+            put_varint(out, 2, self.start.sequence);
+            put_varint(out, 3, self.start.occurred_at_us as u64);
+            encode_key(4, FIXED, out);
+            out.extend_from_slice(&self.start.tie.to_le_bytes());
+            put_varint(out, 5, self.start.position);
+            put_varint(out, 7, u64::from(self.start.index));
+        }
         put_text(out, 6, &self.json);
-        put_varint(out, 7, u64::from(self.start.index));
         put_varint(out, 8, self.run);
         for (tag, stamp) in [(9, &self.last), (10, &self.bound)] {
             if let Some(stamp) = stamp {
@@ -202,17 +220,21 @@ impl Claim {
             }
         }
         put_varint(out, 11, u64::from(self.echo));
+        put_varint(out, 12, start);
     }
 
-    fn encoded_len(&self) -> usize {
+    fn encoded_len(&self, start: u64) -> usize {
         let stamps = [&self.last, &self.bound].into_iter().flatten();
+        let inline = || {
+            varint_len(self.start.sequence)
+                + varint_len(self.start.occurred_at_us as u64)
+                + 9
+                + varint_len(self.start.position)
+                + varint_len(u64::from(self.start.index))
+        };
         varint_len(u64::from(self.system))
-            + varint_len(self.start.sequence)
-            + varint_len(self.start.occurred_at_us as u64)
-            + 9
-            + varint_len(self.start.position)
+            + if start == 0 { inline() } else { varint_len(start) }
             + text_len(self.json.len())
-            + varint_len(u64::from(self.start.index))
             + varint_len(self.run)
             + stamps.map(|stamp| text_len(stamp.encoded_len())).sum::<usize>()
             + varint_len(u64::from(self.echo))

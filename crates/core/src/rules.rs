@@ -41,6 +41,11 @@ impl Default for Policy {
 }
 
 impl Domain {
+    /// Whether a policy of it may leave a conflict for a person.
+    pub fn may_contest(&self) -> bool {
+        self.policy.may_contest() || self.fields.values().any(Policy::may_contest)
+    }
+
     /// The policy of a field, by its path.
     pub fn policy(&self, field: &str) -> &Policy {
         if field == DELETED_FIELD {

@@ -236,8 +236,10 @@ impl Looper {
                 }
                 let InputBody::Changes(changes) = &input.body else { continue };
                 for change in changes {
-                    load_entity(&mut self.state, &mut self.facts.entities, change.id())?;
-                    for id in decide::also_touched(&self.facts.rules, change) {
+                    let id = change.id();
+                    load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
+                    let entity = self.facts.entities.get(&id);
+                    for id in decide::also_touched(&self.facts.rules, entity, change) {
                         load_entity(&mut self.state, &mut self.facts.entities, id)?;
                     }
                 }
@@ -625,6 +627,10 @@ impl View<'_> {
             return Ok(Some(entity.clone()));
         }
         self.looper.state.entity(id).map_err(unreadable)
+    }
+
+    pub(crate) fn policy(&self, kind: &str, field: &str) -> &'static str {
+        self.looper.facts.rules.policy(kind, field).name()
     }
 
     pub(crate) fn entities(&mut self, kind: &str, after: &str, limit: usize) -> Result<Page<Entity>, Unavailable> {

@@ -18,8 +18,9 @@ use change::{Place, decide_change};
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
 
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
-use crate::entity::Entity;
+use crate::entity::{DELETED_FIELD, Entity};
 use crate::fold::fold;
+use crate::path::base_of;
 use crate::record::{Body, Fact, FactOutcome, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
 use crate::{Position, delivery_hash, entity_id};
@@ -244,12 +245,16 @@ pub fn prefer(rules: &mut Rules, preference: &Entity) {
     rules.prefer_always(kind, field, system.flatten().as_deref());
 }
 
-/// The ids of the documents that deciding a change may touch, beside the entity itself.
-pub fn also_touched<'a>(rules: &'a Rules, change: &'a Change) -> impl Iterator<Item = String> + 'a {
-    let domain = rules.domain(&change.kind);
-    let contested = move |field: &&crate::Field| domain.is_some_and(|d| d.policy(&field.name).may_contest());
-    let id = |field: &crate::Field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, &field.name));
-    change.fields.iter().filter(contested).map(id)
+/// The ids of the documents that deciding a change may touch, beside the entity itself, which is as it was loaded.
+pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> Vec<String> {
+    let Some(domain) = rules.domain(&change.kind).filter(|d| d.may_contest()) else { return Vec::new() };
+    let given = change.fields.iter().map(|field| field.name.as_str());
+    // What a change implies of fields that it does not name, see `imply`.
+    let of_all = change.fields.iter().any(|f| f.name == DELETED_FIELD || base_of(&f.name).len() != f.name.len());
+    let implied = entity.into_iter().flat_map(|e| &e.fields).map(|field| field.name.as_str());
+    let implied = implied.filter(|name| of_all || *name == DELETED_FIELD);
+    let contested = given.chain(implied).filter(|name| domain.policy(name).may_contest());
+    contested.map(|field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, field))).collect()
 }
 
 /// The first change whose source's clock is too far ahead to be believed.

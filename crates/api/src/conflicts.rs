@@ -105,8 +105,7 @@ impl From<&Entity> for ConflictBody {
     fn from(conflict: &Entity) -> Self {
         let json = |name: &str| conflict.value(name).map(|json| json.as_ref());
         let text = |name: &str| json(name).and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
-        let kept: Vec<Kept> =
-            json("candidates").and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
+        let kept: Vec<Kept> = json("candidates").and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
         let candidate = |kept: Kept| Candidate {
             system: kept.system,
             value: kept.value,
@@ -135,6 +134,11 @@ impl ConflictBody {
     pub(crate) fn is_open(&self) -> bool {
         self.status == "open"
     }
+
+    /// Whether its policy is the one for which a system can be preferred.
+    pub(crate) fn is_reviewed(&self) -> bool {
+        self.policy == "review"
+    }
 }
 
 /// A conflict and the entity that it is about.
@@ -158,7 +162,8 @@ impl Found {
 /// The conflict about a field.
 pub(crate) async fn find(api: &Api, (kind, key, field): &(String, String, String)) -> Result<Found, Problem> {
     let of = conflict_key(kind, key, field);
-    let unknown = || Problem::new(Code::UnknownConflict, format!("there is no conflict about `{field}` of `{kind}/{key}`"));
+    let unknown =
+        || Problem::new(Code::UnknownConflict, format!("there is no conflict about `{field}` of `{kind}/{key}`"));
     let conflict = current::ask(|| api.hub.entity(CONFLICT_KIND, &of)).await?.ok_or_else(unknown)?;
     let entity = current::ask(|| api.hub.entity(kind, key)).await?.ok_or_else(unknown)?;
     Ok(Found { conflict, entity, field: field.clone() })

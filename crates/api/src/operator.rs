@@ -2,7 +2,6 @@
 
 use axum::body::Body;
 use http::HeaderMap;
-use lockstep_core::entity::FieldState;
 use lockstep_core::merge::OPERATOR;
 use lockstep_core::{Change, Entity, Field, Input, InputBody, Outcome, Refusal};
 use lockstep_hub::{Answer, now_us};
@@ -103,16 +102,12 @@ pub(crate) fn change(kind: &str, key: &str, occurred_at_us: i64, mut fields: Vec
     Change { kind: kind.to_owned(), key: key.to_owned(), sequence: 0, occurred_at_us, fields, expected_version: None }
 }
 
-/// When a person's word on these fields is said: now, but after all that was said before, also where a system's clock
+/// When a person's word on a field is said: now, but after all that was said before, also where a system's clock
 /// is ahead of ours or ours was set back. A person decides about what is there.
-pub(crate) fn after<'a>(
-    entity: Option<&Entity>,
-    fields: impl IntoIterator<Item = &'a FieldState>,
-    now_us: i64,
-) -> i64 {
-    let claims = fields.into_iter().flat_map(|field| &field.claims);
-    let last = entity.into_iter().flat_map(|e| claims.clone().map(|c| c.last(&e.recents).occurred_at_us));
-    last.max().map_or(now_us, |last| now_us.max(last.saturating_add(1)))
+pub(crate) fn after(entity: Option<&Entity>, field: &str, now_us: i64) -> i64 {
+    let Some((entity, field)) = entity.and_then(|entity| Some((entity, entity.field(field)?))) else { return now_us };
+    let last = field.claims.iter().map(|claim| claim.last(&entity.recents).occurred_at_us).max();
+    last.map_or(now_us, |last| now_us.max(last.saturating_add(1)))
 }
 
 /// A JSON body of a request that takes nothing else.

@@ -20,13 +20,7 @@ fn say(facts: &mut Facts, system: &str, at: i64, fields: &[(&str, &str)]) -> Vec
     say_of(facts, ("thing", "1"), system, at, fields)
 }
 
-fn say_of(
-    facts: &mut Facts,
-    (kind, key): (&str, &str),
-    system: &str,
-    at: i64,
-    fields: &[(&str, &str)],
-) -> Vec<String> {
+fn say_of(facts: &mut Facts, (kind, key): (&str, &str), system: &str, at: i64, fields: &[(&str, &str)]) -> Vec<String> {
     let fields = fields.iter().map(|(name, json)| Field::new(*name, Bytes::copy_from_slice(json.as_bytes()))).collect();
     let input = Input {
         source: system.into(),
@@ -91,7 +85,7 @@ fn a_withdrawn_decision_leaves_what_the_systems_say() {
     assert_eq!(status(&facts, "a"), r#""open" "contested" 1"#);
     say(&mut facts, OPERATOR, 5, &[("a", "7")]);
     say(&mut facts, "erp", 6, &[("a", "1")]);
-    assert_eq!(status(&facts, "a"), r#""open" "contested" 7"#, "both say something else than the decision");
+    assert_eq!(status(&facts, "a"), r#""open" "contested" 7"#, "newer than the decision");
     say(&mut facts, OPERATOR, 7, &[("a", "")]);
     assert_eq!(status(&facts, "a"), r#""resolved" "agreed" 1"#);
 }

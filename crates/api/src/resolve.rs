@@ -243,7 +243,7 @@ fn resolution(api: &Api, word: &Word, found: &Found, asked: &Resolve) -> Result<
         let json = entities::compact(&Value::from(system.as_str()));
         let decision = word.decision("prefer", &asked.reason, []);
         let fields = vec![Field::new("system", json), decision];
-        changes.insert(0, change(PREFERENCE_KIND, &key, word.received_at_us, fields));
+        changes.push(change(PREFERENCE_KIND, &key, word.received_at_us, fields));
     }
     Ok(changes)
 }

@@ -69,7 +69,7 @@ mod tests {
         schemas.merge_parts("order", rules.parts("order").clone());
         let given = json!({
             "currency": "EUR",
-            "lines": [{"id": "1", "ordered": "1"}, {"id": "2", "ordered": "2"}],
+            "lines": [{"id": "1", "ordered": 1}, {"id": "2", "ordered": 2}],
             "shipping_address": {"city": "Berlin", "country": "DE"},
         });
         schemas.validate("order", &given).unwrap();
@@ -103,9 +103,9 @@ mod tests {
             ("shipping_address.country", json!("France"), "/shipping_address/country"),
             ("shipping_address.", json!({}), ""),
             ("shipping_address.", json!({"city": "Rome"}), "/value"),
-            ("lines[2]", json!({"id": "2", "ordered": "3"}), ""),
+            ("lines[2]", json!({"id": "2", "ordered": 3}), ""),
             ("lines[2]", json!({"id": "2", "ordered": true}), "/lines/1/ordered"),
-            ("lines[2]", json!({"id": "1", "ordered": "3"}), "/value"),
+            ("lines[2]", json!({"id": "1", "ordered": 3}), "/value"),
             ("lines[2]", json!("two"), "/value"),
             ("lines[]", json!(["2", "1"]), ""),
             ("lines[]", json!(["2", "2"]), "/value"),

@@ -29,8 +29,12 @@ fn conflicts_are_listed_shown_decided_and_taken_back() {
     says(&hub, &erp, "P-1", "e1", "Tea pot");
 
     let listed = hub.ask(&["conflict", "list", "--kind", "product"]).expect(0).out;
-    let row: Vec<_> = listed.lines().nth(1).unwrap().split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-    assert_eq!((&row[..3], &row[4..]), (&["product/P-1", "title", "open"][..], &["Teapot", "shop: Teapot, erp: Tea pot"][..]));
+    let row: Vec<_> =
+        listed.lines().nth(1).unwrap().split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(
+        (&row[..3], &row[4..]),
+        (&["product/P-1", "title", "open"][..], &["Teapot", "shop: Teapot, erp: Tea pot"][..])
+    );
     let one = ["product/P-1", "title"];
     let shown = hub.ask(&["conflict", "show", one[0], one[1]]).expect(0).out;
     assert!(shown.starts_with("product/P-1 title  open since "), "{shown}");

@@ -187,23 +187,23 @@ async fn a_value_of_no_system_is_checked_by_the_schema() {
     assert_eq!(answer["conflict"]["decision"]["value"], "ring once");
     assert_eq!((&answer["conflict"]["standing"], desk.note().await), (&json!("ring once"), resolved("ring once")));
 
-    let lines = |ordered: &str| json!({"lines": [{"id": 1, "ordered": ordered}]});
-    desk.says("shop", 3, lines("1")).await;
-    desk.says("erp", 4, lines("2")).await;
+    let lines = |ordered: i64| json!({"lines": [{"id": "1", "ordered": ordered}]});
+    desk.says("shop", 3, lines(1)).await;
+    desk.says("erp", 4, lines(2)).await;
     let path = "/v1/conflicts/order/web:1/lines%5B1%5D";
     let shown = desk.server.get(path).await.ok();
-    assert_eq!(shown["differences"], json!([{"pointer": "/ordered", "values": {"erp": "2", "shop": "1"}}]));
+    assert_eq!(shown["differences"], json!([{"pointer": "/ordered", "values": {"erp": 2, "shop": 1}}]));
     let resolve = |key: &'static str, value: Value| {
         let (path, body) = (format!("{path}/resolve"), json!({"value": value, "reason": "counted"}).to_string());
         let desk = &desk;
         async move { desk.send(Method::POST, &path, key, &body).await }
     };
-    let problem = resolve("l1", json!({"id": 1, "ordered": true})).await.problem(422, "invalid-event");
+    let problem = resolve("l1", json!({"id": "1", "ordered": true})).await.problem(422, "invalid-event");
     assert_eq!(problem["pointer"], "/lines/0/ordered");
-    resolve("l1", json!({"id": 2, "ordered": "3"})).await.problem(422, "invalid-event");
-    resolve("l1", json!({"id": 1, "ordered": "3"})).await.ok();
+    resolve("l1", json!({"id": "2", "ordered": 3})).await.problem(422, "invalid-event");
+    resolve("l1", json!({"id": "1", "ordered": 3})).await.ok();
     let order = desk.server.get("/v1/entities/order/web:1").await.ok();
-    assert_eq!(order["document"]["lines"], json!([{"id": 1, "ordered": "3"}]));
+    assert_eq!(order["document"]["lines"], json!([{"id": "1", "ordered": 3}]));
     desk.server.stop().await;
 }
 
@@ -368,7 +368,7 @@ async fn what_is_not_valid_says_what_would_be_right() {
         let json_type = [("content-type", "application/json")];
         server.call(Method::POST, &path, &json_type, body).await.problem(400, "idempotency-key-missing");
         desk.send(Method::POST, &path, "k", "{").await.problem(400, "invalid-body");
-        desk.send(Method::POST, &path, "\u{7f}", body).await.problem(400, "invalid-header");
+        desk.send(Method::POST, &path, "a\"b", body).await.problem(400, "invalid-header");
         let elsewhere = format!("{nowhere}/{action}");
         desk.send(Method::POST, &elsewhere, "k", body).await.problem(404, "unknown-conflict");
         let bearer = format!("Bearer {}", desk.shop);

@@ -148,7 +148,11 @@ async fn settle(one: &OneArgs, action: &str, why: &Why, body: &Value, output: &O
     } else {
         let conflict = &answer["conflict"];
         let status = show::clean(conflict["status"].as_str().unwrap_or_default());
-        output.line(&format!("{}: {status}, {} stands", heading(conflict, output), show::value(&conflict["standing"])))?;
+        output.line(&format!(
+            "{}: {status}, {} stands",
+            heading(conflict, output),
+            show::value(&conflict["standing"])
+        ))?;
     }
     Ok(Exit::Done)
 }
@@ -172,7 +176,8 @@ async fn list(args: &ListArgs, output: &Output) -> Result<Exit, Failure> {
             }
             let text = |member: &str| item[member].as_str().unwrap_or_default().to_owned();
             let said = item["candidates"].as_array().into_iter().flatten();
-            let said = said.map(|c| format!("{}: {}", c["system"].as_str().unwrap_or_default(), show::value(&c["value"])));
+            let said =
+                said.map(|c| format!("{}: {}", c["system"].as_str().unwrap_or_default(), show::value(&c["value"])));
             table.row([
                 format!("{}/{}", text("kind"), text("key")),
                 text("field"),

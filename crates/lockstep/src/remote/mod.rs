@@ -132,7 +132,8 @@ impl Remote {
 
     /// A live stream, from its first byte.
     pub async fn stream(&self, path: &str) -> Result<Stream, Failure> {
-        let (status, body) = match tokio::time::timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, None, None)).await {
+        let (status, body) = match tokio::time::timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, None, None)).await
+        {
             Ok(answer) => answer?,
             Err(_) => return Err(Failure::unreachable("timeout", format!("the hub at {} did not answer", self.base))),
         };

@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use lockstep_core::change::check_kind;
 use lockstep_core::decide::PREFERENCE_KIND;
 use lockstep_core::path::{is_list, list_of};
-use lockstep_core::{Entity, Field};
+use lockstep_core::{Change, Entity, Field};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -148,7 +148,7 @@ pub(crate) async fn set(
         word.or_repeated(&api, not_reviewed(kind, field)).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    say(&api, &word, &name, Value::from(system), word.decision("prefer", &reason, [])).await
+    say(&api, &word, &name, Some(&system), &reason).await
 }
 
 /// Prefers no system for a field any more.
@@ -194,7 +194,7 @@ pub(crate) async fn clear(
         word.or_repeated(&api, Problem::new(Code::UnknownPreference, detail)).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    say(&api, &word, &name, Value::Null, word.decision("clear", reason, [])).await
+    say(&api, &word, &name, None, reason).await
 }
 
 fn word(
@@ -223,7 +223,8 @@ fn check_name((kind, field): &(String, String)) -> Result<(), Problem> {
     }
 }
 
-async fn find(api: &Api, name: &(String, String)) -> Result<Option<Entity>, Problem> {
+/// The document of a preference.
+pub(crate) async fn find(api: &Api, name: &(String, String)) -> Result<Option<Entity>, Problem> {
     let key = key(name);
     current::ask(|| api.hub.entity(PREFERENCE_KIND, &key)).await
 }
@@ -233,14 +234,26 @@ async fn say(
     api: &Api,
     word: &Word,
     name: &(String, String),
-    system: Value,
-    decision: Field,
+    system: Option<&str>,
+    reason: &str,
 ) -> Result<Response, Problem> {
     let known = find(api, name).await?;
-    let at = operator::after(known.as_ref(), DECISION_FIELD, word.received_at_us);
-    let fields = vec![Field::new("system", entities::compact(&system)), decision];
-    word.say(api, vec![change(PREFERENCE_KIND, &key(name), at, fields)]).await?;
+    word.say(api, vec![says(word, name, known.as_ref(), system, reason)]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The change that sets or clears a preference; `known` is its document, where there is one.
+pub(crate) fn says(
+    word: &Word,
+    name: &(String, String),
+    known: Option<&Entity>,
+    system: Option<&str>,
+    reason: &str,
+) -> Change {
+    let decision = word.decision(if system.is_some() { "prefer" } else { "clear" }, reason, []);
+    let at = operator::after(known, DECISION_FIELD, word.received_at_us);
+    let fields = vec![Field::new("system", entities::compact(&Value::from(system))), decision];
+    change(PREFERENCE_KIND, &key(name), at, fields)
 }
 
 /// Where no system can be preferred.

@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use lockstep_core::decide::{CONFLICT_KIND, PREFERENCE_KIND, conflict_key};
+use lockstep_core::decide::{CONFLICT_KIND, conflict_key};
 use lockstep_core::merge::OPERATOR;
 use lockstep_core::path::list_of;
 use lockstep_core::{Change, Field, Outcome};
@@ -114,7 +114,11 @@ pub(crate) async fn resolve(
         return Err(invalid("/always", "`always` is only for a system that `prefer` names"));
     }
     let word = word(&caller, &parts.headers, "resolve", &name, &body)?;
-    settle(&api, &word, &name, expected, |found| resolution(&api, &word, found, &asked)).await
+    // Of an item, the list is meant: the same key in another list is another item.
+    let preferred = (name.0.clone(), list_of(&name.2).unwrap_or_else(|| name.2.clone()));
+    let known = if asked.always { preferences::find(&api, &preferred).await? } else { None };
+    let always = |system: &str| preferences::says(&word, &preferred, known.as_ref(), Some(system), &asked.reason);
+    settle(&api, &word, &name, expected, |found| resolution(&api, &word, found, &asked, always)).await
 }
 
 /// Takes a person's decision back: what the systems say counts again, and where they disagree the conflict is open.
@@ -210,7 +214,13 @@ async fn settled(api: &Api, name: &(String, String, String), outcome: &Outcome) 
     Ok(view::json(&Settled { outcome: OutcomeBody::from(outcome), conflict }))
 }
 
-fn resolution(api: &Api, word: &Word, found: &Found, asked: &Resolve) -> Result<Vec<Change>, Problem> {
+fn resolution(
+    api: &Api,
+    word: &Word,
+    found: &Found,
+    asked: &Resolve,
+    always: impl Fn(&str) -> Change,
+) -> Result<Vec<Change>, Problem> {
     let body = ConflictBody::from(&found.conflict);
     let (entity, name) = (&found.entity, found.field.as_str());
     if !body.is_open() {
@@ -237,13 +247,7 @@ fn resolution(api: &Api, word: &Word, found: &Found, asked: &Resolve) -> Result<
         if !body.is_reviewed() {
             return Err(preferences::not_reviewed(&entity.kind, name));
         }
-        // Of an item, the list is meant: the same key in another list is another item.
-        let field = list_of(name).unwrap_or_else(|| name.to_owned());
-        let key = format!("{}:{field}", entity.kind);
-        let json = entities::compact(&Value::from(system.as_str()));
-        let decision = word.decision("prefer", &asked.reason, []);
-        let fields = vec![Field::new("system", json), decision];
-        changes.push(change(PREFERENCE_KIND, &key, word.received_at_us, fields));
+        changes.push(always(system));
     }
     Ok(changes)
 }

@@ -108,8 +108,8 @@ impl Rules {
             .domains
             .entry(kind.to_owned())
             .or_insert_with(|| Domain { kind: kind.to_owned(), ..Domain::default() });
-        if let Policy::Review(review) = domain.policy(field) {
-            let review = crate::merge::Review { prefer: system.map(str::to_owned), ..review.clone() };
+        if let Policy::Review(_) = domain.policy(field) {
+            let review = crate::merge::Review { prefer: system.map(str::to_owned) };
             domain.fields.insert(field.to_owned(), Policy::Review(review));
         }
     }

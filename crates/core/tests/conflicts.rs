@@ -142,5 +142,9 @@ fn the_conflicts_of_fields_that_a_change_implies_are_touched_too() {
     assert_eq!(touched("thing", &[("b", "1")]), [id("b")]);
     assert_eq!(touched("thing", &[("lines[]", "[]")]), [id("a"), id("lines[1]"), id("lines[]")]);
     assert_eq!(touched("thing", &[("_deleted", "true")]), [id("a"), id("lines[1]"), id("lines[]")]);
-    assert!(touched("order", &[("a", "1")]).is_empty(), "nothing of an order may be contested");
+    assert!(touched("order", &[("b", "1")]).is_empty(), "nothing of an order may be contested");
+    let latest = Rules::new();
+    let change = Change::new("thing", "1", 0, 3, vec![Field::new("a", "1"), Field::new("b", "1")]).unwrap();
+    let ids = also_touched(&latest, facts.entities.get("thing/1"), &change);
+    assert_eq!(ids, [id("a")], "it ends with the policy that has opened it");
 }

@@ -18,8 +18,9 @@ use change::{Place, decide_change};
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
 
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
-use crate::entity::{DELETED_FIELD, Entity};
+use crate::entity::{DELETED_FIELD, Entity, FieldState};
 use crate::fold::fold;
+use crate::merge::Rule;
 use crate::path::base_of;
 use crate::record::{Body, Fact, FactOutcome, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
@@ -247,13 +248,20 @@ pub fn prefer(rules: &mut Rules, preference: &Entity) {
 
 /// The ids of the documents that deciding a change may touch, beside the entity itself, which is as it was loaded.
 pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> Vec<String> {
-    let Some(domain) = rules.domain(&change.kind).filter(|d| d.may_contest()) else { return Vec::new() };
+    let domain = rules.domain(&change.kind).filter(|d| d.may_contest());
+    // Also where the configuration has another policy by now: what is open ends then.
+    let is_open = |field: &FieldState| field.rule == Rule::Contested as i32;
+    if domain.is_none() && !entity.is_some_and(|e| e.fields.iter().any(is_open)) {
+        return Vec::new();
+    }
     let given = change.fields.iter().map(|field| field.name.as_str());
     // What a change implies of fields that it does not name, see `imply`.
     let of_all = change.fields.iter().any(|f| f.name == DELETED_FIELD || base_of(&f.name).len() != f.name.len());
     let implied = entity.into_iter().flat_map(|e| &e.fields).map(|field| field.name.as_str());
     let implied = implied.filter(|name| of_all || *name == DELETED_FIELD);
-    let contested = given.chain(implied).filter(|name| domain.policy(name).may_contest());
+    let contested = given.chain(implied).filter(|name| {
+        domain.is_some_and(|d| d.policy(name).may_contest()) || entity.and_then(|e| e.field(name)).is_some_and(is_open)
+    });
     contested.map(|field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, field))).collect()
 }
 

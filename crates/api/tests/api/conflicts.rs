@@ -317,6 +317,20 @@ async fn what_is_decided_is_what_was_looked_at() {
 }
 
 #[tokio::test]
+async fn of_two_who_decide_at_once_one_has_decided() {
+    let desk = Desk::start().await;
+    desk.disagree().await;
+    let decide = |key: &'static str, system: &str| desk.resolve(key, json!({"prefer": system, "reason": "x"}));
+    let (a, b) = tokio::join!(decide("a", "shop"), decide("b", "erp"));
+    let (won, lost) = if a.status == 200 { (a, b) } else { (b, a) };
+    lost.problem(409, "conflict-not-open");
+    let system = won.ok()["conflict"]["decision"]["system"].clone();
+    let shown = desk.server.get(NOTE).await.ok();
+    assert_eq!((&shown["decision"]["system"], &shown["status"]), (&system, &json!("resolved")));
+    desk.server.stop().await;
+}
+
+#[tokio::test]
 async fn a_conflict_goes_on_where_it_was_when_a_deletion_ends_it() {
     let desk = Desk::start().await;
     desk.disagree().await;
@@ -332,6 +346,22 @@ async fn a_conflict_goes_on_where_it_was_when_a_deletion_ends_it() {
     assert_eq!((&conflict["status"], &conflict["rule"]), (&json!("resolved"), &json!("only")));
     assert_eq!((&conflict["version"], &conflict["decision"]["reason"]), (&json!(before + 1), &json!("y")));
     desk.server.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_conflict_ends_with_the_policy_that_has_opened_it() {
+    let desk = Desk::start().await;
+    desk.disagree().await;
+    desk.says("erp", 3, json!({"note": "ring thrice"})).await;
+    let folder = desk.server.stop().await;
+    // Another configuration: the latest write wins.
+    let server = Server::with(Setup { folder: Some(folder), ..Setup::default() }).await;
+    let patch = [("idempotency-key", "p"), ("content-type", "application/json")];
+    server.call(Method::PATCH, "/v1/entities/order/web:1", &patch, r#"{"note": "knock"}"#).await.ok();
+    let conflict = server.get(NOTE).await.ok();
+    assert_eq!((&conflict["status"], &conflict["rule"]), (&json!("resolved"), &json!("latest")));
+    assert_eq!((&conflict["standing"], &conflict["version"]), (&json!("knock"), &json!(3)));
+    server.stop().await;
 }
 
 #[tokio::test]

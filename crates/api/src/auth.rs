@@ -62,7 +62,7 @@ callers! {
     Reader: Read;
     /// Somebody who may write.
     Writer: Write;
-    /// Somebody who may release, retry and discard.
+    /// Somebody who may release, retry, discard and decide conflicts.
     Operator: Operate;
 }
 

@@ -249,12 +249,14 @@ pub(crate) async fn patch(
 
 /// Fields as the hub keeps them: each value as compact JSON with its keys sorted.
 fn to_fields(fields: Map<String, Value>) -> Vec<Field> {
-    let field = |(name, value): (String, Value)| {
-        let mut json = Vec::with_capacity(64);
-        write_sorted(&mut json, &value);
-        Field::new(name, json)
-    };
-    fields.into_iter().map(field).collect()
+    fields.into_iter().map(|(name, value)| Field::new(name, compact(&value))).collect()
+}
+
+/// A value as the hub keeps it.
+pub(crate) fn compact(value: &Value) -> Vec<u8> {
+    let mut json = Vec::with_capacity(64);
+    write_sorted(&mut json, value);
+    json
 }
 
 /// Compact JSON whose keys are sorted, however the map at hand orders them.

@@ -26,7 +26,7 @@ pub enum Scope {
     Read,
     /// Writing events and fields for the key's system.
     Write,
-    /// Releasing, retrying, discarding; and reading.
+    /// Releasing, retrying, discarding, deciding conflicts; and reading.
     Operate,
     /// Everything.
     Admin,

@@ -8,6 +8,8 @@
 
 mod auth;
 mod body;
+mod conflict_diff;
+mod conflicts;
 mod current;
 mod dead_letters;
 mod destinations;
@@ -21,10 +23,14 @@ mod keys;
 mod metrics;
 mod middleware;
 mod openapi;
+mod operator;
 mod options;
 mod params;
+mod preferences;
 mod problem;
 mod quarantine;
+mod resolve;
+mod resolve_value;
 mod schemas;
 mod server;
 mod slow;

@@ -88,6 +88,10 @@ codes! {
     UnknownDeadLetter = "unknown-dead-letter", NOT_FOUND, "There is no such open dead letter";
     /// There is no such quarantined delivery.
     UnknownQuarantine = "unknown-quarantine", NOT_FOUND, "There is no such quarantined delivery";
+    /// There is no conflict about this field.
+    UnknownConflict = "unknown-conflict", NOT_FOUND, "There is no such conflict";
+    /// No system is preferred for this field.
+    UnknownPreference = "unknown-preference", NOT_FOUND, "There is no such preference";
     /// There is no schema of this kind.
     UnknownSchema = "unknown-schema", NOT_FOUND, "There is no schema of this kind";
     /// The part of the journal that was asked for is no longer kept.
@@ -96,6 +100,14 @@ codes! {
     DestinationNotRunning = "destination-not-running", CONFLICT, "The destination is not running";
     /// The quarantined delivery was released before.
     AlreadyReleased = "already-released", CONFLICT, "The delivery is no longer in quarantine";
+    /// The conflict is not open: a person has decided, or the systems agree by now.
+    ConflictNotOpen = "conflict-not-open", CONFLICT, "The conflict is not open";
+    /// No person's decision of this field is in force.
+    NotDecided = "not-decided", CONFLICT, "No person's decision is in force";
+    /// The system is not among those between which a person is to choose.
+    NoCandidate = "no-candidate", UNPROCESSABLE_ENTITY, "This system says nothing of the contested field";
+    /// The field's policy is not `review`, so that no system can be preferred for it.
+    NotReviewed = "not-reviewed", UNPROCESSABLE_ENTITY, "This field is not left to a person";
     /// The raw input of the quarantined delivery was not kept.
     RawNotKept = "raw-not-kept", CONFLICT, "The raw input was not kept";
     /// The entity has another version than the writer believes.
@@ -155,7 +167,7 @@ pub struct ProblemBody {
     /// This very occurrence, as a URI with the trace id that the hub's log has too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// Where in the body (JSON pointer), for `invalid-event` and the like.
+    /// Where in the body or among the fields (JSON pointer), for `invalid-event` and the like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
     /// Which parameter or header, for `invalid-parameter` and `invalid-header`.

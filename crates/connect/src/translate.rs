@@ -187,16 +187,18 @@ impl Translator {
         let missing = |name: &str| Reason::not_a_change(at.to_owned(), format!("the mapping must give `{name}`"));
         let kind = kind.ok_or_else(|| missing("kind"))?;
         let key = key.ok_or_else(|| missing("key"))?;
-        if deleted {
-            return Change::deletion(&*kind, &*key, sequence, occurred_at_us)
-                .map_err(|error| Reason::not_a_change(at.to_owned(), error.to_string()));
-        }
-        let fields = Value::Object(fields.ok_or_else(|| missing("fields"))?);
+        // What is gone has no fields, but a kind that is known.
+        let fields = if deleted { ObjectMap::new() } else { fields.ok_or_else(|| missing("fields"))? };
+        let fields = Value::Object(fields);
         self.schemas.validate_mapped(&kind, &fields).map_err(|violation| Reason {
             code: "schema",
             detail: format!("{kind} {key}: {violation}"),
             at: format!("{at}/fields{}", violation.pointer),
         })?;
+        if deleted {
+            return Change::deletion(&*kind, &*key, sequence, occurred_at_us)
+                .map_err(|error| Reason::not_a_change(at.to_owned(), error.to_string()));
+        }
         let fields = match fields {
             Value::Object(members) => written(members),
             _ => Vec::new(),

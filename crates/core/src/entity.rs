@@ -16,6 +16,7 @@ pub use claim::{Claim, Effect, RECENT_MAX};
 
 use crate::Position;
 use crate::change::Field;
+use crate::merge::OPERATOR;
 use crate::path;
 
 /// The field that tells whether an entity is deleted, `true` or `false`: not a part of its document. It is there from
@@ -164,7 +165,12 @@ impl Entity {
 
     /// The latest stamp by which a system is known to have said nothing of a field of which it has no claim: it has
     /// deleted the entity, or has given the list whole without that item, or has emptied what the field is a part of.
+    ///
+    /// What a person decides of one field says nothing of another one.
     pub fn silence(&self, system: u32, name: &str) -> Option<Stamp> {
+        if self.system(system) == OPERATOR {
+            return None;
+        }
         let claim = |field: &str| self.field(field)?.claims.iter().find(|c| c.system == system);
         let last_deleted = match claim(DELETED_FIELD) {
             Some(claim) if claim.json == "true" => Some(claim.last(&self.recents)),
@@ -182,7 +188,8 @@ impl Entity {
 
     /// What tells, from before the first deletion, since when each system has known the entity to exist.
     pub fn existence(&self) -> FieldState {
-        let claims = (0..self.systems.len() as u32).filter_map(|system| {
+        let systems = (0..self.systems.len() as u32).filter(|system| self.system(*system) != OPERATOR);
+        let claims = systems.filter_map(|system| {
             let own = self.fields.iter().flat_map(|f| f.claims.iter().filter(move |c| c.system == system));
             let stamps = own.flat_map(|c| [Some(c.start), c.bound.as_deref().copied()]).flatten();
             let slots = || self.recents.iter().enumerate().filter(|(_, r)| r.system == system);

@@ -107,7 +107,8 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
 
 /// The type of the event that a changed document publishes.
 ///
-/// `was` and `is` are the lifecycle before and after, for orders; `is` is the `kind` field for payments.
+/// `was` and `is` are the lifecycle before and after, for orders, and the status, for conflicts; `is` is the `kind`
+/// field for payments.
 pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>) -> String {
     let name = |json: Option<&[u8]>| {
         json.and_then(|j| std::str::from_utf8(j).ok()).map(|j| j.trim_matches('"').to_owned()).unwrap_or_default()
@@ -122,6 +123,11 @@ pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>
             _ => "changed",
         },
         "order" if first => "placed",
+        "conflict" => match name(is).as_str() {
+            "open" if first || was != is => "opened",
+            "resolved" if first || was != is => "resolved",
+            _ => "changed",
+        },
         "product" if first => "created",
         "stock" => "counted",
         "payment" => match name(is).as_str() {

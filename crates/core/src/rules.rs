@@ -44,6 +44,11 @@ impl Default for Policy {
 }
 
 impl Domain {
+    /// Whether a policy of it may leave a conflict for a person.
+    pub fn may_contest(&self) -> bool {
+        self.policy.may_contest() || self.fields.values().any(Policy::may_contest)
+    }
+
     /// The policy of a field, by its path.
     pub fn policy(&self, field: &str) -> &Policy {
         if field == DELETED_FIELD {
@@ -99,7 +104,7 @@ impl Rules {
                 domain.fields.entry(name.into()).or_insert_with(|| Policy::Owner(Owner { systems: vec![HUB.into()] }));
             }
         }
-        if domain.policy.may_contest() || domain.fields.values().any(Policy::may_contest) {
+        if domain.may_contest() {
             self.contested.insert(domain.kind.clone());
         } else {
             self.contested.remove(&domain.kind);
@@ -124,8 +129,8 @@ impl Rules {
             .domains
             .entry(kind.to_owned())
             .or_insert_with(|| Domain { kind: kind.to_owned(), ..Domain::default() });
-        if let Policy::Review(review) = domain.policy(field) {
-            let review = crate::merge::Review { prefer: system.map(str::to_owned), ..review.clone() };
+        if let Policy::Review(_) = domain.policy(field) {
+            let review = crate::merge::Review { prefer: system.map(str::to_owned) };
             domain.fields.insert(field.to_owned(), Policy::Review(review));
         }
     }

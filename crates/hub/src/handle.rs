@@ -98,6 +98,12 @@ impl HubHandle {
         self.ask(move |view| view.entities(&kind, &after, limit)).await
     }
 
+    /// The name of the policy that decides a field (by its path) of a kind.
+    pub async fn policy(&self, kind: &str, field: &str) -> Result<&'static str, Unavailable> {
+        let (kind, field) = (kind.to_owned(), field.to_owned());
+        self.ask(move |view| Ok(view.policy(&kind, &field))).await
+    }
+
     /// Open quarantined deliveries, oldest first.
     pub async fn quarantine(&self, filter: QuarantineFilter) -> Result<Page<QuarantineRow>, Unavailable> {
         self.ask(move |view| view.quarantine(&filter)).await

@@ -247,10 +247,8 @@ impl Looper {
                 for change in changes {
                     let id = change.id();
                     load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
-                    if let Some(order) = self.facts.entities.get(&id).and_then(decide::order_of) {
-                        load_entity(&mut self.state, &mut self.facts.entities, order)?;
-                    }
-                    for id in decide::also_touched(&self.facts.rules, change) {
+                    let entity = self.facts.entities.get(&id);
+                    for id in decide::also_touched(&self.facts.rules, entity, change) {
                         load_entity(&mut self.state, &mut self.facts.entities, id)?;
                     }
                 }
@@ -640,6 +638,10 @@ impl View<'_> {
             return Ok(Some(entity.clone()));
         }
         self.looper.state.entity(id).map_err(unreadable)
+    }
+
+    pub(crate) fn policy(&self, kind: &str, field: &str) -> &'static str {
+        self.looper.facts.rules.policy(kind, field).name()
     }
 
     pub(crate) fn entities(&mut self, kind: &str, after: &str, limit: usize) -> Result<Page<Entity>, Unavailable> {

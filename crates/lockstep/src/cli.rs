@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::{self, BenchArgs};
-use crate::commands::{check, config, dlq, entity, events, key, quarantine, webhook, whatif};
+use crate::commands::{check, config, conflict, dlq, entity, events, key, preference, quarantine, webhook, whatif};
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::output::Output;
@@ -66,6 +66,12 @@ pub enum Command {
     /// Look at deliveries that were given up (dead letters), retry or discard them.
     #[command(after_help = "Example:\n  lockstep dlq list --destination erp")]
     Dlq(dlq::DlqArgs),
+    /// Look at fields of which systems disagree (policy `review`), and decide them.
+    #[command(after_help = "Example:\n  lockstep conflict list")]
+    Conflict(conflict::ConflictArgs),
+    /// List, set and clear the systems that are always preferred for a field (policy `review`).
+    #[command(after_help = "Example:\n  lockstep preference list")]
+    Preference(preference::PreferenceArgs),
     /// Make and check the signatures of webhooks, without a hub.
     #[command(after_help = "Example:\n  lockstep webhook sign --scheme shopify --secret env:SHOP_SECRET order.json")]
     Webhook(webhook::WebhookArgs),
@@ -90,6 +96,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Entity(args) => wait(entity::run(&args, &output)),
         Command::Quarantine(args) => wait(quarantine::run(&args, &output)),
         Command::Dlq(args) => wait(dlq::run(&args, &output)),
+        Command::Conflict(args) => wait(conflict::run(&args, &output)),
+        Command::Preference(args) => wait(preference::run(&args, &output)),
     }?;
     Ok(exit.into())
 }

@@ -1,6 +1,7 @@
 //! The HTTP interface of a real hub, over loopback. A file a resource.
 
 mod auth;
+mod conflicts;
 mod dead_letters;
 mod destinations;
 mod entities;

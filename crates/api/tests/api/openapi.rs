@@ -6,6 +6,7 @@ use std::path::Path;
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::conflicts::Desk;
 use crate::harness::{Answer, Server, Setup, price};
 use crate::webhooks::{deliver, with_shopify};
 
@@ -114,6 +115,7 @@ async fn every_documented_path_answers_with_a_documented_answer() {
             .replace("{event}", "1")
             .replace("{kind}", "order")
             .replace("{key}", "web:1")
+            .replace("{field}", "note")
             .replace("{source}", "shop")
             .replace("{destination}", "erp")
             .replace("{name}", "erp");
@@ -130,6 +132,42 @@ async fn every_documented_path_answers_with_a_documented_answer() {
         assert_eq!(keyless.status == 401, secured, "{method} {template}: {}", keyless.text());
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_answered_about_conflicts_is_as_documented() {
+    let desk = Desk::with(Setup::default()).await;
+    desk.disagree().await;
+    let document = document();
+    let (get, post, put, delete) = (Method::GET, Method::POST, Method::PUT, Method::DELETE);
+    let (one, reverse) = ("/v1/conflicts/{kind}/{key}/{field}", "/v1/conflicts/{kind}/{key}/{field}/reverse");
+    let resolve = "/v1/conflicts/{kind}/{key}/{field}/resolve";
+    let preference = "/v1/preferences/{kind}/{field}";
+    let prefer = r#"{"prefer": "erp", "always": true, "reason": "x"}"#;
+    let rows = [
+        (&get, "/v1/conflicts", "", "", 200),
+        (&get, one, "", "", 200),
+        (&post, reverse, "", r#"{"reason": "x"}"#, 409),
+        (&post, resolve, "", r#"{"value": 7, "reason": "x"}"#, 422),
+        (&post, resolve, "", prefer, 200),
+        (&get, one, "", "", 200),
+        (&get, "/v1/conflicts", "?status=resolved", "", 200),
+        (&get, "/v1/preferences", "", "", 200),
+        (&post, resolve, "", r#"{"value": "x", "reason": "x"}"#, 409),
+        (&post, reverse, "", r#"{"reason": "x"}"#, 200),
+        (&put, preference, "", r#"{"system": "erp", "reason": "x"}"#, 204),
+        (&delete, preference, "?reason=x", "", 204),
+        (&delete, preference, "?reason=x", "", 404),
+    ];
+    for (number, (method, template, query, body, status)) in rows.into_iter().enumerate() {
+        let path = template.replace("{kind}", "order").replace("{key}", "web:1").replace("{field}", "note") + query;
+        let key = number.to_string();
+        let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
+        let answer = desk.server.call(method.clone(), &path, &headers, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        check(&document, method, template, &answer);
+    }
+    desk.server.stop().await;
 }
 
 #[tokio::test]

@@ -144,6 +144,13 @@ fn every_failure_says_where_and_what_would_be_right() {
             "/occurred_at",
             "`occurred_at` must be an RFC 3339 time with its offset, not `now`",
         ),
+        (
+            r#"{"kind": "conflict", "key": "1", "deleted": true}"#,
+            "{}",
+            "schema",
+            "/fields",
+            "conflict 1: the document has the unknown kind `conflict`; it must be customer, location, order, payment, price, product, return, shipment or stock or a kind that the configuration declares",
+        ),
         (fine, r#"{"note": 1}"#, "schema", "/fields/note", "order 1: field `/note` must be null or text"),
         (
             r#"[{"kind": "stock", "key": "1", "fields": {"on_hand": -1}}]"#,

@@ -8,7 +8,7 @@ use crate::Position;
 use crate::change::{Change, Field, Input};
 use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, Stamp};
 use crate::event::{document, event_type};
-use crate::merge::{Policy, Rule, Standing, Verdict};
+use crate::merge::{OPERATOR, Policy, Rule, Standing, Verdict};
 use crate::order::LIFECYCLE_FIELD;
 use crate::path::base_of;
 use crate::record::{Fact, FactOutcome, Ruling};
@@ -56,7 +56,10 @@ pub(super) fn decide_change(
     let Place { input, system, index, position } = *place;
     let own = entity.system_number(system);
     let domain = rules.domain(&change.kind);
-    imply(entity, own, &mut change.fields);
+    // A person's word is of single fields: it withdraws nothing else, and brings nothing deleted back.
+    if system != OPERATOR {
+        imply(entity, own, &mut change.fields);
+    }
     let tie = crate::delivery_hash(&input.source, &input.delivery);
     let stamp = Stamp { sequence: change.sequence, occurred_at_us: change.occurred_at_us, tie, index, position };
     let scene = Scene { rules, entity, system, own, stamp, sent_to };

@@ -20,9 +20,11 @@ use change::{Place, decide_change};
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
 
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
-use crate::entity::Entity;
+use crate::entity::{DELETED_FIELD, Entity, FieldState};
 use crate::fold::fold;
+use crate::merge::{OPERATOR, Rule};
 use crate::order::LIFECYCLE_FIELD;
+use crate::path::base_of;
 use crate::record::{Body, Fact, FactOutcome, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
 use crate::{Position, delivery_hash, entity_id};
@@ -191,7 +193,8 @@ fn decide_changes(
             }
         }
     }
-    if input.reject_reuse {
+    // A person who decides a conflict corrects what is told of an order; that is no edit.
+    if input.reject_reuse && input.system != OPERATOR {
         check_orders(facts, input, &changes)?;
     }
     let first = facts.next;
@@ -302,18 +305,26 @@ pub fn prefer(rules: &mut Rules, preference: &Entity) {
     rules.prefer_always(kind, field, system.flatten().as_deref());
 }
 
-/// The ids of the documents that deciding a change may touch, beside the entity itself.
-pub fn also_touched<'a>(rules: &'a Rules, change: &'a Change) -> impl Iterator<Item = String> + 'a {
+/// The ids of the documents that deciding a change may touch, beside the entity itself, which is as it was loaded.
+pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> Vec<String> {
     let domain = rules.domain(&change.kind).filter(|_| rules.may_contest(&change.kind));
-    let contested = move |field: &&crate::Field| domain.is_some_and(|d| d.policy(&field.name).may_contest());
-    let id = |field: &crate::Field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, &field.name));
-    let order = order::order_of(&change.kind, &change.fields);
-    change.fields.iter().filter(contested).map(id).chain(order)
-}
-
-/// The id of the order of which an entity is an item, which deciding a change of it may touch too.
-pub fn order_of(item: &Entity) -> Option<String> {
-    order::order_of_entity(item)
+    let orders =
+        order::order_of(&change.kind, &change.fields).into_iter().chain(entity.and_then(order::order_of_entity));
+    // Also where the configuration has another policy by now: what is open ends then.
+    let is_open = |field: &FieldState| field.rule == Rule::Contested as i32;
+    if domain.is_none() && !entity.is_some_and(|e| e.fields.iter().any(is_open)) {
+        return orders.collect();
+    }
+    let given = change.fields.iter().map(|field| field.name.as_str());
+    // What a change implies of fields that it does not name, see `imply`.
+    let of_all = change.fields.iter().any(|f| f.name == DELETED_FIELD || base_of(&f.name).len() != f.name.len());
+    let implied = entity.into_iter().flat_map(|e| &e.fields).map(|field| field.name.as_str());
+    let implied = implied.filter(|name| of_all || *name == DELETED_FIELD);
+    let contested = given.chain(implied).filter(|name| {
+        domain.is_some_and(|d| d.policy(name).may_contest()) || entity.and_then(|e| e.field(name)).is_some_and(is_open)
+    });
+    let conflict = |field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, field));
+    contested.map(conflict).chain(orders).collect()
 }
 
 /// The first change whose source's clock is too far ahead to be believed.

@@ -1,7 +1,8 @@
 //! `review`: where systems disagree, a person decides. Until then the value of the system that wrote first stands.
 //!
 //! A decision is an observation of the system [`OPERATOR`]: it stands as long as no system writes something else after
-//! it. Then the conflict is open again, and the decision stands on meanwhile.
+//! it was last said. Then the conflict is open again, and the decision stands on meanwhile. Where a system is preferred
+//! always, what others write after a decision opens nothing: only that system's word takes its place.
 
 use super::{Ranking, Rule, Standing, Verdict, across_order, greatest};
 
@@ -20,12 +21,13 @@ impl Ranking for Review {
         let preferred = self.prefer.as_ref().and_then(|name| claims.iter().position(|s| s.system == name));
         if let Some(decision) = claims.iter().position(|s| s.system == OPERATOR) {
             let decided = &claims[decision];
-            let newer = |s: &Standing<'_>| s.since.occurred_at_us > decided.since.occurred_at_us;
+            // When it was last said: who says the same again has decided again.
+            let newer = |s: &Standing<'_>| s.since.occurred_at_us > decided.seen.occurred_at_us;
             // Something newer of the preferred system needs nobody.
             if let Some(at) = preferred.filter(|at| newer(&claims[*at])) {
                 return Verdict::of((at, Rule::Preferred));
             }
-            let contested = claims.iter().any(|s| newer(s) && s.json != decided.json);
+            let contested = preferred.is_none() && claims.iter().any(|s| newer(s) && s.json != decided.json);
             return Verdict::of((decision, if contested { Rule::Contested } else { Rule::Resolved }));
         }
         if let Some(at) = preferred {

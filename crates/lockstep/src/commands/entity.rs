@@ -59,12 +59,12 @@ struct ExplainArgs {
 }
 
 #[derive(Clone, Debug)]
-struct Name {
-    kind: String,
-    key: String,
+pub(super) struct Name {
+    pub(super) kind: String,
+    pub(super) key: String,
 }
 
-fn parse_name(text: &str) -> Result<Name, String> {
+pub(super) fn parse_name(text: &str) -> Result<Name, String> {
     match text.split_once('/') {
         Some((kind, key)) if !kind.is_empty() && !key.is_empty() => {
             Ok(Name { kind: kind.to_owned(), key: key.to_owned() })

@@ -37,7 +37,7 @@ struct CreateArgs {
     /// What people call it.
     #[arg(long)]
     name: String,
-    /// What it allows: read, write, operate (release, retry, discard), admin (everything).
+    /// What it allows: read, write, operate (release, retry, discard, decide conflicts), admin (everything).
     #[arg(long, value_delimiter = ',', value_parser = parse_scope, required = true)]
     scopes: Vec<Scope>,
     /// The system that its writes speak for, 1 to 64 characters of a-z, 0-9, ., _ and -; needed for `write`.

@@ -2,10 +2,12 @@
 
 pub mod check;
 pub mod config;
+pub mod conflict;
 pub mod dlq;
 pub mod entity;
 pub mod events;
 pub mod key;
+pub mod preference;
 pub mod quarantine;
 pub mod webhook;
 pub mod whatif;

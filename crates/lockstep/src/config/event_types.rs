@@ -4,6 +4,7 @@ use super::problem::{nearest, suggestion};
 
 /// The verbs of the kinds that have others than `changed`.
 const VERBS: &[(&str, &[&str])] = &[
+    ("conflict", &["opened", "resolved", "changed"]),
     ("order", &["placed", "confirmed", "allocated", "cancelled", "closed", "changed"]),
     ("payment", &["authorized", "captured", "voided", "refunded", "charged_back", "changed"]),
     ("product", &["created", "changed"]),
@@ -51,11 +52,11 @@ mod tests {
 
     #[test]
     fn the_list_is_what_the_core_publishes() {
-        let kinds = ["order", "payment", "product", "stock", "price", "customer", "location", "wish"];
+        let kinds = ["order", "payment", "product", "stock", "price", "customer", "location", "conflict", "wish"];
         let lifecycle = lockstep_core::order::LIFECYCLE.iter().map(|(state, _)| *state);
-        let payments = ["auth", "capture", "void", "refund", "chargeback", "other"];
+        let others = ["open", "resolved", "auth", "capture", "void", "refund", "chargeback", "other"];
         let states: Vec<Option<String>> =
-            lifecycle.chain(payments).map(|state| Some(format!("\"{state}\""))).chain([None]).collect();
+            lifecycle.chain(others).map(|state| Some(format!("\"{state}\""))).chain([None]).collect();
         let mut published = std::collections::BTreeSet::new();
         for kind in kinds {
             for (was, is) in states.iter().flat_map(|was| states.iter().map(move |is| (was, is))) {

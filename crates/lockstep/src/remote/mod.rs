@@ -85,9 +85,32 @@ impl Remote {
         self.request(Method::POST, path, body).await
     }
 
+    /// Has something written, which the key makes one however often it is asked for.
+    pub async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        idempotency_key: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        let key = header::HeaderValue::from_str(idempotency_key)
+            .map_err(|_| Failure::usage("idempotency-key", "--idempotency-key must be visible ASCII characters"))?;
+        self.exchange(method, path, Some(key), body).await
+    }
+
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        self.exchange(method, path, None, body).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        idempotency_key: Option<header::HeaderValue>,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
         let whole = async {
-            let (status, body) = self.send(method, path, body).await?;
+            let (status, body) = self.send(method, path, idempotency_key, body).await?;
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
                 Failure::unreachable("answer-broken", format!("the answer of {} ended early: {error}", self.base))
             })?;
@@ -109,7 +132,8 @@ impl Remote {
 
     /// A live stream, from its first byte.
     pub async fn stream(&self, path: &str) -> Result<Stream, Failure> {
-        let (status, body) = match tokio::time::timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, None)).await {
+        let (status, body) = match tokio::time::timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, None, None)).await
+        {
             Ok(answer) => answer?,
             Err(_) => return Err(Failure::unreachable("timeout", format!("the hub at {} did not answer", self.base))),
         };
@@ -120,8 +144,17 @@ impl Remote {
         Ok(Stream { base: self.base.clone(), body, parser: Parser::default(), ready: Vec::new().into_iter() })
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Incoming), Failure> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        idempotency_key: Option<header::HeaderValue>,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Incoming), Failure> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, key.clone());
         }

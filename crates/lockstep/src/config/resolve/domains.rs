@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_connect::schema::Schemas;
 use lockstep_core::change::check_kind;
+use lockstep_core::decide::{CONFLICT_KIND, PREFERENCE_KIND};
 use lockstep_core::merge::{BusinessState, HighestVersion, Latest, Max, Min, Owner, Policy, Review, Union};
 use lockstep_core::path::{Part, Parts, base_of};
 use lockstep_core::{Domain, Rules};
@@ -27,6 +28,10 @@ impl Resolver<'_> {
             let at = ["domains", kind.as_str()];
             if let Err(error) = check_kind(kind) {
                 self.report(&at, error.to_string());
+                continue;
+            }
+            if [CONFLICT_KIND, PREFERENCE_KIND].contains(&kind.as_str()) {
+                self.report(&at, format!("`{kind}` is a kind of the hub's own: nobody else writes it"));
                 continue;
             }
             self.schema(kind, &mut schemas);

@@ -119,7 +119,9 @@ fn a_clock_too_far_ahead_is_quarantined_and_released_when_the_limit_allows_it() 
     assert_eq!(say(&hub, "2", &body(in_an_hour.as_micros(), "Mug of tomorrow")), "quarantined");
     let held = hub.ask(&["quarantine", "list", "--json"]).expect(0).json_lines();
     assert_eq!(held[0]["code"], "clock-skew", "{held:?}");
-    hub.ask(&["quarantine", "release", "--all"]).expect(1);
+    let kept = hub.ask(&["quarantine", "release", "--all"]).expect(1);
+    assert!(kept.out.contains("clock_skew_max_s"), "{}", kept.out);
+    assert_eq!(hub.ask(&["quarantine", "list", "--json"]).expect(0).json_lines().len(), 1, "it stays, once");
     assert_eq!(title(&hub), "Mug");
     let hub = again(hub, folder.path(), &config("clock_skew_max_s = 7200"));
     hub.ask(&["quarantine", "release", "--all"]).expect(0);

@@ -77,14 +77,15 @@ fn play(size: &Size) {
             });
         }
     });
-    // Quiet: nothing waits to be sent in any of the three, and nothing has been published meanwhile.
-    let mut before = 0;
+    // Quiet: nothing waits to be said or told, and nothing more is published, for longer than the hub's figures may
+    // be behind.
+    let (mut before, mut looks) = (0, 0);
     until("everything is quiet", || {
-        let idle = systems.iter().all(|system| system.is_idle());
         let published = published(&hub);
-        let quiet = idle && published == before && delivered(&hub) && systems.iter().all(|system| system.is_idle());
+        let idle = systems.iter().all(|system| system.is_idle()) && is_delivered(&hub);
+        looks = if idle && published == before { looks + 1 } else { 0 };
         before = published;
-        quiet.then_some(())
+        (looks == 30).then_some(())
     });
     let quiet_after = began.elapsed() - size.time;
 
@@ -113,7 +114,8 @@ fn play(size: &Size) {
         different.len()
     );
     assert_eq!(repeated, 0, "each change is delivered to each system once");
-    assert!(before <= updates, "{before} events of {updates} updates");
+    // A word that was overwritten while it was on its way may be said, and told, once more.
+    assert!(before <= 2 * updates, "{before} events of {updates} updates");
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different[..different.len().min(3)].join("\n"));
 }
 
@@ -129,15 +131,17 @@ fn published(hub: &Hub) -> u64 {
     metric(hub, "lockstep_events_published_total")
 }
 
-fn delivered(hub: &Hub) -> bool {
+fn is_delivered(hub: &Hub) -> bool {
     metric(hub, "lockstep_destination_pending") == 0
 }
 
 #[test]
 fn two_systems_that_echo_everything_come_to_rest_and_are_equal() {
-    // `LOCKSTEP_PING_PONG=full` plays for a minute with a thousand entities.
+    // `LOCKSTEP_PING_PONG=full` plays for a minute with a thousand entities; `crowded` has all changes meet in twenty,
+    // where a few may end differently: see `crates/core/tests/echoes.rs`.
     let size = match std::env::var("LOCKSTEP_PING_PONG").as_deref() {
         Ok("full") => Size { entities: 1_000, time: Duration::from_secs(60), pause_max_ms: 20 },
+        Ok("crowded") => Size { entities: 20, time: Duration::from_secs(5), pause_max_ms: 10 },
         _ => Size { entities: 100, time: Duration::from_secs(3), pause_max_ms: 20 },
     };
     play(&size);

@@ -15,7 +15,8 @@ use common::{Hub, folder, until, write};
 use system::System;
 
 /// A kind of the user's own, merged by the latest write, field by field.
-const WISH: &str = r#"{ "type": "object", "properties": { "title": { "type": "string" }, "amount": { "type": "integer" } } }"#;
+const WISH: &str =
+    r#"{ "type": "object", "properties": { "title": { "type": "string" }, "amount": { "type": "integer" } } }"#;
 
 const MAPPING: &str = r#"
 { "kind": "wish", "key": string!(.id), "occurred_at": .changed_at_us, "fields": .wish }
@@ -157,6 +158,7 @@ fn a_signature_is_what_the_hub_makes() {
     let args = ["webhook", "sign", "--scheme", "standard-webhooks", "--secret", &reference, "body"];
     let signed = common::run(folder.path(), &args).expect(0).out;
     let header = |name: &str| signed.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-    let expected = common::sign::standard(system::SECRET, &header("webhook-id:"), &header("webhook-timestamp:"), b"hello");
+    let expected =
+        common::sign::standard(system::SECRET, &header("webhook-id:"), &header("webhook-timestamp:"), b"hello");
     assert_eq!(header("webhook-signature:"), expected);
 }

@@ -45,7 +45,9 @@ fn sends(readme: &str) -> Vec<[String; 3]> {
     let mut all = Vec::new();
     for line in lines {
         match line.split_once("@events/") {
-            Some((_, file)) => all.push(["quality".into(), format!("events/{}", file.split(';').next().unwrap()), "q-1".into()]),
+            Some((_, file)) => {
+                all.push(["quality".into(), format!("events/{}", file.split(';').next().unwrap()), "q-1".into()])
+            }
             None => all.push(words(line).try_into().unwrap()),
         }
     }

@@ -189,7 +189,9 @@ impl<'a> Scene<'a> {
         }
         match claim {
             // A part of what was put together: the whole must not lose it because the whole came back.
-            Some(claim) if matches!(policy, Policy::Union(_)) && !claim.echo && !claim.json.is_empty() => Effect::Ignored,
+            Some(claim) if matches!(policy, Policy::Union(_)) && !claim.echo && !claim.json.is_empty() => {
+                Effect::Ignored
+            }
             _ => Effect::Echoes,
         }
     }

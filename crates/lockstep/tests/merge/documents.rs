@@ -59,7 +59,11 @@ fn a_deleted_product_comes_back_by_a_newer_word_only() {
     assert_eq!((&late["outcome"], &systems.product()["deleted"]), (&json!("superseded"), &json!(true)));
     systems.say(&systems.pim, "changed", 20, json!({ "title": "Mug, new" }));
     let product = systems.product();
-    assert_eq!((&product["deleted"], &product["document"]), (&Value::Null, &json!({ "title": "Mug, new" })), "{product}");
+    assert_eq!(
+        (&product["deleted"], &product["document"]),
+        (&Value::Null, &json!({ "title": "Mug, new" })),
+        "{product}"
+    );
     let types = systems.hub.types_of("product/MUG-01");
     assert_eq!(types, ["product.created", "product.deleted", "product.created"]);
 }
@@ -99,7 +103,8 @@ fn null_says_that_there_is_no_value_and_silence_says_nothing() {
 
 #[test]
 fn a_clock_too_far_ahead_is_quarantined_and_released_when_the_limit_allows_it() {
-    let mapping = "{ \"kind\": \"product\", \"key\": \"MUG-01\", \"occurred_at\": .at, \"fields\": { \"title\": .title } }\n";
+    let mapping =
+        "{ \"kind\": \"product\", \"key\": \"MUG-01\", \"occurred_at\": .at, \"fields\": { \"title\": .title } }\n";
     let config = |limit: &str| {
         format!(
             "[hub]\n{limit}\n[sources.pim]\nsystem = \"pim\"\nmapping = \"pim.vrl\"\ndelivery_id_header = \"x-id\"\n\

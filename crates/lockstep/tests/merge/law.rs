@@ -54,21 +54,33 @@ fn life() -> Vec<Delivery> {
         Delivery::shop("orders/create", "s-1", shopify(0, json!({}))),
         Delivery::shop("orders/updated", "s-2", shopify(5, json!({ "shipping_address": elsewhere }))),
         Delivery::shop("orders/paid", "s-3", shopify(10, paid.clone())),
-        Delivery::shop("orders/updated", "s-4", shopify(20, and(json!({ "fulfillment_status": "partial", "note": "x" })))),
+        Delivery::shop(
+            "orders/updated",
+            "s-4",
+            shopify(20, and(json!({ "fulfillment_status": "partial", "note": "x" }))),
+        ),
         Delivery::shop("orders/fulfilled", "s-5", shopify(30, and(json!({ "fulfillment_status": "fulfilled" })))),
         Delivery::shop(
             "orders/cancelled",
             "s-6",
-            shopify(40, and(json!({ "cancelled_at": "2026-03-01T09:40:00Z", "cancel_reason": "customer", "tags": "vip, late" }))),
+            shopify(
+                40,
+                and(
+                    json!({ "cancelled_at": "2026-03-01T09:40:00Z", "cancel_reason": "customer", "tags": "vip, late" }),
+                ),
+            ),
         ),
         Delivery::second("order.created", "w-1", woocommerce(1, json!({ "status": "pending" }))),
         Delivery::second("order.updated", "w-2", woocommerce(6, json!({ "customer_note": "Leave at the door" }))),
         Delivery::second(
             "order.updated",
             "w-3",
-            woocommerce(20, json!({ "total": "39.90", "line_items": [
+            woocommerce(
+                20,
+                json!({ "total": "39.90", "line_items": [
                 { "id": 2, "sku": "TEA-02", "name": "Tea, green", "quantity": 4, "subtotal": "40.00", "total": "40.00", "price": 10 },
-            ] })),
+            ] }),
+            ),
         ),
         Delivery::second("order.updated", "w-4", woocommerce(20, json!({ "status": "completed" }))),
     ]

@@ -150,7 +150,8 @@ fn a_stale_quantity_is_recorded_as_superseded() {
 
 #[test]
 fn a_cancel_after_shipment_loses_and_before_it_wins() {
-    let cancelled = json!({ "financial_status": "paid", "cancelled_at": "2026-03-01T09:50:00Z", "cancel_reason": "customer" });
+    let cancelled =
+        json!({ "financial_status": "paid", "cancelled_at": "2026-03-01T09:50:00Z", "cancel_reason": "customer" });
     for (status, topic, expected) in [
         (Some("fulfilled"), "orders/fulfilled", "shipped"),
         (Some("partial"), "orders/updated", "partially_shipped"),

@@ -5,29 +5,29 @@ use serde_json::{Value, json};
 use crate::common::Hub;
 
 /// The pack of the second shop: `woocommerce` takes the same deliveries.
-pub const SECOND_PACK: &str = "second";
+pub(crate) const SECOND_PACK: &str = "second";
 
 /// One delivery to a source.
 #[derive(Clone, Debug)]
-pub struct Delivery {
-    pub source: &'static str,
-    pub topic: String,
-    pub id: String,
-    pub body: Value,
+pub(crate) struct Delivery {
+    pub(crate) source: &'static str,
+    pub(crate) topic: String,
+    pub(crate) id: String,
+    pub(crate) body: Value,
 }
 
 impl Delivery {
-    pub fn shop(topic: &str, id: &str, body: Value) -> Self {
+    pub(crate) fn shop(topic: &str, id: &str, body: Value) -> Self {
         Self { source: "shop", topic: topic.into(), id: id.into(), body }
     }
 
-    pub fn second(topic: &str, id: &str, body: Value) -> Self {
+    pub(crate) fn second(topic: &str, id: &str, body: Value) -> Self {
         Self { source: "second", topic: topic.into(), id: id.into(), body }
     }
 
     /// Sends it, and gives what became of it.
     #[track_caller]
-    pub fn send(&self, hub: &Hub) -> Value {
+    pub(crate) fn send(&self, hub: &Hub) -> Value {
         let names = match self.source {
             "shop" => ["x-shopify-hmac-sha256", "x-shopify-topic", "x-shopify-webhook-id"],
             _ => ["x-wc-webhook-signature", "x-wc-webhook-topic", "x-wc-webhook-delivery-id"],
@@ -41,7 +41,7 @@ impl Delivery {
 }
 
 /// The order 1001 as a Shopify shop has it, at a minute past nine.
-pub fn shopify(minute: u32, members: Value) -> Value {
+pub(crate) fn shopify(minute: u32, members: Value) -> Value {
     let mut order = json!({
         "id": 1001, "name": "#1001", "currency": "EUR", "email": "ada@example.com",
         "total_price": "34.90", "subtotal_price": "29.90", "total_tax": "5.57", "total_discounts": "0.00",
@@ -60,7 +60,7 @@ pub fn shopify(minute: u32, members: Value) -> Value {
 }
 
 /// The same order as a WooCommerce shop has it.
-pub fn woocommerce(minute: u32, members: Value) -> Value {
+pub(crate) fn woocommerce(minute: u32, members: Value) -> Value {
     let mut order = json!({
         "id": 1001, "number": "1001", "status": "processing", "currency": "EUR", "total": "34.90",
         "discount_total": "0.00", "shipping_total": "5.00", "total_tax": "5.57", "prices_include_tax": true,

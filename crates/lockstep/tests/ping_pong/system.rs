@@ -13,14 +13,14 @@ use super::wire::{Wire, header};
 use crate::common::{SECRET as SOURCE_SECRET, sign};
 
 /// With which the hub signs what it tells.
-pub const SECRET: &str = "whsec_cGluZy1wb25nLXNlY3JldC0wMTIzNDU2Nzg5";
+pub(crate) const SECRET: &str = "whsec_cGluZy1wb25nLXNlY3JldC0wMTIzNDU2Nzg5";
 /// How long what is sent waits, at most.
 const DELAY_MAX_MS: u64 = 30;
 const CONNECTIONS: usize = 4;
 
-pub struct System {
-    pub name: &'static str,
-    pub address: SocketAddr,
+pub(crate) struct System {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
     listener: TcpListener,
     state: Mutex<State>,
     waits: Condvar,
@@ -43,7 +43,7 @@ struct State {
 
 impl System {
     /// Listens to the hub.
-    pub fn listen(name: &'static str) -> Self {
+    pub(crate) fn listen(name: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         Self {
@@ -59,7 +59,7 @@ impl System {
     }
 
     /// Begins to take and to send.
-    pub fn speak(self: &Arc<Self>, hub: SocketAddr) {
+    pub(crate) fn speak(self: &Arc<Self>, hub: SocketAddr) {
         let system = self.clone();
         std::thread::spawn(move || {
             for stream in system.listener.incoming().flatten() {
@@ -104,7 +104,7 @@ impl System {
     }
 
     /// A person changes something in this system.
-    pub fn update(&self, key: &str, number: usize) {
+    pub(crate) fn update(&self, key: &str, number: usize) {
         let mut state = self.state.lock().unwrap();
         let copy = state.copies.entry(key.to_owned()).or_insert_with(|| json!({ "title": "new", "amount": 0 }));
         match number % 2 {
@@ -174,27 +174,27 @@ impl System {
     }
 
     /// Whether all that it has to say is said.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.state.lock().unwrap().unsent == 0
     }
 
-    pub fn copy(&self, key: &str) -> Option<Value> {
+    pub(crate) fn copy(&self, key: &str) -> Option<Value> {
         self.state.lock().unwrap().copies.get(key).cloned()
     }
 
-    pub fn updates(&self) -> u64 {
+    pub(crate) fn updates(&self) -> u64 {
         self.updates.load(Ordering::Relaxed)
     }
 
-    pub fn told(&self) -> u64 {
+    pub(crate) fn told(&self) -> u64 {
         self.echoes.load(Ordering::Relaxed) + self.repeated()
     }
 
-    pub fn echoes(&self) -> u64 {
+    pub(crate) fn echoes(&self) -> u64 {
         self.echoes.load(Ordering::Relaxed)
     }
 
-    pub fn repeated(&self) -> u64 {
+    pub(crate) fn repeated(&self) -> u64 {
         self.repeated.load(Ordering::Relaxed)
     }
 }

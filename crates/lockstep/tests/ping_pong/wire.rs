@@ -4,23 +4,23 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 /// One end of a connection.
-pub struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Wire {
-    pub fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, read: Vec::new() }
     }
 
-    pub fn connect(address: SocketAddr) -> std::io::Result<Self> {
+    pub(crate) fn connect(address: SocketAddr) -> std::io::Result<Self> {
         TcpStream::connect(address).map(Self::new)
     }
 
     /// The head of the next message in lower case, and its body; `None` where the other side has ended.
-    pub fn receive(&mut self) -> Option<(String, Vec<u8>)> {
+    pub(crate) fn receive(&mut self) -> Option<(String, Vec<u8>)> {
         let mut part = [0; 16_384];
         loop {
             if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -39,13 +39,13 @@ impl Wire {
         }
     }
 
-    pub fn send(&mut self, head: &str, body: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn send(&mut self, head: &str, body: &[u8]) -> std::io::Result<()> {
         let head = format!("{head}content-length: {}\r\n\r\n", body.len());
         self.stream.write_all(&[head.as_bytes(), body].concat())
     }
 }
 
 /// A header of a head in lower case.
-pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }

@@ -65,7 +65,7 @@ struct Manners {
 const UPDATES: usize = 40;
 
 /// Runs until nothing is on its way any more, and gives the number of events, and whether all are equal. A system is not
-/// told its own word, as the configuration has it.
+/// told its own word, as `systems_except` has it.
 fn run(seed: u64, manners: Manners) -> Result<(usize, bool), String> {
     let mut rules = Rules::new();
     let mut systems = [System { name: "a", ..System::default() }, System { name: "b", ..System::default() }];

@@ -102,15 +102,7 @@ impl Resolver<'_> {
             None => None,
             Some(file) => Some(self.program(&["destinations", name, "mapping"], Path::new(file))?),
         };
-        let mut filter = config.filter().clone();
-        let system = &config.delivery.system;
-        let speaks = self.config.sources.values().any(|source| source.system == *system);
-        if speaks && !filter.systems_except.contains(system) {
-            // A system that sends back whatever it is told must not be told its own word: two of its words under way
-            // at once would follow each other for ever.
-            filter.systems_except.push(system.clone());
-        }
-        let mut outlet = Outlet::new(hub_source, filter);
+        let mut outlet = Outlet::new(hub_source, config.filter().clone());
         if let Some(condition) = condition {
             outlet = outlet.with_condition(condition);
         }

@@ -121,14 +121,20 @@ pub(crate) async fn show(
 
 fn explain(entity: &Entity, state: &FieldState) -> FieldExplanation {
     let rule = Rule::try_from(state.rule).unwrap_or(Rule::Unspecified);
-    let body = |claim: &Claim, reason| ClaimBody {
-        system: entity.system(claim.system).to_owned(),
-        value: view::raw(&claim.json),
-        occurred_at: view::time(claim.start.occurred_at_us),
-        sequence: claim.start.sequence,
-        position: claim.start.position,
-        seen_at: view::time(claim.last(&entity.recents).occurred_at_us),
-        reason,
+    let body = |claim: &Claim, reason| {
+        // A system that says nothing any more did so last by its latest deletion or list, whichever it was that was
+        // heard of first.
+        let silence = entity.silence(claim.system, &state.name).filter(|_| claim.json.is_empty());
+        let start = silence.unwrap_or(claim.start);
+        ClaimBody {
+            system: entity.system(claim.system).to_owned(),
+            value: view::raw(&claim.json),
+            occurred_at: view::time(start.occurred_at_us),
+            sequence: start.sequence,
+            position: start.position,
+            seen_at: view::time(silence.unwrap_or_else(|| claim.last(&entity.recents)).occurred_at_us),
+            reason,
+        }
     };
     let lost = |claim: &Claim| body(claim, Some(why_lost(entity, state, rule, claim)));
     let losers = state.claims.iter().enumerate().filter(|(at, _)| *at != state.winner as usize);

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use lockstep_core::record::{Body, Quarantined};
-use lockstep_core::{Input, InputBody, Position};
+use lockstep_core::{Input, InputBody, Outcome, Position};
 use lockstep_hub::{QuarantineFilter, QuarantineRow};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -230,5 +230,9 @@ pub(crate) async fn release(
         releases: Some(position),
     };
     let outcome = view::only(api.hub.submit(vec![input]).await?)?;
+    if let Outcome::Quarantined { .. } = outcome {
+        let detail = "its time is still further ahead of when it was received than `hub.clock_skew_max_s` allows";
+        return Err(Problem::new(Code::StillNotUnderstood, detail).with("reason", "clock-skew"));
+    }
     Ok(view::json(&OutcomeBody::from(&outcome)))
 }

@@ -187,7 +187,16 @@ impl<'a> Scene<'a> {
             None => Effect::Starts,
         };
         let begins = matches!(effect, Effect::Starts | Effect::Rises);
-        if begins && self.is_echo(state, claim, policy, &field.json) { Effect::Echoes } else { effect }
+        if !begins || !self.is_echo(state, claim, policy, &field.json) {
+            return effect;
+        }
+        match claim {
+            // A part of what was put together: the whole must not lose it because the whole came back.
+            Some(claim) if matches!(policy, Policy::Union(_)) && !claim.echo && !claim.json.is_empty() => {
+                Effect::Ignored
+            }
+            _ => Effect::Echoes,
+        }
     }
 
     /// Whether the value is one that this system was sent, and has not confirmed or overwritten since.
@@ -195,6 +204,14 @@ impl<'a> Scene<'a> {
         let (Some(sent_to), Some(state)) = (self.sent_to, state) else { return false };
         if matches!(policy, Policy::Owner(owner) if owner.owns(self.system)) && state.value() == Some(json) {
             // An owner that has taken over what others said has said it.
+            return false;
+        }
+        if state.value() == Some(json) {
+            // It agrees with what stands, whatever it said before it was told.
+            return state.since <= sent_to;
+        }
+        if state.winning().is_some_and(|winner| Some(winner.system) == self.own) {
+            // What stands is its own word, and need not be sent to it: nothing would bring it back from this value.
             return false;
         }
         let stood = |json: &Bytes| {

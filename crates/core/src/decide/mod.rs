@@ -144,9 +144,13 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         return Ok(Decision { records: Vec::new(), outcome: Outcome::Superseded { position: 0, count: 0 } });
     }
     let body = match body {
-        InputBody::Changes(changes) => match ahead_of_time(&facts.rules, &input, &changes) {
-            Some(reason) => InputBody::Quarantine(reason),
-            None => InputBody::Changes(changes),
+        InputBody::Changes(changes) => match (ahead_of_time(&facts.rules, &input, &changes), input.releases) {
+            // It is there already, and stays.
+            (Some(_), Some(position)) => {
+                return Ok(Decision { records: Vec::new(), outcome: Outcome::Quarantined { position } });
+            }
+            (Some(reason), None) => InputBody::Quarantine(reason),
+            (None, _) => InputBody::Changes(changes),
         },
         quarantine => quarantine,
     };

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a module of each test file, which uses a part of it")]
 
+pub mod sign;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -199,6 +201,46 @@ impl Hub {
         all.extend(headers);
         let (status, answer) = self.http("POST", &format!("/v1/webhooks/{source}"), &all, body.as_bytes());
         (status, serde_json::from_str(&answer).unwrap_or_default())
+    }
+
+    /// Posts a body as a shop does, with its signature in that header.
+    pub fn webhook(&self, source: &str, signature: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+        let signed = sign::hmac(SECRET.as_bytes(), body.as_bytes());
+        let mut all = vec![(signature, signed.as_str()), ("content-type", "application/json")];
+        all.extend(headers);
+        let (status, answer) = self.http("POST", &format!("/v1/webhooks/{source}"), &all, body.as_bytes());
+        (status, serde_json::from_str(&answer).unwrap_or_default())
+    }
+
+    /// What the hub answers to a reader, which must be 200.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        let (status, answer) = self.http("GET", path, &[("authorization", &format!("Bearer {}", self.key))], b"");
+        assert_eq!(status, 200, "{path}: {answer}");
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    /// One CloudEvent, with an admin key; gives the outcome of it.
+    #[track_caller]
+    pub fn event(&self, key: &str, event: &Value) -> Value {
+        let authorization = format!("Bearer {key}");
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/cloudevents+json")];
+        let (status, answer) = self.http("POST", "/v1/events", &headers, event.to_string().as_bytes());
+        assert_eq!(status, 200, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["results"][0].clone()
+    }
+
+    /// All events published so far.
+    pub fn events(&self) -> Vec<Value> {
+        self.ask(&["events", "tail", "--after", "0", "--once", "--json"]).expect(0).json_lines()
+    }
+
+    /// The types of the events published of an entity, in their order.
+    pub fn types_of(&self, subject: &str) -> Vec<String> {
+        let events = self.events();
+        let own = events.iter().filter(|event| event["subject"] == subject);
+        own.map(|event| event["type"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Writes fields of an entity through the API.

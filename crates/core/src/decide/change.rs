@@ -136,6 +136,11 @@ impl<'a> Scene<'a> {
     ) -> Decided<'a> {
         let claim = state.and_then(|s| s.claims.iter().find(|c| Some(c.system) == self.own));
         let effect = self.effect(state, claim, policy, field);
+        if let (Some(state), Some(claim), Effect::Joins) = (state, claim, effect)
+            && let Some(unchanged) = self.unchanged(state, claim, policy, field)
+        {
+            return unchanged;
+        }
         let before = state.and_then(FieldState::value);
         let own = self.own_standing(claim, effect, field);
         let mut others = state
@@ -168,6 +173,19 @@ impl<'a> Scene<'a> {
             other => self.entity.systems.iter().find(|s| *s == claims[other].system).map_or("", |s| s.as_str()),
         };
         Decided { effect, winner, rule, instead, changed }
+    }
+
+    /// What most fields of a whole document come to: their system says once more what it said, so no claim is another,
+    /// and neither is the verdict. `None` where that is not so.
+    fn unchanged(&self, state: &'a FieldState, claim: &Claim, policy: &Policy, field: &Field) -> Option<Decided<'a>> {
+        let rule = Rule::try_from(state.rule).ok().filter(|rule| policy.may_rule(*rule))?;
+        let winning = state.winning()?;
+        if policy.looks_at_last() || self.stamp.order(&claim.start).is_lt() {
+            return None;
+        }
+        let winner = if Some(winning.system) == self.own { "" } else { self.entity.system(winning.system) };
+        let instead = state.value().filter(|value| **value != field.json).cloned();
+        Some(Decided { effect: Effect::Joins, winner, rule, instead, changed: false })
     }
 
     /// What the observation does to its system's claim.

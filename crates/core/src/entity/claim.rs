@@ -82,8 +82,13 @@ impl Claim {
     }
 
     fn within<'a>(&self, recents: &'a [Recent]) -> impl Iterator<Item = Stamp> + use<'a> {
-        let run = self.run;
-        recents.iter().enumerate().filter(move |(slot, _)| run & 1 << slot != 0).map(|(_, recent)| recent.stamp)
+        let mut run = self.run;
+        std::iter::from_fn(move || {
+            let slot = run.trailing_zeros() as usize;
+            // The lowest bit is taken off; without one there is no such slot either.
+            run &= run.wrapping_sub(1);
+            recents.get(slot).map(|recent| recent.stamp)
+        })
     }
 
     /// The first observation of the run after this one, with which the run begins where it is split there.

@@ -150,6 +150,29 @@ impl Policy {
         matches!(self, Self::Review(_) | Self::Latest(Latest { ties_to_review: true }))
     }
 
+    /// Whether the verdict depends on when a system last said something, not only on when it wrote it.
+    pub fn looks_at_last(&self) -> bool {
+        matches!(self, Self::HighestVersion(_) | Self::Review(_))
+    }
+
+    /// Whether a verdict with this rule may be this policy's; another one is of a policy that was in force before.
+    pub fn may_rule(&self, rule: Rule) -> bool {
+        let by_time = matches!(rule, Rule::Latest | Rule::Priority | Rule::Tie);
+        match self {
+            Self::Owner(_) => matches!(rule, Rule::Owner | Rule::OwnerAbsent),
+            Self::Latest(latest) => by_time || rule == Rule::Only || (rule == Rule::Contested && latest.ties_to_review),
+            Self::HighestVersion(_) => by_time || matches!(rule, Rule::Only | Rule::HighestVersion),
+            Self::BusinessState(_) => matches!(rule, Rule::Only | Rule::HighestState),
+            Self::Max(_) => matches!(rule, Rule::Only | Rule::Greatest),
+            Self::Min(_) => matches!(rule, Rule::Only | Rule::Least),
+            Self::Union(_) => matches!(rule, Rule::Only | Rule::Union),
+            Self::Review(_) => {
+                let decided = matches!(rule, Rule::Resolved | Rule::Preferred | Rule::Contested);
+                decided || matches!(rule, Rule::Only | Rule::Agreed)
+            }
+        }
+    }
+
     /// Decides among all systems' claims to one field.
     pub fn decide(&self, claims: &[Standing<'_>]) -> Verdict {
         match claims {

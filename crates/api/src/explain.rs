@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use lockstep_core::Entity;
+use lockstep_core::decide::HUB;
 use lockstep_core::entity::{Claim, FieldState};
 use lockstep_core::merge::Rule;
 use lockstep_core::path::base_of;
@@ -106,7 +107,11 @@ pub(crate) async fn show(
     let wanted = params.text("field");
     // Of a field that is merged by its parts, all parts are told.
     let is_wanted = |state: &&FieldState| wanted.is_none_or(|name| state.name == name || base_of(&state.name) == name);
-    let states: Vec<&FieldState> = entity.fields.iter().filter(is_wanted).collect();
+    // What the hub itself has concluded once and does not any more is nothing to be told.
+    let is_told = |state: &&FieldState| {
+        state.winning().is_some() || state.claims.iter().any(|claim| entity.system(claim.system) != HUB)
+    };
+    let states: Vec<&FieldState> = entity.fields.iter().filter(is_wanted).filter(is_told).collect();
     if let (Some(name), []) = (wanted, states.as_slice()) {
         return Err(Problem::new(Code::UnknownField, format!("`{}` has no field `{name}`", entity.id())));
     }

@@ -65,7 +65,12 @@ pub(crate) async fn receive(
     let source = &intake.source;
     let topic = source.topic(&headers).unwrap_or_default();
     let translated = source.translator().translate(&topic, &headers, &body, received_at_us);
-    let keep = intake.keep_raw || matches!(translated, InputBody::Quarantine(_));
+    let keep = intake.keep_raw
+        || match &translated {
+            InputBody::Quarantine(_) => true,
+            // From a clock that is ahead: too far, and it is quarantined too.
+            InputBody::Changes(changes) => changes.iter().any(|change| change.occurred_at_us > received_at_us),
+        };
     let delivery = source.delivery_id(&headers, &body);
     let input = Input {
         source: source.name().to_owned(),

@@ -104,7 +104,7 @@ fn the_walk_through_ends_as_the_readme_says() {
 
     send(&hub, &sends[1]);
     let types: Vec<_> = hub.events().iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(types, ["supplier.changed", "conflict.changed"]);
+    assert_eq!(types, ["supplier.changed", "conflict.opened"]);
     assert_eq!(explained(&hub, "iban")["rule"], "contested");
 
     send(&hub, &sends[2]);

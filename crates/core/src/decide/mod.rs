@@ -12,7 +12,6 @@ mod order;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-use bytes::Bytes;
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -23,7 +22,6 @@ use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::entity::{DELETED_FIELD, Entity, FieldState};
 use crate::fold::fold;
 use crate::merge::{OPERATOR, Rule};
-use crate::order::LIFECYCLE_FIELD;
 use crate::path::base_of;
 use crate::record::{Body, Fact, FactOutcome, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
@@ -207,7 +205,6 @@ fn decide_changes(
     let mut records: Vec<Fact> = Vec::with_capacity(changes.len());
     let system = input.system.clone();
     for change in changes {
-        let before = facts.entities.get(&change.id()).and_then(|e| e.value(LIFECYCLE_FIELD)).cloned();
         let (mut fact, contests) = decide_one(facts, input, &system, change, records.len() as u32, now_us);
         if records.is_empty() {
             version = fact.version;
@@ -220,7 +217,7 @@ fn decide_changes(
         applied |= fact.outcome == FactOutcome::Applied as i32;
         changed |= !fact.event_type.is_empty();
         let id = entity_id(&fact.kind, &fact.key);
-        let consequences = consequences(facts, &fact, &before, now_us);
+        let consequences = consequences(facts, &fact, now_us);
         records.push(fact);
         for change in consequences {
             records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
@@ -256,26 +253,26 @@ fn check_orders(facts: &Facts, input: &Input, changes: &[Change]) -> Result<(), 
 }
 
 /// What the hub has to say of an order after a fact about it or about one of its items.
-fn consequences(facts: &Facts, fact: &Fact, before: &Option<Bytes>, now_us: i64) -> Vec<Change> {
+fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
     let Some(entity) = facts.entities.get(&entity_id(&fact.kind, &fact.key)) else { return Vec::new() };
-    let mut changes = Vec::new();
-    if let Some(id) = order::order_of_entity(entity) {
-        let (kind, key) = id.split_once('/').unwrap_or_default();
-        let known = facts.entities.get(&id).cloned();
-        let mut order = known.unwrap_or_else(|| Entity { kind: kind.into(), key: key.into(), ..Entity::default() });
-        let fields = order::item(entity, &order);
-        let Some(change) = order::change(&order, fields, facts.next, fact.occurred_at_us) else { return changes };
-        // What follows from the item is worked out with it in place.
-        let lifecycle = order.value(LIFECYCLE_FIELD).cloned();
+    let Some(id) = order::order_of_entity(entity) else {
+        let concerned = order::concerns(entity, fact);
+        let derived = if concerned { order::derive(entity, now_us) } else { Vec::new() };
+        return order::changes(entity, derived, facts.next);
+    };
+    let (kind, key) = id.split_once('/').unwrap_or_default();
+    let known = facts.entities.get(&id).cloned();
+    let mut order = known.unwrap_or_else(|| Entity { kind: kind.into(), key: key.into(), ..Entity::default() });
+    let at_us = |field| (fact.occurred_at_us, field);
+    let fields = order::item(entity, &order).into_iter().map(at_us).collect();
+    let mut changes = order::changes(&order, fields, facts.next);
+    // What follows from the item is worked out with it in place.
+    if let [change] = changes.as_slice() {
         let place = Place { input: &Input::of_the_hub(fact), system: HUB, index: u32::MAX, position: facts.next };
         let (item, _) = decide_change(&facts.rules, None, &order, change.clone(), &place);
         fold(&mut order, facts.next, now_us, &item);
-        changes.push(change);
-        let derived = order::derive(&order, &item, lifecycle.as_ref(), now_us);
-        changes.extend(order::change(&order, derived, facts.next + 1, fact.occurred_at_us));
-    } else if order::concerns(entity, fact) {
-        let derived = order::derive(entity, fact, before.as_ref(), now_us);
-        changes.extend(order::change(entity, derived, facts.next, fact.occurred_at_us));
+        let derived = order::derive(&order, now_us);
+        changes.extend(order::changes(&order, derived, facts.next + 1));
     }
     changes
 }

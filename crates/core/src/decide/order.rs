@@ -48,75 +48,130 @@ pub(super) fn item(item: &Entity, order: &Entity) -> Vec<Field> {
     if order.value(&name) == Some(&json) { Vec::new() } else { vec![Field::new(name, json)] }
 }
 
-/// What follows for an order from its items and its life, where it differs from what is there.
-pub(super) fn derive(order: &Entity, fact: &Fact, before: Option<&Bytes>, now_us: i64) -> Vec<Field> {
-    let mut out = Vec::new();
-    let ledger = |name: &str| -> Vec<Value> {
+/// What follows for an order from its items and its life, where it differs from what is there, each with its time.
+pub(super) fn derive(order: &Entity, now_us: i64) -> Vec<(i64, Field)> {
+    let mut out: Vec<(i64, String, Value)> = Vec::new();
+    let ledger = |name: &str| -> (Vec<Value>, i64) {
         let prefix = format!("{name}[");
-        let items = order.fields.iter().filter(|f| f.name.starts_with(&prefix) && !f.name.ends_with("[]"));
-        items.filter_map(|f| serde_json::from_slice(f.value()?).ok()).filter(|v: &Value| !v.is_null()).collect()
+        let items = || order.fields.iter().filter(|f| f.name.starts_with(&prefix) && !f.name.ends_with("[]"));
+        let values = items().filter_map(|f| serde_json::from_slice(f.value()?).ok());
+        let last_us = items().filter_map(|f| Some(f.winning()?.start.occurred_at_us)).max().unwrap_or(0);
+        (values.filter(|v: &Value| !v.is_null()).collect(), last_us)
     };
-    let (payments, shipments, returns) = (ledger("payments"), ledger("shipments"), ledger("returns"));
-    let state = |json: Option<&Bytes>| -> Option<String> { json.and_then(|json| serde_json::from_slice(json).ok()) };
-    let rank = |state: &Option<String>| {
-        let known = |name: &String| order::LIFECYCLE.iter().find(|(state, _)| state == name).map(|(_, rank)| *rank);
-        state.as_ref().and_then(known).unwrap_or(i32::MIN)
-    };
-    let (was, is) = (state(before), state(order.value(LIFECYCLE_FIELD)));
-    let cancels = says_cancelled(fact);
-
-    let mut is_rank = rank(&is);
+    let (payments, paid_us) = ledger("payments");
+    let (shipments, shipped_us) = ledger("shipments");
+    let (returns, returned_us) = ledger("returns");
+    let mut life = Life::of(order);
     if !shipments.is_empty() || !returns.is_empty() {
-        let cancelled_rest = cancels || order.value("remainder_cancelled").is_some_and(|json| json == "true");
-        let (fulfilment, lifecycle) = fulfilment(order, &shipments, &returns, cancelled_rest);
-        out.push(("fulfilment".to_owned(), fulfilment));
-        is_rank = is_rank.max(rank(&lifecycle.map(str::to_owned)));
-        out.extend(lifecycle.map(|lifecycle| (LIFECYCLE_FIELD.to_owned(), json!(lifecycle))));
+        let moved_us = shipped_us.max(returned_us);
+        let (mut counts, shipped) = fulfilment(order, &shipments, &returns);
+        if let Some(state) = shipped {
+            out.push((shipped_us, LIFECYCLE_FIELD.to_owned(), json!(state)));
+            life.reach(state, shipped_us);
+        }
+        if life.rank == order::RANK_SHIPPED_IN_PART && life.cancelled_later() {
+            counts.cancelled = counts.cancelled.max(counts.ordered - counts.shipped);
+        }
+        out.push((moved_us, "fulfilment".to_owned(), counts.shown()));
     }
-    if cancels && is.as_deref() == Some("partially_shipped") {
-        out.push(("remainder_cancelled".to_owned(), json!(true)));
+    let cancels_rest = life.rank == order::RANK_SHIPPED_IN_PART && life.cancelled_later();
+    if cancels_rest || order.value("remainder_cancelled").is_some() {
+        let value = if cancels_rest { json!(true) } else { Value::Null };
+        out.push((life.cancelled_us.unwrap_or(0).max(life.since_us), "remainder_cancelled".to_owned(), value));
     }
-    let shipped = is_rank >= order::RANK_SHIPPED_IN_PART;
-    if cancels && is_rank >= order::RANK_SHIPPED {
-        let since_us = order.field(LIFECYCLE_FIELD).and_then(|f| f.winning()).map(|c| c.start.occurred_at_us);
-        let later = since_us.is_none_or(|since_us| fact.occurred_at_us >= since_us);
-        out.push(exception(if later { "cancel_after_shipment" } else { "shipped_after_cancel" }, fact));
-    } else if was.as_deref() == Some("cancelled") && shipped {
-        out.push(exception("shipped_after_cancel", fact));
+    for (name, is) in [
+        ("cancel_after_shipment", life.rank >= order::RANK_SHIPPED && life.cancelled_later()),
+        ("shipped_after_cancel", life.rank >= order::RANK_SHIPPED_IN_PART && life.cancelled_earlier()),
+    ] {
+        let field = format!("exceptions[{name}]");
+        if is || order.value(&field).is_some() {
+            let value = if is { json!({"kind": name}) } else { Value::Null };
+            out.push((life.cancelled_us.unwrap_or(0).max(life.since_us), field, value));
+        }
     }
     if !payments.is_empty() {
         let money = Money::of(order, &payments);
-        let due = money.refund_due(is.as_deref() == Some("cancelled") && !shipped);
-        let expired = money.expired(&payments, now_us) && !shipped;
-        out.push(("payment".to_owned(), money.shown()));
-        let task = if due > 0 {
-            json!({"amount": {"currency": money.currency, "minor": due}, "kind": "refund"})
-        } else {
-            Value::Null
-        };
+        let due = money.refund_due(life.is_cancelled());
+        let expired = money.expired(&payments, now_us) && life.rank < order::RANK_SHIPPED_IN_PART;
+        out.push((paid_us, "payment".to_owned(), money.shown()));
         if due > 0 || order.value("tasks[refund]").is_some() {
-            out.push(("tasks[refund]".to_owned(), task));
+            let amount = json!({"amount": {"currency": money.currency, "minor": due}, "kind": "refund"});
+            let task = if due > 0 { amount } else { Value::Null };
+            out.push((paid_us.max(life.since_us), "tasks[refund]".to_owned(), task));
         }
-        if expired
-            || order.field("holds").is_some_and(|f| f.claims.iter().any(|c| order.system(c.system) == super::HUB))
-        {
-            out.push(("holds".to_owned(), if expired { json!(["payment"]) } else { json!([]) }));
+        let has_held =
+            order.field("holds").is_some_and(|f| f.claims.iter().any(|c| order.system(c.system) == super::HUB));
+        if expired || has_held {
+            out.push((paid_us, "holds".to_owned(), if expired { json!(["payment"]) } else { json!([]) }));
         }
     }
     let own = |name: &str| {
         let claims = &order.field(name)?.claims;
         Some(claims.iter().find(|c| order.system(c.system) == super::HUB)?.json.clone())
     };
-    let field = |(name, value): (String, Value)| Field::new(name, canonical(&value));
-    out.into_iter().map(field).filter(|f| own(&f.name).as_ref() != Some(&f.json)).collect()
+    // What does not follow any more is not said any more.
+    let json = |value: &Value| if value.is_null() { Vec::new() } else { canonical(value) };
+    let field = |(at_us, name, value): (i64, String, Value)| (at_us, Field::new(name, json(&value)));
+    out.into_iter().map(field).filter(|(_, f)| own(&f.name).as_ref() != Some(&f.json)).collect()
 }
 
-/// A change of the hub's own to an order; `None` where there is nothing to say. `position` is the record that it
-/// follows: a later one counts more, whatever the time of what it follows from.
-pub(super) fn change(order: &Entity, fields: Vec<Field>, position: u64, occurred_at_us: i64) -> Option<Change> {
-    let change = Change::new(order.kind.as_str(), order.key.as_str(), position, occurred_at_us, fields);
-    // Kind and key are those of an entity, the names are the hub's own: it fails only without a field.
-    change.ok()
+/// How far an order has come, and whether somebody has cancelled it: read from the claims, which do not depend on the
+/// order in which they came.
+struct Life {
+    rank: i32,
+    since_us: i64,
+    /// When it was cancelled last, by whoever says so.
+    cancelled_us: Option<i64>,
+}
+
+impl Life {
+    fn of(order: &Entity) -> Self {
+        let field = order.field(LIFECYCLE_FIELD);
+        let winning = field.and_then(|f| f.winning());
+        let state: Option<String> = winning.and_then(|claim| serde_json::from_slice(&claim.json).ok());
+        let said = field.into_iter().flat_map(|f| &f.claims).filter(|c| c.json == "\"cancelled\"");
+        let dated = order.field("cancelled_at").and_then(|f| f.winning()).filter(|c| c.json != "null");
+        Self {
+            rank: state.as_deref().map_or(i32::MIN, rank),
+            since_us: winning.map_or(0, |claim| claim.start.occurred_at_us),
+            cancelled_us: said.chain(dated).map(|claim| claim.start.occurred_at_us).max(),
+        }
+    }
+
+    fn reach(&mut self, state: &str, at_us: i64) {
+        if rank(state) > self.rank {
+            (self.rank, self.since_us) = (rank(state), at_us);
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.rank == rank("cancelled")
+    }
+
+    fn cancelled_later(&self) -> bool {
+        self.cancelled_us.is_some_and(|at_us| at_us >= self.since_us)
+    }
+
+    fn cancelled_earlier(&self) -> bool {
+        self.cancelled_us.is_some_and(|at_us| at_us < self.since_us)
+    }
+}
+
+fn rank(state: &str) -> i32 {
+    order::LIFECYCLE.iter().find(|(name, _)| *name == state).map_or(i32::MIN, |(_, rank)| *rank)
+}
+
+/// Changes of the hub's own to an order, one for each time. `position` is the record that they follow: later ones count
+/// more, whatever the time of what they follow from.
+pub(super) fn changes(order: &Entity, mut fields: Vec<(i64, Field)>, position: u64) -> Vec<Change> {
+    fields.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+    let groups = fields.chunk_by(|a, b| a.0 == b.0);
+    let change = |(number, group): (usize, &[(i64, Field)])| {
+        let fields = group.iter().map(|(_, field)| field.clone()).collect();
+        // Kind and key are those of an entity, the names are the hub's own: there is nothing to refuse.
+        Change::new(order.kind.as_str(), order.key.as_str(), position + number as u64, group.first()?.0, fields).ok()
+    };
+    groups.enumerate().filter_map(change).collect()
 }
 
 /// Why an API client may not make this change, in words; `None` where it may. What other systems report happened, and
@@ -152,52 +207,47 @@ fn says_cancelled(fact: &Fact) -> bool {
             || says("cancelled_at", |json| !json.is_empty() && json != b"null"))
 }
 
-fn exception(name: &str, fact: &Fact) -> (String, Value) {
-    let value = json!({"delivery": fact.delivery, "kind": name, "system": fact.system});
-    (format!("exceptions[{name}]"), value)
+/// Units over all lines of an order.
+struct Counts {
+    ordered: i64,
+    cancelled: i64,
+    shipped: i64,
+    returned: i64,
 }
 
-/// Counts of units over all lines, the state that follows, and what it says of the order's life.
-fn fulfilment(
-    order: &Entity,
-    shipments: &[Value],
-    returns: &[Value],
-    cancelled_rest: bool,
-) -> (Value, Option<&'static str>) {
-    let units = |items: &[Value]| -> BTreeMap<String, i64> {
-        let mut by_line = BTreeMap::new();
-        for line in items.iter().filter_map(|item| item.get("lines")?.as_array()).flatten() {
-            let id = line.get("id").map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
-            let quantity = line.get("quantity").and_then(Value::as_i64).unwrap_or(0);
-            *by_line.entry(id.unwrap_or_default()).or_insert(0) += quantity;
-        }
-        by_line
+impl Counts {
+    fn shown(&self) -> Value {
+        let state = match self.shipped {
+            0 => "unfulfilled",
+            some if self.ordered == 0 || some < self.ordered - self.cancelled => "partial",
+            _ => "fulfilled",
+        };
+        json!({
+            "cancelled": self.cancelled, "ordered": self.ordered, "returned": self.returned, "shipped": self.shipped,
+            "state": state,
+        })
+    }
+}
+
+/// The counts of an order, and what its shipments say of its life.
+fn fulfilment(order: &Entity, shipments: &[Value], returns: &[Value]) -> (Counts, Option<&'static str>) {
+    let units = |items: &[Value]| -> i64 {
+        let lines = items.iter().filter_map(|item| item.get("lines")?.as_array()).flatten();
+        lines.map(|line| line.get("quantity").and_then(Value::as_i64).unwrap_or(0)).sum()
     };
+    let mut counts = Counts { ordered: 0, cancelled: 0, shipped: units(shipments), returned: units(returns) };
     let lines = order.fields.iter().filter(|f| f.name.starts_with("lines[") && f.name != "lines[]");
-    let lines = lines.filter_map(|f| serde_json::from_slice::<Value>(f.value()?).ok());
-    let (mut ordered, mut cancelled) = (0, 0);
-    for line in lines {
+    for line in lines.filter_map(|f| serde_json::from_slice::<Value>(f.value()?).ok()) {
         let count = |name: &str| line.get(name).and_then(Value::as_i64).unwrap_or(0);
-        ordered += count("ordered");
-        cancelled += count("cancelled");
+        counts.ordered += count("ordered");
+        counts.cancelled += count("cancelled");
     }
-    let shipped: i64 = units(shipments).values().sum();
-    let returned: i64 = units(returns).values().sum();
-    if cancelled_rest {
-        cancelled = cancelled.max(ordered - shipped);
-    }
-    let wanted = ordered - cancelled;
-    let (state, lifecycle) = match shipped {
-        0 => ("unfulfilled", None),
-        some if ordered == 0 || some < wanted => ("partial", Some("partially_shipped")),
-        // What was cancelled was so after a part had gone: the order stays what it was.
-        _ if cancelled_rest => ("fulfilled", Some("partially_shipped")),
-        _ => ("fulfilled", Some("shipped")),
+    let lifecycle = match counts.shipped {
+        0 => None,
+        some if counts.ordered == 0 || some < counts.ordered - counts.cancelled => Some("partially_shipped"),
+        _ => Some("shipped"),
     };
-    let value = json!({
-        "cancelled": cancelled, "ordered": ordered, "returned": returned, "shipped": shipped, "state": state
-    });
-    (value, lifecycle)
+    (counts, lifecycle)
 }
 
 /// Sums of an order's payment transactions, in minor units of one currency.
@@ -324,14 +374,10 @@ fn canonical(value: &Value) -> Vec<u8> {
 /// Whether a fact may have consequences for its order that the hub has to work out.
 pub(super) fn concerns(order: &Entity, fact: &Fact) -> bool {
     let has_items = || order.fields.iter().any(|f| LEDGERS.iter().any(|(_, l)| f.name.starts_with(*l)));
+    let has_exceptions = || order.fields.iter().any(|f| f.name.starts_with("exceptions["));
     let said = |name: &str| fact.fields.iter().any(|f| f.name == name);
     fact.kind == "order"
         && !order.is_deleted()
         && !said(DELETED_FIELD)
-        && (says_cancelled(fact) || has_items() || (said(LIFECYCLE_FIELD) && was_cancelled(order)))
-}
-
-fn was_cancelled(order: &Entity) -> bool {
-    let claims = order.field(LIFECYCLE_FIELD).map(|f| f.claims.as_slice()).unwrap_or_default();
-    claims.iter().any(|c| c.json == "\"cancelled\"") || order.value("cancelled_at").is_some_and(|json| json != "null")
+        && (Life::of(order).cancelled_us.is_some() || has_items() || has_exceptions())
 }

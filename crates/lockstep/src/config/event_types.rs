@@ -6,7 +6,7 @@ use super::problem::{nearest, suggestion};
 const VERBS: &[(&str, &[&str])] = &[
     ("conflict", &["opened", "resolved", "changed"]),
     ("order", &["placed", "confirmed", "allocated", "cancelled", "closed", "changed"]),
-    ("payment", &["authorized", "captured", "voided", "refunded", "charged_back", "changed"]),
+    ("payment", &["authorized", "auth_expired", "captured", "voided", "refunded", "charged_back", "changed"]),
     ("product", &["created", "changed"]),
     ("stock", &["counted"]),
 ];
@@ -14,7 +14,12 @@ const VERBS: &[(&str, &[&str])] = &[
 /// All types of these kinds.
 fn types<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let verbs = |kind: &str| VERBS.iter().find(|(name, _)| *name == kind).map_or(&["changed"][..], |(_, verbs)| verbs);
-    kinds.into_iter().flat_map(|kind| verbs(kind).iter().map(move |verb| format!("{kind}.{verb}"))).collect()
+    // Anything can be deleted.
+    let all = |kind: &str| {
+        let verbs = verbs(kind).iter().chain(&["deleted"]);
+        verbs.map(|verb| format!("{kind}.{verb}")).collect::<Vec<_>>()
+    };
+    kinds.into_iter().flat_map(all).collect()
 }
 
 /// What is wrong with a type of a filter, where no event of these kinds can have it.
@@ -54,11 +59,12 @@ mod tests {
     fn the_list_is_what_the_core_publishes() {
         let kinds = ["order", "payment", "product", "stock", "price", "customer", "location", "conflict", "wish"];
         let lifecycle = lockstep_core::order::LIFECYCLE.iter().map(|(state, _)| *state);
-        let others = ["open", "resolved", "auth", "capture", "void", "refund", "chargeback", "other"];
+        let others = ["open", "resolved", "auth", "capture", "void", "auth_expired", "refund", "chargeback", "other"];
         let states: Vec<Option<String>> =
             lifecycle.chain(others).map(|state| Some(format!("\"{state}\""))).chain([None]).collect();
         let mut published = std::collections::BTreeSet::new();
         for kind in kinds {
+            published.insert(format!("{kind}.deleted"));
             for (was, is) in states.iter().flat_map(|was| states.iter().map(move |is| (was, is))) {
                 let bytes = |state: &Option<String>| state.as_ref().map(|state| state.as_bytes().to_vec());
                 let (was, is) = (bytes(was), bytes(is));
@@ -83,7 +89,7 @@ mod tests {
             ("prise.changed", "`prise` is not a kind that this hub knows; did you mean `price`?"),
             (
                 "order.x*",
-                "`order.x*` is not a type of events; known are `order.allocated`, `order.cancelled`, `order.changed`, `order.closed`, `order.confirmed`, `order.placed`",
+                "`order.x*` is not a type of events; known are `order.allocated`, `order.cancelled`, `order.changed`, `order.closed`, `order.confirmed`, `order.deleted`, `order.placed`",
             ),
         ] {
             assert_eq!(check(wanted).as_deref(), Some(expected));

@@ -170,6 +170,7 @@ pub(crate) async fn show(
         (status = 400, description = "The body is not a JSON object, or a header is missing or not valid", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "No valid key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The order can't be changed so any more", body = ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "The entity has another version", body = ProblemBody, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemBody, content_type = "application/problem+json"),

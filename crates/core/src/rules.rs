@@ -16,7 +16,7 @@ pub struct Rules {
     priorities: BTreeMap<String, u32>,
     /// How far ahead of the hub's clock a source's may be, microseconds; none is no limit.
     pub skew_max_us: Option<i64>,
-    /// The systems to which changes are sent, by kind, with how far they were: see [`Rules::sent`].
+    /// The systems that are sent the changes of a kind, and so may send them back.
     echoes: BTreeMap<String, BTreeSet<String>>,
     /// Kinds with fields that may be left to a person.
     contested: BTreeSet<String>,

@@ -242,7 +242,8 @@ fn decide_changes(
 fn check_orders(facts: &Facts, input: &Input, changes: &[Change]) -> Result<(), Refusal> {
     for change in changes.iter().filter(|change| change.kind == "order") {
         let id = change.id();
-        let Some(entity) = facts.entities.get(&id) else { continue };
+        // Nearly every order is still open to everything: only for the others it is worth a second look.
+        let Some(entity) = facts.entities.get(&id).filter(|entity| order::is_settled(entity)) else { continue };
         let place = Place { input, system: &input.system, index: 0, position: facts.next };
         let (fact, _) = decide_change(&facts.rules, None, entity, change.clone(), &place);
         if let Some(reason) = order::refused(entity, &fact) {

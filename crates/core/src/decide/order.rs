@@ -174,6 +174,11 @@ pub(super) fn changes(order: &Entity, mut fields: Vec<(i64, Field)>, position: u
     groups.enumerate().filter_map(change).collect()
 }
 
+/// Whether an order is cancelled, or has left, so that there is something that an API client may not do any more.
+pub(super) fn is_settled(order: &Entity) -> bool {
+    Life::of(order).rank >= rank("cancelled")
+}
+
 /// Why an API client may not make this change, in words; `None` where it may. What other systems report happened, and
 /// is recorded whatever it means.
 pub(super) fn refused(order: &Entity, fact: &Fact) -> Option<String> {

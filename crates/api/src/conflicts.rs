@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::header;
 use lockstep_core::Entity;
+use std::sync::Arc;
 use lockstep_core::decide::{CONFLICT_KIND, STATUS_FIELD, conflict_key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -143,14 +144,14 @@ impl ConflictBody {
 
 /// A conflict and the entity that it is about.
 pub(crate) struct Found {
-    pub(crate) conflict: Entity,
-    pub(crate) entity: Entity,
+    pub(crate) conflict: Arc<Entity>,
+    pub(crate) entity: Arc<Entity>,
     pub(crate) field: String,
 }
 
 impl Found {
     pub(crate) fn detail(&self) -> ConflictDetail {
-        let mut conflict = ConflictBody::from(&self.conflict);
+        let mut conflict = ConflictBody::from(&*self.conflict);
         let now = self.entity.value(&self.field).map(|json| json.as_ref()).unwrap_or_default();
         conflict.standing = view::raw(now);
         let said: Vec<(&str, &RawValue)> = conflict.candidates.iter().map(|c| (c.system.as_str(), &*c.value)).collect();

@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lockstep_connect::schema::Schemas;
 use lockstep_core::change::{check_key, check_kind};
+use std::sync::Arc;
+
 use lockstep_core::{Change, Entity, Field, Input, InputBody, Outcome, Position, path};
 use lockstep_hub::now_us;
 use serde::Serialize;
@@ -101,7 +103,7 @@ pub(crate) async fn list(
     let after = params.text("after").unwrap_or_default();
     let page = current::ask(|| api.hub.entities(&kind, after, limit)).await?;
     let next_after = page.items.last().filter(|_| page.more).map(|e| e.key.to_string());
-    Ok(view::json(&EntityList { items: page.items.iter().map(EntityBody::from).collect(), next_after }))
+    Ok(view::json(&EntityList { items: page.items.iter().map(|e| EntityBody::from(&**e)).collect(), next_after }))
 }
 
 /// An entity as it is now.
@@ -133,12 +135,12 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let entity = find(&api, &name).await?;
     let Some(tag) = etag(entity.version) else {
-        return Ok(view::json(&EntityBody::from(&entity)));
+        return Ok(view::json(&EntityBody::from(&*entity)));
     };
     let mut response = if has_current(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        view::json(&EntityBody::from(&entity))
+        view::json(&EntityBody::from(&*entity))
     };
     response.headers_mut().insert(header::ETAG, tag);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -298,7 +300,7 @@ pub(crate) fn validate(schemas: &Schemas, kind: &str, fields: &Value) -> Result<
 }
 
 /// The entity of that kind and key.
-pub(crate) async fn find(api: &Api, (kind, key): &(String, String)) -> Result<Entity, Problem> {
+pub(crate) async fn find(api: &Api, (kind, key): &(String, String)) -> Result<Arc<Entity>, Problem> {
     check_kind(kind).map_err(|e| Problem::parameter("kind", e.to_string()))?;
     check_key(key).map_err(|e| Problem::parameter("key", e.to_string()))?;
     match current::ask(|| api.hub.entity(kind, key)).await? {

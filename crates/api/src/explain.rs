@@ -130,14 +130,14 @@ fn explain(entity: &Entity, state: &FieldState) -> FieldExplanation {
         // A system that says nothing any more did so last by its latest deletion or list, whichever it was that was
         // heard of first.
         let silence = entity.silence(claim.system, &state.name).filter(|_| claim.json.is_empty());
-        let start = silence.unwrap_or(claim.start);
+        let start = silence.as_ref().unwrap_or(&claim.start);
         ClaimBody {
             system: entity.system(claim.system).to_owned(),
             value: view::raw(&claim.json),
             occurred_at: view::time(start.occurred_at_us),
             sequence: start.sequence,
             position: start.position,
-            seen_at: view::time(silence.unwrap_or_else(|| claim.last(&entity.recents)).occurred_at_us),
+            seen_at: view::time(silence.as_ref().unwrap_or_else(|| claim.last(&entity.recents)).occurred_at_us),
             reason,
         }
     };

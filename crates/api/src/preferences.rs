@@ -6,6 +6,8 @@ use http::{HeaderMap, StatusCode};
 use lockstep_core::change::check_kind;
 use lockstep_core::decide::PREFERENCE_KIND;
 use lockstep_core::path::{is_list, list_of};
+use std::sync::Arc;
+
 use lockstep_core::{Change, Entity, Field};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -189,7 +191,7 @@ pub(crate) async fn clear(
         return Err(Problem::parameter("reason", "`reason` must say why"));
     }
     let word = word(&caller, &headers, "clear", &name, reason.as_bytes())?;
-    if find(&api, &name).await?.as_ref().and_then(PreferenceBody::of).is_none() {
+    if find(&api, &name).await?.as_deref().and_then(PreferenceBody::of).is_none() {
         let detail = format!("no system is preferred for `{}` of `{}`", name.1, name.0);
         word.or_repeated(&api, Problem::new(Code::UnknownPreference, detail)).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -224,7 +226,7 @@ fn check_name((kind, field): &(String, String)) -> Result<(), Problem> {
 }
 
 /// The document of a preference.
-pub(crate) async fn find(api: &Api, name: &(String, String)) -> Result<Option<Entity>, Problem> {
+pub(crate) async fn find(api: &Api, name: &(String, String)) -> Result<Option<Arc<Entity>>, Problem> {
     let key = key(name);
     current::ask(|| api.hub.entity(PREFERENCE_KIND, &key)).await
 }
@@ -238,7 +240,7 @@ async fn say(
     reason: &str,
 ) -> Result<Response, Problem> {
     let known = find(api, name).await?;
-    word.say(api, vec![says(word, name, known.as_ref(), system, reason)]).await?;
+    word.say(api, vec![says(word, name, known.as_deref(), system, reason)]).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

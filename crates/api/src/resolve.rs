@@ -117,7 +117,7 @@ pub(crate) async fn resolve(
     // Of an item, the list is meant: the same key in another list is another item.
     let preferred = (name.0.clone(), list_of(&name.2).unwrap_or_else(|| name.2.clone()));
     let known = if asked.always { preferences::find(&api, &preferred).await? } else { None };
-    let always = |system: &str| preferences::says(&word, &preferred, known.as_ref(), Some(system), &asked.reason);
+    let always = |system: &str| preferences::says(&word, &preferred, known.as_deref(), Some(system), &asked.reason);
     settle(&api, &word, &name, expected, |found| resolution(&api, &word, found, &asked, always)).await
 }
 
@@ -221,7 +221,7 @@ fn resolution(
     asked: &Resolve,
     always: impl Fn(&str) -> Change,
 ) -> Result<Vec<Change>, Problem> {
-    let body = ConflictBody::from(&found.conflict);
+    let body = ConflictBody::from(&*found.conflict);
     let (entity, name) = (&found.entity, found.field.as_str());
     if !body.is_open() {
         let detail =

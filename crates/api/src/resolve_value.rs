@@ -90,7 +90,7 @@ mod tests {
         };
         let mut facts = Facts::new(rules);
         decide(&mut facts, input, 1).unwrap();
-        (schemas, facts.entities["order/1"].clone())
+        (schemas, Entity::clone(&facts.entities["order/1"]))
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod claim;
 mod codec;
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -16,6 +17,7 @@ pub use claim::{Claim, Effect, RECENT_MAX};
 
 use crate::Position;
 use crate::change::Field;
+use crate::json::Json;
 use crate::merge::OPERATOR;
 use crate::path;
 
@@ -83,12 +85,12 @@ impl Stamp {
 }
 
 /// An observation whose place is remembered. Its number in [`Entity::recents`] stands for it in [`Claim::run`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recent {
     /// The system's number.
     pub system: u32,
-    /// Its stamp.
-    pub stamp: Stamp,
+    /// Its stamp: one for all claims that refer to it.
+    pub stamp: Arc<Stamp>,
 }
 
 /// One field: all claims to it and the winner.
@@ -102,12 +104,19 @@ pub struct FieldState {
     pub rule: i32,
     /// The record since which the value stands.
     pub since: Position,
-    /// The value, where it is made of several claims.
-    pub joined: Option<Bytes>,
-    /// Values that stood before, the oldest first, where a destination may echo them.
-    pub past: SmallVec<[Past; 0]>,
+    /// What few fields have.
+    pub more: Option<Box<More>>,
     /// What each system says, one claim each.
     pub claims: SmallVec<[Claim; 1]>,
+}
+
+/// What only few fields have: kept apart, so that the others are small.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct More {
+    /// The value, where it is made of several claims.
+    pub joined: Option<Json>,
+    /// Values that stood before, the oldest first, where a destination may echo them.
+    pub past: Vec<Past>,
 }
 
 /// A value that stood before.
@@ -131,13 +140,13 @@ impl Entity {
     }
 
     /// The winning value of the field of that name, as compact JSON.
-    pub fn value(&self, name: &str) -> Option<&Bytes> {
+    pub fn value(&self, name: &str) -> Option<&Json> {
         self.field(name).and_then(FieldState::value)
     }
 
     /// The winning values, sorted by name; parts of fields under their paths.
     pub fn document(&self) -> Vec<Field> {
-        let winning = |f: &FieldState| Some(Field::new(f.name.as_str(), f.value()?.clone()));
+        let winning = |f: &FieldState| Some(Field::new(f.name.as_str(), f.value()?.to_bytes()));
         self.fields.iter().filter(|f| f.name != DELETED_FIELD).filter_map(winning).collect()
     }
 
@@ -167,22 +176,22 @@ impl Entity {
     /// deleted the entity, or has given the list whole without that item, or has emptied what the field is a part of.
     ///
     /// What a person decides of one field says nothing of another one.
-    pub fn silence(&self, system: u32, name: &str) -> Option<Stamp> {
+    pub fn silence(&self, system: u32, name: &str) -> Option<Arc<Stamp>> {
         if self.system(system) == OPERATOR {
             return None;
         }
         let claim = |field: &str| self.field(field)?.claims.iter().find(|c| c.system == system);
         let last_deleted = match claim(DELETED_FIELD) {
-            Some(claim) if claim.json == "true" => Some(claim.last(&self.recents)),
-            Some(claim) => claim.bound.as_deref().copied(),
+            Some(claim) if claim.json == "true" => Some(claim.last(&self.recents).clone()),
+            Some(claim) => claim.bound.clone(),
             None => None,
         };
-        let of_list = path::list_of(name).and_then(|list| claim(&list)).map(|claim| claim.last(&self.recents));
+        let of_list = path::list_of(name).and_then(|list| claim(&list)).map(|claim| claim.last(&self.recents).clone());
         let emptied = path::object_of(name).and_then(&claim).and_then(|claim| match &claim.json[..] {
-            b"null" => Some(claim.last(&self.recents)),
-            _ => claim.bound.as_deref().copied(),
+            b"null" => Some(claim.last(&self.recents).clone()),
+            _ => claim.bound.clone(),
         });
-        let later = |a: Stamp, b: Stamp| if a.order(&b) == Ordering::Less { b } else { a };
+        let later = |a: Arc<Stamp>, b: Arc<Stamp>| if a.order(&b) == Ordering::Less { b } else { a };
         [last_deleted, of_list, emptied].into_iter().flatten().reduce(later)
     }
 
@@ -191,33 +200,53 @@ impl Entity {
         let systems = (0..self.systems.len() as u32).filter(|system| self.system(*system) != OPERATOR);
         let claims = systems.filter_map(|system| {
             let own = self.fields.iter().flat_map(|f| f.claims.iter().filter(move |c| c.system == system));
-            let stamps = own.flat_map(|c| [Some(c.start), c.bound.as_deref().copied()]).flatten();
+            let stamps = own.flat_map(|c| [Some(&c.start), c.bound.as_ref()]).flatten();
             let slots = || self.recents.iter().enumerate().filter(|(_, r)| r.system == system);
             let start =
-                stamps.chain(slots().map(|(_, r)| r.stamp)).reduce(|a, b| if b.order(&a).is_lt() { b } else { a })?;
+                stamps.chain(slots().map(|(_, r)| &r.stamp)).reduce(|a, b| if b.order(&a).is_lt() { b } else { a })?;
             let run = slots().fold(0, |run, (slot, _)| run | 1 << slot);
-            Some(Claim { system, start, run, json: Bytes::from_static(b"false"), ..Claim::default() })
+            Some(Claim { system, start: start.clone(), run, json: Json::new("false"), ..Claim::default() })
         });
         FieldState { name: DELETED_FIELD.into(), claims: claims.collect(), winner: NOBODY, ..FieldState::default() }
     }
 
+    /// About how many bytes it takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        const STAMP: usize = size_of::<Stamp>() + 2 * size_of::<usize>();
+        let claims = |f: &FieldState| {
+            let spilled = if f.claims.spilled() { f.claims.capacity() * size_of::<Claim>() } else { 0 };
+            spilled + f.claims.iter().map(|c| c.json.heap_bytes()).sum::<usize>()
+        };
+        let more = |more: &Box<More>| {
+            let joined = more.joined.as_ref().map_or(0, Json::heap_bytes);
+            size_of::<More>() + more.past.capacity() * size_of::<Past>() + joined
+        };
+        let of_field = |f: &FieldState| claims(f) + f.more.as_ref().map_or(0, more);
+        size_of::<Self>()
+            + self.recents.capacity() * size_of::<Recent>()
+            // Runs begin and end at stamps that are not recent any more, in one of a few fields.
+            + (self.recents.len() + self.fields.len() / 4) * STAMP
+            + self.fields.capacity() * size_of::<FieldState>()
+            + self.fields.iter().map(of_field).sum::<usize>()
+    }
+
     /// Takes an observation into the list of recent ones and gives its number, `None` where it is older than all that
     /// are kept. The oldest one of the system makes room where need be.
-    pub(crate) fn observe(&mut self, system: u32, stamp: Stamp) -> Option<u32> {
+    pub(crate) fn observe(&mut self, system: u32, stamp: &Arc<Stamp>) -> Option<u32> {
         let own = || self.recents.iter().enumerate().filter(|(_, r)| r.system == system);
-        if let Some((slot, _)) = own().find(|(_, r)| r.stamp.order(&stamp).is_eq()) {
+        if let Some((slot, _)) = own().find(|(_, r)| r.stamp.order(stamp).is_eq()) {
             return Some(slot as u32);
         }
-        let recent = Recent { system, stamp };
+        let recent = Recent { system, stamp: stamp.clone() };
         if own().count() < RECENT_MAX && self.recents.len() < 64 {
             self.recents.push(recent);
             return Some(self.recents.len() as u32 - 1);
         }
         self.pruned += 1;
-        let oldest = own().min_by(|(_, a), (_, b)| a.stamp.order(&b.stamp)).map(|(slot, r)| (slot, r.stamp));
-        let (slot, evicted) = oldest.filter(|(_, oldest)| oldest.order(&stamp).is_lt())?;
+        let oldest = own().min_by(|(_, a), (_, b)| a.stamp.order(&b.stamp)).map(|(slot, r)| (slot, r.stamp.clone()));
+        let (slot, evicted) = oldest.filter(|(_, oldest)| oldest.order(stamp).is_lt())?;
         for claim in self.fields.iter_mut().flat_map(|f| &mut f.claims).filter(|c| c.run & 1 << slot != 0) {
-            claim.forget(slot as u32, evicted, &self.recents);
+            claim.forget(slot as u32, &evicted, &self.recents);
         }
         self.recents[slot] = recent;
         Some(slot as u32)
@@ -231,7 +260,21 @@ impl FieldState {
     }
 
     /// The winning value.
-    pub fn value(&self) -> Option<&Bytes> {
-        self.winning().map(|claim| self.joined.as_ref().unwrap_or(&claim.json))
+    pub fn value(&self) -> Option<&Json> {
+        self.winning().map(|claim| self.joined().unwrap_or(&claim.json))
+    }
+
+    /// The value, where it is made of several claims.
+    pub fn joined(&self) -> Option<&Json> {
+        self.more.as_ref()?.joined.as_ref()
+    }
+
+    /// Values that stood before, the oldest first.
+    pub fn past(&self) -> &[Past] {
+        self.more.as_ref().map_or(&[], |more| &more.past)
+    }
+
+    pub(crate) fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 }

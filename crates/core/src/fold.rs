@@ -1,12 +1,15 @@
 //! From a record to state. This is the only way in which state changes, live and on replay, and it never
 //! decides: what a record says happened, happened.
 
+use std::sync::Arc;
+
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use crate::Position;
 use crate::change::Field;
 use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, NOBODY, Observed, PAST_MAX, Past, Stamp};
+use crate::json::Json;
 use crate::merge::Rule;
 use crate::path::base_of;
 use crate::record::{Fact, Ruling};
@@ -27,7 +30,7 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     entity.incomplete = fact.incomplete;
     entity.published |= !fact.event_type.is_empty();
     let own = number_of(&mut entity.systems, &fact.system);
-    let stamp = stamp_of(fact, position);
+    let stamp = Arc::new(stamp_of(fact, position));
     if fact.fields.iter().any(|f| f.name == DELETED_FIELD) && entity.field(DELETED_FIELD).is_none() {
         let existence = entity.existence();
         let place = place(&mut entity.fields, DELETED_FIELD, usize::MAX);
@@ -35,7 +38,7 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     }
     // As it was before this observation, of which a list or a deletion may be a part.
     let silences = silences(entity, own, fact);
-    let observation = entity.observe(own, stamp);
+    let observation = entity.observe(own, &stamp);
     for ruling in &fact.rulings {
         let winner = match ruling.winner.as_str() {
             "" if ruling.rule == Rule::Nobody as i32 => NOBODY,
@@ -45,8 +48,8 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
         let mut one = |at: usize| {
             let Some(field) = fact.fields.get(at) else { return };
             let place = place(&mut entity.fields, &field.name, at);
-            let silence = silences.get(at).copied().flatten();
-            let observed = Observed { system: own, stamp, slot: observation, json: &field.json, silence };
+            let silence = silences.get(at).cloned().flatten();
+            let observed = Observed { system: own, stamp: &stamp, slot: observation, json: &field.json, silence };
             let state = &mut entity.fields[place];
             if fact.changed.binary_search(&(at as u32)).is_ok() {
                 stands(state, position, fact.echoed);
@@ -64,7 +67,7 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
 
 /// For each field of a fact of which its system says nothing yet, or any more, see [`Entity::silence`]; empty where there can be
 /// none, which is the usual case.
-fn silences(entity: &Entity, own: u32, fact: &Fact) -> Vec<Option<Stamp>> {
+fn silences(entity: &Entity, own: u32, fact: &Fact) -> Vec<Option<Arc<Stamp>>> {
     let is_part = |name: &str| base_of(name).len() < name.len();
     let was_deleted = entity.field(DELETED_FIELD).is_some();
     if !was_deleted && !fact.fields.iter().any(|f| is_part(&f.name)) {
@@ -111,11 +114,13 @@ fn rule(field: &mut FieldState, rule: i32, winner: u32, fact: &Fact, own: &Field
     field.rule = rule;
     let at = field.claims.iter().position(|c| c.system == winner);
     field.winner = at.map_or(NOBODY, |at| at as u32);
-    field.joined = None;
+    if let Some(more) = &mut field.more {
+        more.joined = None;
+    }
     if rule == Rule::Union as i32 {
         // Where the claim that is told as the winner is not the whole value, the whole is in the rest.
         let whole = fact.rest.binary_search_by(|f| f.name.cmp(&own.name)).ok();
-        field.joined = whole.map_or(Some(own.json.clone()), |at| Some(fact.rest[at].json.clone()));
+        field.more().joined = Some(Json::of(whole.map_or(&own.json, |at| &fact.rest[at].json)));
     }
 }
 
@@ -123,10 +128,11 @@ fn rule(field: &mut FieldState, rule: i32, winner: u32, fact: &Fact, own: &Field
 fn stands(field: &mut FieldState, position: Position, remember: bool) {
     if remember && let Some(before) = field.value() {
         let past = Past { hash: crate::payload_hash(before), since: field.since };
-        if field.past.len() == PAST_MAX {
-            field.past.remove(0);
+        let known = &mut field.more().past;
+        if known.len() == PAST_MAX {
+            known.remove(0);
         }
-        field.past.push(past);
+        known.push(past);
     }
     field.since = position;
 }

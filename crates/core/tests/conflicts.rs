@@ -133,7 +133,7 @@ fn the_conflicts_of_fields_that_a_change_implies_are_touched_too() {
     let touched = |kind: &str, fields: &[(&str, &str)]| {
         let fields = fields.iter().map(|(name, json)| Field::new(*name, Bytes::copy_from_slice(json.as_bytes())));
         let change = Change::new(kind, "1", 0, 3, fields.collect()).unwrap();
-        let mut ids = also_touched(&facts.rules, facts.entities.get("thing/1"), &change);
+        let mut ids = also_touched(&facts.rules, facts.entities.get("thing/1").map(AsRef::as_ref), &change);
         ids.sort();
         ids.dedup();
         ids
@@ -145,6 +145,6 @@ fn the_conflicts_of_fields_that_a_change_implies_are_touched_too() {
     assert!(touched("order", &[("b", "1")]).is_empty(), "nothing of an order may be contested");
     let latest = Rules::new();
     let change = Change::new("thing", "1", 0, 3, vec![Field::new("a", "1"), Field::new("b", "1")]).unwrap();
-    let ids = also_touched(&latest, facts.entities.get("thing/1"), &change);
+    let ids = also_touched(&latest, facts.entities.get("thing/1").map(AsRef::as_ref), &change);
     assert_eq!(ids, [id("a")], "it ends with the policy that has opened it");
 }

@@ -164,7 +164,7 @@ fn folding_the_records_again_gives_the_same_state() {
     for (at, record) in records.iter().enumerate() {
         fold::fold(&mut replayed, at as u64 + 1, record.recorded_at_us, fact(record));
     }
-    assert_eq!(replayed, facts.entities["price/1"]);
+    assert_eq!(replayed, *facts.entities["price/1"]);
     let events: Vec<_> = records.into_iter().enumerate().filter_map(|(at, r)| Event::of(at as u64 + 1, r)).collect();
     let last = events.last().unwrap();
     let whole: Vec<_> = facts.entities["price/1"].document();

@@ -86,8 +86,8 @@ impl Flusher {
             // In the order of the index, neighbours share pages.
             let mut entities: Vec<_> = snapshot.entities.iter().collect();
             entities.sort_unstable_by(|a, b| a.0.cmp(b.0));
-            for (id, state) in entities {
-                put.execute(params![id, state.as_ref()])?;
+            for (id, kept) in entities {
+                put.execute(params![id, kept.entity.encode().as_ref()])?;
             }
         }
         let overlay = &snapshot.overlay;

@@ -87,13 +87,13 @@ impl HubHandle {
     }
 
     /// An entity as it is now; `None` where the hub does not know it.
-    pub async fn entity(&self, kind: &str, key: &str) -> Result<Option<Entity>, Unavailable> {
+    pub async fn entity(&self, kind: &str, key: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
         let id = lockstep_core::entity_id(kind, key);
         self.ask(move |view| view.entity(&id)).await
     }
 
     /// Entities of a kind in the order of their keys, after `after`.
-    pub async fn entities(&self, kind: &str, after: &str, limit: usize) -> Result<Page<Entity>, Unavailable> {
+    pub async fn entities(&self, kind: &str, after: &str, limit: usize) -> Result<Page<Arc<Entity>>, Unavailable> {
         let (kind, after) = (kind.to_owned(), after.to_owned());
         self.ask(move |view| view.entities(&kind, &after, limit)).await
     }

@@ -247,7 +247,7 @@ impl Looper {
                 for change in changes {
                     let id = change.id();
                     load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
-                    let entity = self.facts.entities.get(&id);
+                    let entity = self.facts.entities.get(&id).map(AsRef::as_ref);
                     for id in decide::also_touched(&self.facts.rules, entity, change) {
                         load_entity(&mut self.state, &mut self.facts.entities, id)?;
                     }
@@ -366,7 +366,9 @@ impl Looper {
         self.facts.seen.clear();
         for (id, entity) in self.facts.entities.drain() {
             if entity.position >= first {
-                self.state.put(id, &entity);
+                self.state.put(id, entity);
+            } else {
+                self.state.give_back(id, entity);
             }
         }
         self.stats.decided.store(self.facts.next - 1, Ordering::Relaxed);
@@ -591,7 +593,7 @@ impl Looper {
 
 fn load_entity(state: &mut State, loaded: &mut Entities, id: String) -> Result<(), StateError> {
     if !loaded.contains_key(&id)
-        && let Some(entity) = state.entity(&id)?
+        && let Some(entity) = state.take(&id)?
     {
         loaded.insert(id, entity);
     }
@@ -631,7 +633,7 @@ fn unreadable(error: impl std::error::Error) -> Unavailable {
 }
 
 impl View<'_> {
-    pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Entity>, Unavailable> {
+    pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
         if let Some(entity) = self.looper.facts.entities.get(id)
             && entity.position != 0
         {
@@ -644,28 +646,26 @@ impl View<'_> {
         self.looper.facts.rules.policy(kind, field).name()
     }
 
-    pub(crate) fn entities(&mut self, kind: &str, after: &str, limit: usize) -> Result<Page<Entity>, Unavailable> {
+    pub(crate) fn entities(&mut self, kind: &str, after: &str, limit: usize) -> Result<Page<Arc<Entity>>, Unavailable> {
         let prefix = format!("{kind}/");
         let after = format!("{prefix}{after}");
         let state = &self.looper.state;
-        let mut all: BTreeMap<_, _> =
-            state.file.entities(&prefix, &after, limit + 1).map_err(unreadable)?.into_iter().collect();
+        let mut all: BTreeMap<String, Arc<Entity>> = BTreeMap::new();
+        for (id, bytes) in state.file.entities(&prefix, &after, limit + 1).map_err(unreadable)? {
+            all.insert(id, Arc::new(Entity::decode(bytes).map_err(unreadable)?));
+        }
         // Of what the file does not have, only what sorts before the file's last row belongs to this page, unless
         // the file has no more.
         all.extend(state.unflushed(&prefix, &after));
-        let mut decoded: BTreeMap<String, Entity> = BTreeMap::new();
-        for (id, bytes) in all.into_iter().take(limit + 1) {
-            decoded.insert(id, Entity::decode(bytes).map_err(unreadable)?);
-        }
         let fresh = self
             .looper
             .facts
             .entities
             .iter()
             .filter(|(id, e)| id.starts_with(&prefix) && id.as_str() > after.as_str() && e.position != 0);
-        decoded.extend(fresh.map(|(id, e)| (id.clone(), e.clone())));
-        let more = decoded.len() > limit;
-        Ok(Page { items: decoded.into_values().take(limit).collect(), more })
+        all.extend(fresh.map(|(id, e)| (id.clone(), e.clone())));
+        let more = all.len() > limit;
+        Ok(Page { items: all.into_values().take(limit).collect(), more })
     }
 
     pub(crate) fn quarantine(&mut self, filter: &QuarantineFilter) -> Result<Page<QuarantineRow>, Unavailable> {

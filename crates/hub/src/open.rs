@@ -251,9 +251,8 @@ pub(crate) fn recover(
             for (position, record) in chunk? {
                 fold_again(state, &mut facts, position, &record)?;
             }
-            // Decoded entities are far larger than encoded ones: they are put away part by part.
             for (id, entity) in facts.entities.drain() {
-                state.put(id, &entity);
+                state.put(id, entity);
             }
             after_part(state)?;
         }
@@ -269,19 +268,18 @@ fn take_preferences(state: &State, facts: &mut Facts) -> Result<(), OpenError> {
     loop {
         let page = state.file.entities(&prefix, &after, PREFERENCES_STEP)?;
         for (_, bytes) in &page {
-            prefer(facts, bytes.clone())?;
+            let preference =
+                Entity::decode(bytes).map_err(|source| OpenError::Record { position: 0, source })?;
+            decide::prefer(&mut facts.rules, &preference);
         }
         match page.last() {
             Some((id, _)) => after.clone_from(id),
             None => break,
         }
     }
-    state.unflushed(&prefix, "").into_values().try_for_each(|bytes| prefer(facts, bytes))
-}
-
-fn prefer(facts: &mut Facts, bytes: bytes::Bytes) -> Result<(), OpenError> {
-    let preference = Entity::decode(bytes).map_err(|source| OpenError::Record { position: 0, source })?;
-    decide::prefer(&mut facts.rules, &preference);
+    for preference in state.unflushed(&prefix, "").into_values() {
+        decide::prefer(&mut facts.rules, &preference);
+    }
     Ok(())
 }
 
@@ -323,11 +321,11 @@ fn fold_again(state: &mut State, facts: &mut Facts, position: Position, record: 
         let entity = match facts.entities.entry(id) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
-                let known = state.entity(new.key()).map_err(state_error)?;
+                let known = state.take(new.key()).map_err(state_error)?;
                 new.insert(known.unwrap_or_default())
             }
         };
-        fold::fold(entity, position, record.recorded_at_us, fact);
+        fold::fold(Arc::make_mut(entity), position, record.recorded_at_us, fact);
     }
     state.absorb(position, record, true);
     Ok(())

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use lockstep_core::{Entity, Outcome};
+use std::sync::Arc;
 use lockstep_hub::{Answer, Page, QuarantineRow, Unavailable};
 
 use crate::ledger::Release;
@@ -13,7 +14,7 @@ use crate::world::World;
 /// What the hub gives back.
 pub(crate) enum Reply {
     Answers(Result<Vec<Answer>, Unavailable>),
-    Entity(Result<Option<Entity>, Unavailable>),
+    Entity(Result<Option<Arc<Entity>>, Unavailable>),
     Quarantine(Result<Page<QuarantineRow>, Unavailable>),
 }
 
@@ -97,7 +98,7 @@ impl World {
             }
             (Asker::Reader { id }, Reply::Entity(Ok(entity))) => {
                 self.counts.reads += 1;
-                self.ledger.show(&id, entity, durable_next)?;
+                self.ledger.show(&id, entity.map(Arc::unwrap_or_clone), durable_next)?;
             }
             (Asker::Reader { .. }, Reply::Entity(Err(cause))) => self.unavailable(&cause, 0)?,
             (Asker::Operator { message, held }, Reply::Quarantine(Ok(page))) => {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use lockstep_core::{Entity, Outcome};
+use std::sync::Arc;
 use lockstep_hub::{QuarantineFilter, Unavailable};
 
 use crate::audit::{Audited, audit};
@@ -19,7 +20,7 @@ use crate::world::World;
 const ROUNDS_MAX: usize = 200;
 
 /// Entities by id, and the records in quarantine.
-type Listed = (BTreeMap<String, Entity>, BTreeSet<u64>);
+type Listed = (BTreeMap<String, Arc<Entity>>, BTreeSet<u64>);
 
 impl World {
     /// Everything that can be done without time passing.

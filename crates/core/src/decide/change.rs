@@ -1,5 +1,7 @@
 //! What becomes of one change: field by field, what it does to its system's claim, and who wins then.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::conflict::Contest;
@@ -8,6 +10,7 @@ use crate::Position;
 use crate::change::{Change, Field, Input};
 use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, Stamp};
 use crate::event::{document, event_type};
+use crate::json::Json;
 use crate::merge::{OPERATOR, Policy, Rule, Standing, Verdict};
 use crate::order::LIFECYCLE_FIELD;
 use crate::path::base_of;
@@ -40,7 +43,7 @@ struct Scene<'a> {
     system: &'a str,
     /// The system's number in the entity.
     own: Option<u32>,
-    stamp: Stamp,
+    stamp: Arc<Stamp>,
     /// How far events were sent to this system, where it may echo them.
     sent_to: Option<Position>,
 }
@@ -61,7 +64,8 @@ pub(super) fn decide_change(
         imply(entity, own, &mut change.fields);
     }
     let tie = crate::delivery_hash(&input.source, &input.delivery);
-    let stamp = Stamp { sequence: change.sequence, occurred_at_us: change.occurred_at_us, tie, index, position };
+    let stamp =
+        Arc::new(Stamp { sequence: change.sequence, occurred_at_us: change.occurred_at_us, tie, index, position });
     let scene = Scene { rules, entity, system, own, stamp, sent_to };
     let speaks_of_existence = change.fields.iter().any(|f| f.name == DELETED_FIELD);
     let existence = (speaks_of_existence && entity.field(DELETED_FIELD).is_none()).then(|| entity.existence());
@@ -72,7 +76,7 @@ pub(super) fn decide_change(
     for (at, field) in change.fields.iter().enumerate() {
         // Both lists are sorted: fields that the change does not speak of are the rest of the document.
         while let Some(other) = known.next_if(|state| state.name.as_str() < field.name.as_str()) {
-            rest.extend(other.value().map(|json| Field::new(other.name.as_str(), json.clone())));
+            rest.extend(other.value().map(|json| Field::new(other.name.as_str(), json.to_bytes())));
         }
         let mut state = known.next_if(|state| state.name.as_str() == field.name);
         if field.name == DELETED_FIELD && state.is_none() {
@@ -86,7 +90,7 @@ pub(super) fn decide_change(
         rest.extend(one.instead.as_ref().map(|json| Field::new(field.name.clone(), json.clone())));
         decided.push(one);
     }
-    rest.extend(known.filter_map(|s| Some(Field::new(s.name.as_str(), s.value()?.clone()))));
+    rest.extend(known.filter_map(|s| Some(Field::new(s.name.as_str(), s.value()?.to_bytes()))));
 
     let won = decided.iter().any(|d| d.effect.is_current() && d.effect != Effect::Echoes && d.winner.is_empty());
     let document_changed = !changed.is_empty();
@@ -153,8 +157,8 @@ impl<'a> Scene<'a> {
             let value = own.as_ref().map(|own| own.json);
             let rule = own.as_ref().map_or(Rule::Nobody, |own| policy.ranking().alone(own.system));
             self.contest(state, (rule, policy), effect, field, &[], contests);
-            let instead = value.filter(|value| **value != field.json).cloned();
-            return Decided { effect, winner: "", rule, instead, changed: before != value };
+            let instead = value.filter(|value| *value != field.json).map(Bytes::copy_from_slice);
+            return Decided { effect, winner: "", rule, instead, changed: before.map(|json| &**json) != value };
         }
         let has_own = own.is_some();
         let mut claims: Vec<Standing<'_>> = own.into_iter().collect();
@@ -164,9 +168,9 @@ impl<'a> Scene<'a> {
         }));
         let Verdict { winner, rule, joined } = policy.decide(&claims);
         self.contest(state, (rule, policy), effect, field, &claims, contests);
-        let value = joined.as_ref().unwrap_or(claims[winner].json);
-        let changed = before != Some(value);
-        let instead = (*value != field.json).then(|| value.clone());
+        let value = joined.as_deref().unwrap_or(claims[winner].json);
+        let changed = before.is_none_or(|before| *before != *value);
+        let instead = (*value != field.json).then(|| Bytes::copy_from_slice(value));
         let winner = match winner {
             0 if has_own => "",
             // The name that is borrowed from the claims lives as long as the entity.
@@ -184,7 +188,7 @@ impl<'a> Scene<'a> {
             return None;
         }
         let winner = if Some(winning.system) == self.own { "" } else { self.entity.system(winning.system) };
-        let instead = state.value().filter(|value| **value != field.json).cloned();
+        let instead = state.value().filter(|value| **value != field.json).map(Json::to_bytes);
         Some(Decided { effect: Effect::Joins, winner, rule, instead, changed: false })
     }
 
@@ -198,10 +202,10 @@ impl<'a> Scene<'a> {
         let effect = match claim {
             Some(claim) => {
                 let ranks = (rank(&field.json), rank(&claim.json));
-                claim.effect((&self.stamp, &field.json), ranks, silence, &self.entity.recents)
+                claim.effect((&self.stamp, &field.json), ranks, silence.as_ref(), &self.entity.recents)
             }
             None if rank(&field.json) > rank(b"") => Effect::Rises,
-            None if silence.is_some_and(|silence| silence.order(&self.stamp).is_gt()) => Effect::Silenced,
+            None if silence.as_ref().is_some_and(|silence| silence.order(&self.stamp).is_gt()) => Effect::Silenced,
             None => Effect::Starts,
         };
         let begins = matches!(effect, Effect::Starts | Effect::Rises);
@@ -218,13 +222,14 @@ impl<'a> Scene<'a> {
     }
 
     /// Whether the value is one that this system was sent, and has not confirmed or overwritten since.
-    fn is_echo(&self, state: Option<&FieldState>, claim: Option<&Claim>, policy: &Policy, json: &Bytes) -> bool {
+    fn is_echo(&self, state: Option<&FieldState>, claim: Option<&Claim>, policy: &Policy, json: &[u8]) -> bool {
         let (Some(sent_to), Some(state)) = (self.sent_to, state) else { return false };
-        if matches!(policy, Policy::Owner(owner) if owner.owns(self.system)) && state.value() == Some(json) {
+        let stands = |json: &[u8]| state.value().is_some_and(|value| *value == *json);
+        if matches!(policy, Policy::Owner(owner) if owner.owns(self.system)) && stands(json) {
             // An owner that has taken over what others said has said it.
             return false;
         }
-        if state.value() == Some(json) {
+        if stands(json) {
             // It agrees with what stands, whatever it said before it was told.
             return state.since <= sent_to;
         }
@@ -232,10 +237,10 @@ impl<'a> Scene<'a> {
             // What stands is its own word, and need not be sent to it: nothing would bring it back from this value.
             return false;
         }
-        let stood = |json: &Bytes| {
+        let stood = |json: &[u8]| {
             let hash = crate::payload_hash(json);
-            let past = state.past.iter().filter(move |past| past.hash == hash).map(|past| past.since);
-            past.chain((state.value() == Some(json)).then_some(state.since))
+            let past = state.past().iter().filter(move |past| past.hash == hash).map(|past| past.since);
+            past.chain(stands(json).then_some(state.since))
         };
         let confirmed = match claim {
             // It can't have confirmed what began to stand after it had said so.
@@ -253,28 +258,28 @@ impl<'a> Scene<'a> {
     where
         'a: 'b,
     {
-        let new = |json, since, seen| Standing {
+        let new = |json: &'b [u8], since: &Stamp, seen: &Stamp| Standing {
             system: self.system,
             priority: self.rules.priority(self.system),
-            since,
-            seen,
+            since: *since,
+            seen: *seen,
             json,
         };
         let recents = &self.entity.recents;
-        let stamp = self.stamp;
+        let stamp = &self.stamp;
         let standing = match (effect, claim) {
             (Effect::Starts | Effect::Rises, _) => new(&field.json, stamp, stamp),
             (Effect::Joins, Some(claim)) if !claim.echo => {
-                let (start, last) = (claim.start, claim.last(recents));
-                let since = if stamp.order(&start).is_lt() { stamp } else { start };
-                let seen = if stamp.order(&last).is_gt() { stamp } else { last };
+                let (start, last) = (&claim.start, claim.last(recents));
+                let since = if stamp.order(start).is_lt() { stamp } else { start };
+                let seen = if stamp.order(last).is_gt() { stamp } else { last };
                 new(&claim.json, since, seen)
             }
             (Effect::Splits, Some(claim)) if !claim.echo => {
-                new(&claim.json, claim.first_after(&stamp, recents), claim.last(recents))
+                new(&claim.json, claim.first_after(stamp, recents), claim.last(recents))
             }
             (Effect::Bounds | Effect::Ignored, Some(claim)) if !claim.echo => {
-                new(&claim.json, claim.start, claim.last(recents))
+                new(&claim.json, &claim.start, claim.last(recents))
             }
             _ => return None,
         };
@@ -335,7 +340,7 @@ fn type_of(entity: &Entity, fact: &Fact) -> String {
     let was = entity.value(telling).filter(|_| !first).map(|json| json.as_ref());
     // What stands in the rest is the winning value, also where the change itself speaks of the field.
     let in_list = |fields: &'_ [Field]| fields.iter().find(|f| f.name == telling).map(|f| f.json.clone());
-    let is = in_list(&fact.rest).or_else(|| in_list(&fact.fields)).or_else(|| entity.value(telling).cloned());
+    let is = in_list(&fact.rest).or_else(|| in_list(&fact.fields)).or_else(|| entity.value(telling).map(Json::to_bytes));
     event_type(&fact.kind, first, was, is.as_deref())
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::change::{Change, Field};
 use crate::entity::Entity;
 use crate::event::{write_object, write_string};
+use crate::json::Json;
 use crate::merge::{Rule, Standing};
 
 /// The kind of conflicts.
@@ -60,7 +61,7 @@ impl Contest {
             json
         };
         let open = self.rule == Rule::Contested;
-        let standing = entity.value(&self.field).cloned().unwrap_or_else(|| Bytes::from_static(b"null"));
+        let standing = entity.value(&self.field).map_or_else(|| Bytes::from_static(b"null"), Json::to_bytes);
         let mut fields = vec![
             Field::new("entity_key", text(&entity.key)),
             Field::new("entity_kind", text(&entity.kind)),

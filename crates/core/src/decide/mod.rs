@@ -10,10 +10,11 @@ mod implied;
 mod order;
 
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use thiserror::Error;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use change::{Place, decide_change};
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
@@ -31,10 +32,31 @@ use crate::{Position, delivery_hash, entity_id};
 pub const PREFERENCE_KIND: &str = "preference";
 
 /// A fixed hasher: no randomness enters the core.
-pub type FixedState = BuildHasherDefault<Xxh3>;
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FixedHasher(u64);
 
-/// Entities by their id.
-pub type Entities = HashMap<String, Entity, FixedState>;
+impl Hasher for FixedHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // What is hashed as a number is a hash already.
+        self.0 ^= number;
+    }
+
+    fn write_u8(&mut self, _end_of_text: u8) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Makes [`FixedHasher`]s.
+pub type FixedState = BuildHasherDefault<FixedHasher>;
+
+/// Entities by their id. They are shared with whoever writes them down: changing one that is being written copies it.
+pub type Entities = HashMap<String, Arc<Entity>, FixedState>;
 
 /// A delivery seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,7 +284,7 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
         return order::changes(entity, derived, facts.next);
     };
     let (kind, key) = id.split_once('/').unwrap_or_default();
-    let known = facts.entities.get(&id).cloned();
+    let known = facts.entities.get(&id).map(|known| Entity::clone(known));
     let mut order = known.unwrap_or_else(|| Entity { kind: kind.into(), key: key.into(), ..Entity::default() });
     let at_us = |field| (fact.occurred_at_us, field);
     let fields = order::item(entity, &order).into_iter().map(at_us).collect();
@@ -293,7 +315,7 @@ fn decide_one(
     let entity = facts.entities.entry(change.id()).or_default();
     let place = Place { input, system, index, position };
     let (fact, contests) = decide_change(&facts.rules, sent_to, entity, change, &place);
-    fold(entity, position, now_us, &fact);
+    fold(Arc::make_mut(entity), position, now_us, &fact);
     if fact.kind == PREFERENCE_KIND {
         prefer(&mut facts.rules, entity);
     }

@@ -29,6 +29,7 @@ pub(super) fn order_of<'a>(kind: &str, fields: impl IntoIterator<Item = &'a Fiel
 
 /// The order's key of an item that is folded already.
 pub(super) fn order_of_entity(item: &Entity) -> Option<String> {
+    LEDGERS.iter().find(|(kind, _)| *kind == item.kind)?;
     order_of(&item.kind, &item.document())
 }
 
@@ -45,7 +46,7 @@ pub(super) fn item(item: &Entity, order: &Entity) -> Vec<Field> {
         document.into()
     };
     let name = format!("{ledger}[{}]", item.key);
-    if order.value(&name) == Some(&json) { Vec::new() } else { vec![Field::new(name, json)] }
+    if order.value(&name).is_some_and(|known| *known == json) { Vec::new() } else { vec![Field::new(name, json)] }
 }
 
 /// What follows for an order from its items and its life, where it differs from what is there, each with its time.
@@ -112,7 +113,7 @@ pub(super) fn derive(order: &Entity, now_us: i64) -> Vec<(i64, Field)> {
     // What does not follow any more is not said any more.
     let json = |value: &Value| if value.is_null() { Vec::new() } else { canonical(value) };
     let field = |(at_us, name, value): (i64, String, Value)| (at_us, Field::new(name, json(&value)));
-    out.into_iter().map(field).filter(|(_, f)| own(&f.name).as_ref() != Some(&f.json)).collect()
+    out.into_iter().map(field).filter(|(_, f)| own(&f.name).is_none_or(|known| known != f.json)).collect()
 }
 
 /// How far an order has come, and whether somebody has cancelled it: read from the claims, which do not depend on the

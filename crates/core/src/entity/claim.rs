@@ -6,9 +6,10 @@
 //! before it. To place it, a claim keeps the run's start, the stamps within it (as far as they are among the entity's
 //! recent ones) and its bound: the last observation before the run, which said something else.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::{Recent, Stamp};
+use crate::json::Json;
 
 /// How many observations of each system an entity remembers.
 pub const RECENT_MAX: usize = 8;
@@ -19,17 +20,17 @@ pub struct Claim {
     /// The system's number in [`Entity::systems`](super::Entity::systems).
     pub system: u32,
     /// The first observation of the run: when the system wrote this value.
-    pub start: Stamp,
+    pub start: Arc<Stamp>,
     /// The last observation of the run, where it is not among the recent ones of `run`.
-    pub last: Option<Box<Stamp>>,
+    pub last: Option<Arc<Stamp>>,
     /// The last observation before the run: it said something else.
-    pub bound: Option<Box<Stamp>>,
+    pub bound: Option<Arc<Stamp>>,
     /// The recent observations in the run, a bit for each number in [`Entity::recents`](super::Entity::recents).
     pub run: u64,
     /// The system has this value because it was sent to it: it confirms, and claims nothing.
     pub echo: bool,
     /// The value as compact JSON; empty where the system says nothing of the field any more.
-    pub json: Bytes,
+    pub json: Json,
 }
 
 /// What an observation does to its system's claim to a field. It is recorded, so that folding decides nothing.
@@ -62,67 +63,65 @@ impl Effect {
 }
 
 /// What the pure step from claim to claim needs to know of an observation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Observed<'a> {
     pub(crate) system: u32,
-    pub(crate) stamp: Stamp,
+    pub(crate) stamp: &'a Arc<Stamp>,
     /// Its number among the recent ones.
     pub(crate) slot: Option<u32>,
-    pub(crate) json: &'a Bytes,
+    pub(crate) json: &'a [u8],
     /// See [`Entity::silence`](super::Entity::silence): where its system has no claim, or says nothing any more.
-    pub(crate) silence: Option<Stamp>,
+    pub(crate) silence: Option<Arc<Stamp>>,
 }
 
 impl Claim {
     /// The last observation of the run.
-    pub fn last(&self, recents: &[Recent]) -> Stamp {
-        let kept = self.last.as_deref().copied().unwrap_or(self.start);
-        let later = |a: Stamp, b: Stamp| if a.order(&b).is_lt() { b } else { a };
-        self.within(recents).fold(kept, later)
+    pub fn last<'a>(&'a self, recents: &'a [Recent]) -> &'a Arc<Stamp> {
+        let kept = self.last.as_ref().unwrap_or(&self.start);
+        self.within(recents).fold(kept, |a, b| if a.order(b).is_lt() { b } else { a })
     }
 
-    fn within<'a>(&self, recents: &'a [Recent]) -> impl Iterator<Item = Stamp> + use<'a> {
+    fn within<'a>(&self, recents: &'a [Recent]) -> impl Iterator<Item = &'a Arc<Stamp>> + use<'a> {
         let mut run = self.run;
         std::iter::from_fn(move || {
             let slot = run.trailing_zeros() as usize;
             // The lowest bit is taken off; without one there is no such slot either.
             run &= run.wrapping_sub(1);
-            recents.get(slot).map(|recent| recent.stamp)
+            recents.get(slot).map(|recent| &recent.stamp)
         })
     }
 
     /// The first observation of the run after this one, with which the run begins where it is split there.
-    pub fn first_after(&self, stamp: &Stamp, recents: &[Recent]) -> Stamp {
-        let kept = self.last.as_deref().copied();
-        let after = self.within(recents).chain(kept).filter(|other| other.order(stamp).is_gt());
-        after.reduce(|a, b| if b.order(&a).is_lt() { b } else { a }).unwrap_or(self.start)
+    pub fn first_after<'a>(&'a self, stamp: &Stamp, recents: &'a [Recent]) -> &'a Arc<Stamp> {
+        let after = self.within(recents).chain(&self.last).filter(|other| other.order(stamp).is_gt());
+        after.reduce(|a, b| if b.order(a).is_lt() { b } else { a }).unwrap_or(&self.start)
     }
 
     /// The observation of that number is not kept any more.
-    pub(super) fn forget(&mut self, slot: u32, stamp: Stamp, recents: &[Recent]) {
-        let last = self.last(recents);
+    pub(super) fn forget(&mut self, slot: u32, stamp: &Arc<Stamp>, recents: &[Recent]) {
+        let was_last = self.last(recents).order(stamp).is_eq();
         self.run &= !(1 << slot);
-        if last.order(&stamp).is_eq() && self.start.order(&stamp).is_ne() {
-            self.last = Some(Box::new(stamp));
+        if was_last && self.start.order(stamp).is_ne() {
+            self.last = Some(stamp.clone());
         }
     }
 
     /// Up to when the system is known to say this. One that says nothing (any more) does so by its silence.
-    fn until(&self, silence: Option<Stamp>, recents: &[Recent]) -> Stamp {
+    fn until<'a>(&'a self, silence: Option<&'a Arc<Stamp>>, recents: &'a [Recent]) -> &'a Arc<Stamp> {
         let last = self.last(recents);
-        silence.filter(|silence| self.json.is_empty() && silence.order(&last).is_gt()).unwrap_or(last)
+        silence.filter(|silence| self.json.is_empty() && silence.order(last).is_gt()).unwrap_or(last)
     }
 
     /// What an observation of the same system does to this claim. `ranks` are those of the new value and of the
     /// claim's.
     pub(crate) fn effect(
         &self,
-        (stamp, json): (&Stamp, &Bytes),
+        (stamp, json): (&Stamp, &[u8]),
         ranks: (i64, i64),
-        silence: Option<Stamp>,
+        silence: Option<&Arc<Stamp>>,
         recents: &[Recent],
     ) -> Effect {
-        if *json == self.json {
+        if self.json == *json {
             let beyond = self.bound.as_ref().is_some_and(|bound| stamp.order(bound).is_lt());
             return if beyond { Effect::Ignored } else { Effect::Joins };
         }
@@ -130,8 +129,8 @@ impl Claim {
             return if ranks.0 > ranks.1 { Effect::Rises } else { Effect::Ignored };
         }
         // Two values of one stamp come from two deliveries that nothing tells apart: then the value decides.
-        let values = || json.cmp(&self.json);
-        if stamp.order(&self.until(silence, recents)).then_with(values).is_gt() {
+        let values = || json.cmp(&*self.json);
+        if stamp.order(self.until(silence, recents)).then_with(values).is_gt() {
             Effect::Starts
         } else if stamp.order(&self.start).then_with(values).is_lt() {
             let beyond = self.bound.as_ref().is_some_and(|bound| stamp.order(bound).is_le());
@@ -144,12 +143,12 @@ impl Claim {
     /// The first claim of a system to a field.
     pub(crate) fn first(observed: &Observed<'_>, effect: Effect) -> Self {
         let bit = observed.slot.map_or(0, |slot| 1 << slot);
-        let bound = observed.silence.map(Box::new);
-        let new =
-            Self { system: observed.system, start: observed.stamp, json: observed.json.clone(), ..Self::default() };
-        match (effect, observed.silence) {
+        let bound = observed.silence.clone();
+        let (start, json) = (observed.stamp.clone(), Json::of(observed.json));
+        let new = Self { system: observed.system, start, json, ..Self::default() };
+        match (effect, &observed.silence) {
             (Effect::Silenced, Some(silence)) => {
-                Self { start: silence, bound: Some(Box::new(observed.stamp)), json: Bytes::new(), ..new }
+                Self { start: silence.clone(), bound: Some(observed.stamp.clone()), json: Json::default(), ..new }
             }
             (Effect::Rises, _) => Self { run: bit, ..new },
             (Effect::Echoes, _) => Self { run: bit, bound, echo: true, ..new },
@@ -162,41 +161,41 @@ impl Claim {
         let bit = observed.slot.map_or(0, |slot| 1u64 << slot);
         match effect {
             Effect::Starts | Effect::Rises | Effect::Echoes => {
-                let ended = self.until(observed.silence, recents);
+                let ended = self.until(observed.silence.as_ref(), recents).clone();
                 *self = Self {
                     system: self.system,
-                    start: observed.stamp,
+                    start: observed.stamp.clone(),
                     last: None,
-                    bound: (effect != Effect::Rises).then(|| Box::new(ended)),
+                    bound: (effect != Effect::Rises).then_some(ended),
                     run: bit,
                     echo: effect == Effect::Echoes,
-                    json: observed.json.clone(),
+                    json: Json::of(observed.json),
                 };
             }
             Effect::Joins => {
-                if observed.slot.is_none() && observed.stamp.order(&self.last(recents)).is_gt() {
-                    self.last = Some(Box::new(observed.stamp));
+                if observed.slot.is_none() && observed.stamp.order(self.last(recents)).is_gt() {
+                    self.last = Some(observed.stamp.clone());
                 }
                 self.run |= bit;
                 if observed.stamp.order(&self.start).is_lt() {
                     if self.run & !bit == 0 && self.last.is_none() {
-                        self.last = Some(Box::new(self.start));
+                        self.last = Some(self.start.clone());
                     }
-                    self.start = observed.stamp;
+                    self.start = observed.stamp.clone();
                 }
             }
             Effect::Splits => {
-                let after = self.first_after(&observed.stamp, recents);
-                let silent = self.until(observed.silence, recents);
-                self.start = if after.order(&observed.stamp).is_gt() { after } else { silent };
-                self.bound = Some(Box::new(observed.stamp));
+                let after = self.first_after(observed.stamp, recents);
+                let silent = self.until(observed.silence.as_ref(), recents);
+                self.start = if after.order(observed.stamp).is_gt() { after } else { silent }.clone();
+                self.bound = Some(observed.stamp.clone());
                 for (slot, recent) in recents.iter().enumerate() {
-                    if recent.stamp.order(&observed.stamp).is_le() {
+                    if recent.stamp.order(observed.stamp).is_le() {
                         self.run &= !(1 << slot);
                     }
                 }
             }
-            Effect::Bounds => self.bound = Some(Box::new(observed.stamp)),
+            Effect::Bounds => self.bound = Some(observed.stamp.clone()),
             Effect::Ignored | Effect::Silenced => {}
         }
     }

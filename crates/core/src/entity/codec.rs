@@ -1,16 +1,19 @@
-//! The form of an entity on disk: Protocol Buffers, written by hand because every change reads and writes one.
-//! Names and claims stay in place instead of being allocated one by one, values are slices of what was read.
+//! The form of an entity on disk: Protocol Buffers, written by hand because it is read and written so often.
+//! Names and values are put in place instead of being allocated one by one, and stamps are written once, however many
+//! claims refer to them.
 //!
 //! ```text
 //! Entity     1 kind  2 key  3 version  4 position  5 created_at_us  6 updated_at_us  7 systems*  8 fields*
-//!            9 recents*  10 pruned  11 published  12 incomplete
+//!            9 recents*  10 pruned  11 published  12 incomplete  13 further stamps*
 //! FieldState 1 name  2 winner  3 rule  4 claims*  5 nobody  6 since  7 joined  8 past*
-//! Claim      1 system  2 sequence  3 occurred_at_us  4 tie (fixed64)  5 position  6 json  7 index
-//!            8 run  9 last  10 bound  11 echo  12 the number of the recent one that is the start, from 1, in the
-//!            place of 2 to 5 and 7
+//! Claim      1 system  6 json  8 run  11 echo  and, as numbers from 1 among the recent and then the further stamps,
+//!            12 start  13 last  14 bound.  Read, and no longer written: a start in parts (2 sequence,
+//!            3 occurred_at_us, 4 tie (fixed64), 5 position, 7 index), 9 last and 10 bound as stamps
 //! Stamp      sequence, occurred_at_us, index, position as varints, tie as eight bytes; a recent one with its system
 //!            before it
 //! ```
+
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use compact_str::CompactString;
@@ -20,18 +23,26 @@ use prost::encoding::{
 };
 
 use super::{Claim, Entity, FieldState, NOBODY, Past, Recent, Stamp};
+#[cfg(test)]
+use super::More;
+use crate::json::Json;
 
 const VARINT: WireType = WireType::Varint;
 const TEXT: WireType = WireType::LengthDelimited;
 const FIXED: WireType = WireType::SixtyFourBit;
+
+/// All stamps of an entity, each once: the recent ones, then the others that claims refer to.
+type Stamps = Vec<Arc<Stamp>>;
 
 impl Entity {
     /// Reads it.
     ///
     /// # Errors
     /// Where the bytes are no entity.
-    pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
+    pub fn decode(bytes: impl AsRef<[u8]>) -> Result<Self, DecodeError> {
+        let mut bytes = bytes.as_ref();
         let mut entity = Self::default();
+        let mut stamps = Stamps::new();
         // Nearly every entity of a kind has about as many fields as bytes by this.
         entity.fields.reserve(bytes.len() / 64 + 1);
         while bytes.has_remaining() {
@@ -44,15 +55,18 @@ impl Entity {
                 (5, VARINT) => entity.created_at_us = decode_varint(&mut bytes)? as i64,
                 (6, VARINT) => entity.updated_at_us = decode_varint(&mut bytes)? as i64,
                 (7, TEXT) => entity.systems.push(text(&mut bytes)?),
-                (8, TEXT) => entity.fields.push(FieldState::decode(part(&mut bytes)?, &entity.recents)?),
+                (8, TEXT) => entity.fields.push(FieldState::decode(part(&mut bytes)?, &stamps)?),
                 (9, TEXT) => {
                     let mut part = part(&mut bytes)?;
                     let system = decode_varint(&mut part)? as u32;
-                    entity.recents.push(Recent { system, stamp: Stamp::decode(&mut part)? });
+                    let stamp = Arc::new(Stamp::decode(&mut part)?);
+                    stamps.push(stamp.clone());
+                    entity.recents.push(Recent { system, stamp });
                 }
                 (10, VARINT) => entity.pruned = decode_varint(&mut bytes)?,
                 (11, VARINT) => entity.published = decode_varint(&mut bytes)? != 0,
                 (12, VARINT) => entity.incomplete = decode_varint(&mut bytes)? != 0,
+                (13, TEXT) => stamps.push(Arc::new(Stamp::decode(&mut part(&mut bytes)?)?)),
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
@@ -62,7 +76,7 @@ impl Entity {
     /// Writes it.
     pub fn encode(&self) -> Bytes {
         // About right; the exact length would cost as much as a second writing.
-        let claims: usize = self.fields.iter().flat_map(|f| &f.claims).map(|c| c.json.len() + 24).sum();
+        let claims: usize = self.fields.iter().flat_map(|f| &f.claims).map(|c| c.json.len() + 16).sum();
         let mut out = Vec::with_capacity(160 + self.fields.len() * 24 + claims + self.recents.len() * 40);
         put_text(&mut out, 1, self.kind.as_bytes());
         put_text(&mut out, 2, self.key.as_bytes());
@@ -74,27 +88,45 @@ impl Entity {
             put_text(&mut out, 7, system.as_bytes());
         }
         // Before the fields, whose claims refer to them.
-        for recent in &self.recents {
-            let system = u64::from(recent.system);
-            encode_key(9, TEXT, &mut out);
-            encode_varint((encoded_len_varint(system) + recent.stamp.encoded_len()) as u64, &mut out);
-            encode_varint(system, &mut out);
-            recent.stamp.encode(&mut out);
+        let stamps = self.stamps();
+        for (at, stamp) in stamps.iter().enumerate() {
+            let system = self.recents.get(at).map(|recent| u64::from(recent.system));
+            encode_key(if system.is_some() { 9 } else { 13 }, TEXT, &mut out);
+            encode_varint((system.map_or(0, encoded_len_varint) + stamp.encoded_len()) as u64, &mut out);
+            system.into_iter().for_each(|system| encode_varint(system, &mut out));
+            stamp.encode(&mut out);
         }
+        let mut scratch = (Vec::with_capacity(256), Vec::with_capacity(256));
         for field in &self.fields {
-            encode_key(8, TEXT, &mut out);
-            encode_varint(field.encoded_len(&self.recents) as u64, &mut out);
-            field.encode(&self.recents, &mut out);
+            field.encode(&stamps, &mut scratch);
+            put_text(&mut out, 8, &scratch.0);
         }
         put_varint(&mut out, 10, self.pruned);
         put_varint(&mut out, 11, u64::from(self.published));
         put_varint(&mut out, 12, u64::from(self.incomplete));
         out.into()
     }
+
+    fn stamps(&self) -> Vec<&Arc<Stamp>> {
+        let mut stamps: Vec<&Arc<Stamp>> = self.recents.iter().map(|recent| &recent.stamp).collect();
+        for claim in self.fields.iter().flat_map(|f| &f.claims) {
+            for stamp in claim.stamps().into_iter().flatten() {
+                if number(&stamps, stamp).is_none() {
+                    stamps.push(stamp);
+                }
+            }
+        }
+        stamps
+    }
+}
+
+/// Where a stamp stands among all. Those that are equal without being one are written as often as they are there.
+fn number(stamps: &[&Arc<Stamp>], wanted: &Arc<Stamp>) -> Option<usize> {
+    stamps.iter().position(|stamp| Arc::ptr_eq(stamp, wanted))
 }
 
 impl FieldState {
-    fn decode(mut bytes: Bytes, recents: &[Recent]) -> Result<Self, DecodeError> {
+    fn decode(mut bytes: &[u8], stamps: &Stamps) -> Result<Self, DecodeError> {
         let mut field = Self::default();
         while bytes.has_remaining() {
             let (tag, wire) = decode_key(&mut bytes)?;
@@ -102,14 +134,14 @@ impl FieldState {
                 (1, TEXT) => field.name = text(&mut bytes)?,
                 (2, VARINT) => field.winner = decode_varint(&mut bytes)? as u32,
                 (3, VARINT) => field.rule = decode_varint(&mut bytes)? as i32,
-                (4, TEXT) => field.claims.push(Claim::decode(part(&mut bytes)?, recents)?),
+                (4, TEXT) => field.claims.push(Claim::decode(part(&mut bytes)?, stamps)?),
                 (5, VARINT) if decode_varint(&mut bytes)? != 0 => field.winner = NOBODY,
                 (6, VARINT) => field.since = decode_varint(&mut bytes)?,
-                (7, TEXT) => field.joined = Some(part(&mut bytes)?),
+                (7, TEXT) => field.more().joined = Some(json(&mut bytes)?),
                 (8, TEXT) => {
                     let mut part = part(&mut bytes)?;
                     let hash = part.try_get_u64_le().map_err(|_| cut())?;
-                    field.past.push(Past { hash, since: decode_varint(&mut part)? });
+                    field.more().past.push(Past { hash, since: decode_varint(&mut part)? });
                 }
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
@@ -117,132 +149,82 @@ impl FieldState {
         Ok(field)
     }
 
-    fn encode(&self, recents: &[Recent], out: &mut Vec<u8>) {
+    /// Writes it into the first of two buffers, with the help of the second.
+    fn encode(&self, stamps: &[&Arc<Stamp>], (out, scratch): &mut (Vec<u8>, Vec<u8>)) {
+        out.clear();
         put_text(out, 1, self.name.as_bytes());
-        let (winner, nobody) = self.winner_and_nobody();
+        let (winner, nobody) = if self.winner == NOBODY { (0, 1) } else { (u64::from(self.winner), 0) };
         put_varint(out, 2, winner);
         put_varint(out, 3, self.rule as u64);
         for claim in &self.claims {
-            encode_key(4, TEXT, out);
-            let start = claim.start_slot(recents);
-            encode_varint(claim.encoded_len(start) as u64, out);
-            claim.encode(start, out);
+            scratch.clear();
+            claim.encode(stamps, scratch);
+            put_text(out, 4, scratch);
         }
         put_varint(out, 5, nobody);
         put_varint(out, 6, self.since);
-        if let Some(joined) = &self.joined {
+        if let Some(joined) = self.joined() {
             put_text(out, 7, joined);
         }
-        for past in &self.past {
+        for past in self.past() {
             encode_key(8, TEXT, out);
             encode_varint(8 + encoded_len_varint(past.since) as u64, out);
             out.extend_from_slice(&past.hash.to_le_bytes());
             encode_varint(past.since, out);
         }
     }
-
-    fn winner_and_nobody(&self) -> (u64, u64) {
-        if self.winner == NOBODY { (0, 1) } else { (u64::from(self.winner), 0) }
-    }
-
-    fn encoded_len(&self, recents: &[Recent]) -> usize {
-        let (winner, nobody) = self.winner_and_nobody();
-        let claims: usize = self.claims.iter().map(|c| text_len(c.encoded_len(c.start_slot(recents)))).sum();
-        let past: usize = self.past.iter().map(|p| text_len(8 + encoded_len_varint(p.since))).sum();
-        text_len(self.name.len())
-            + varint_len(winner)
-            + varint_len(self.rule as u64)
-            + claims
-            + varint_len(nobody)
-            + varint_len(self.since)
-            + self.joined.as_ref().map_or(0, |joined| text_len(joined.len()))
-            + past
-    }
 }
 
 impl Claim {
-    /// The number, from 1, of the recent one that is the start of the run; 0 where it is not among them.
-    fn start_slot(&self, recents: &[Recent]) -> u64 {
-        let mut run = self.run;
-        while run != 0 {
-            let slot = run.trailing_zeros() as usize;
-            if recents.get(slot).is_some_and(|recent| recent.stamp == self.start) {
-                return slot as u64 + 1;
-            }
-            run &= run - 1;
-        }
-        0
+    fn stamps(&self) -> [Option<&Arc<Stamp>>; 3] {
+        [Some(&self.start), self.last.as_ref(), self.bound.as_ref()]
     }
 
-    fn decode(mut bytes: Bytes, recents: &[Recent]) -> Result<Self, DecodeError> {
+    fn decode(mut bytes: &[u8], stamps: &Stamps) -> Result<Self, DecodeError> {
         let mut claim = Self::default();
+        let (mut inline, mut start) = (Stamp::default(), None);
+        let known = |bytes: &mut &[u8]| {
+            let at = (decode_varint(bytes)? as usize).wrapping_sub(1);
+            stamps.get(at).cloned().ok_or_else(cut)
+        };
         while bytes.has_remaining() {
             let (tag, wire) = decode_key(&mut bytes)?;
             match (tag, wire) {
                 (1, VARINT) => claim.system = decode_varint(&mut bytes)? as u32,
-                (2, VARINT) => claim.start.sequence = decode_varint(&mut bytes)?,
-                (3, VARINT) => claim.start.occurred_at_us = decode_varint(&mut bytes)? as i64,
-                (4, FIXED) => claim.start.tie = bytes.try_get_u64_le().map_err(|_| cut())?,
-                (5, VARINT) => claim.start.position = decode_varint(&mut bytes)?,
-                (6, TEXT) => claim.json = part(&mut bytes)?,
-                (7, VARINT) => claim.start.index = decode_varint(&mut bytes)? as u32,
+                (2, VARINT) => inline.sequence = decode_varint(&mut bytes)?,
+                (3, VARINT) => inline.occurred_at_us = decode_varint(&mut bytes)? as i64,
+                (4, FIXED) => inline.tie = bytes.try_get_u64_le().map_err(|_| cut())?,
+                (5, VARINT) => inline.position = decode_varint(&mut bytes)?,
+                (6, TEXT) => claim.json = json(&mut bytes)?,
+                (7, VARINT) => inline.index = decode_varint(&mut bytes)? as u32,
                 (8, VARINT) => claim.run = decode_varint(&mut bytes)?,
-                (9, TEXT) => claim.last = Some(Box::new(Stamp::decode(&mut part(&mut bytes)?)?)),
-                (10, TEXT) => claim.bound = Some(Box::new(Stamp::decode(&mut part(&mut bytes)?)?)),
+                (9, TEXT) => claim.last = Some(Arc::new(Stamp::decode(&mut part(&mut bytes)?)?)),
+                (10, TEXT) => claim.bound = Some(Arc::new(Stamp::decode(&mut part(&mut bytes)?)?)),
                 (11, VARINT) => claim.echo = decode_varint(&mut bytes)? != 0,
-                (12, VARINT) => {
-                    let slot = (decode_varint(&mut bytes)? as usize).wrapping_sub(1);
-                    claim.start = recents.get(slot).ok_or_else(cut)?.stamp;
-                }
+                (12, VARINT) => start = Some(known(&mut bytes)?),
+                (13, VARINT) => claim.last = Some(known(&mut bytes)?),
+                (14, VARINT) => claim.bound = Some(known(&mut bytes)?),
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
+        claim.start = start.unwrap_or_else(|| Arc::new(inline));
         Ok(claim)
     }
 
-    fn encode(&self, start: u64, out: &mut Vec<u8>) {
+    fn encode(&self, stamps: &[&Arc<Stamp>], out: &mut Vec<u8>) {
         put_varint(out, 1, u64::from(self.system));
-        if start == 0 {
-            put_varint(out, 2, self.start.sequence);
-            put_varint(out, 3, self.start.occurred_at_us as u64);
-            encode_key(4, FIXED, out);
-            out.extend_from_slice(&self.start.tie.to_le_bytes());
-            put_varint(out, 5, self.start.position);
-            put_varint(out, 7, u64::from(self.start.index));
-        }
         put_text(out, 6, &self.json);
         put_varint(out, 8, self.run);
-        for (tag, stamp) in [(9, &self.last), (10, &self.bound)] {
-            if let Some(stamp) = stamp {
-                encode_key(tag, TEXT, out);
-                encode_varint(stamp.encoded_len() as u64, out);
-                stamp.encode(out);
-            }
-        }
         put_varint(out, 11, u64::from(self.echo));
-        put_varint(out, 12, start);
-    }
-
-    fn encoded_len(&self, start: u64) -> usize {
-        let stamps = [&self.last, &self.bound].into_iter().flatten();
-        let inline = || {
-            varint_len(self.start.sequence)
-                + varint_len(self.start.occurred_at_us as u64)
-                + 9
-                + varint_len(self.start.position)
-                + varint_len(u64::from(self.start.index))
-        };
-        varint_len(u64::from(self.system))
-            + if start == 0 { inline() } else { varint_len(start) }
-            + text_len(self.json.len())
-            + varint_len(self.run)
-            + stamps.map(|stamp| text_len(stamp.encoded_len())).sum::<usize>()
-            + varint_len(u64::from(self.echo))
+        for (tag, stamp) in (12..).zip(self.stamps()) {
+            let number = stamp.and_then(|stamp| number(stamps, stamp));
+            put_varint(out, tag, number.map_or(0, |at| at as u64 + 1));
+        }
     }
 }
 
 impl Stamp {
-    fn decode(bytes: &mut Bytes) -> Result<Self, DecodeError> {
+    fn decode(bytes: &mut &[u8]) -> Result<Self, DecodeError> {
         Ok(Self {
             sequence: decode_varint(bytes)?,
             occurred_at_us: decode_varint(bytes)? as i64,
@@ -271,17 +253,19 @@ fn cut() -> DecodeError {
     decode_varint(&mut Bytes::new()).expect_err("no bytes are no number")
 }
 
-fn part(bytes: &mut Bytes) -> Result<Bytes, DecodeError> {
+fn part<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
     let length = decode_varint(bytes)?;
-    if length > bytes.remaining() as u64 {
-        return Err(cut());
-    }
-    Ok(bytes.split_to(length as usize))
+    let (part, rest) = usize::try_from(length).ok().and_then(|at| bytes.split_at_checked(at)).ok_or_else(cut)?;
+    *bytes = rest;
+    Ok(part)
 }
 
-fn text(bytes: &mut Bytes) -> Result<CompactString, DecodeError> {
-    let part = part(bytes)?;
-    CompactString::from_utf8(&part).map_err(|_| cut())
+fn text(bytes: &mut &[u8]) -> Result<CompactString, DecodeError> {
+    CompactString::from_utf8(part(bytes)?).map_err(|_| cut())
+}
+
+fn json(bytes: &mut &[u8]) -> Result<Json, DecodeError> {
+    Json::try_from(part(bytes)?).map_err(|_| cut())
 }
 
 fn put_varint(out: &mut Vec<u8>, tag: u32, number: u64) {
@@ -298,14 +282,6 @@ fn put_text(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn varint_len(number: u64) -> usize {
-    if number == 0 { 0 } else { 1 + encoded_len_varint(number) }
-}
-
-fn text_len(length: usize) -> usize {
-    1 + encoded_len_varint(length as u64) + length
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,13 +293,17 @@ mod tests {
         )
     }
 
-    fn bytes() -> impl Strategy<Value = Bytes> {
-        proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+    fn shared() -> impl Strategy<Value = Arc<Stamp>> {
+        stamp().prop_map(Arc::new)
+    }
+
+    fn value() -> impl Strategy<Value = Json> {
+        ".{0,40}".prop_map(|text| Json::new(&text))
     }
 
     fn claim() -> impl Strategy<Value = Claim> {
-        let stamps = || proptest::option::of(stamp().prop_map(Box::new));
-        (any::<u32>(), stamp(), stamps(), stamps(), any::<u64>(), any::<bool>(), bytes()).prop_map(
+        let stamps = || proptest::option::of(shared());
+        (any::<u32>(), shared(), stamps(), stamps(), any::<u64>(), any::<bool>(), value()).prop_map(
             |(system, start, last, bound, run, echo, json)| Claim { system, start, last, bound, run, echo, json },
         )
     }
@@ -331,22 +311,63 @@ mod tests {
     fn field() -> impl Strategy<Value = FieldState> {
         let past = (any::<u64>(), any::<u64>()).prop_map(|(hash, since)| Past { hash, since });
         let claims = proptest::collection::vec(claim(), 0..4);
-        let more = (any::<u64>(), proptest::option::of(bytes()), proptest::collection::vec(past, 0..4));
+        let more = (any::<u64>(), proptest::option::of(value()), proptest::collection::vec(past, 0..4));
         (".{0,40}", any::<u32>(), any::<i32>(), claims, more).prop_map(
             |(name, winner, rule, claims, (since, joined, past))| FieldState {
                 name: name.into(),
                 winner,
                 rule,
                 since,
-                joined,
-                past: past.into(),
+                more: (joined.is_some() || !past.is_empty()).then(|| Box::new(More { joined, past })),
                 claims: claims.into(),
             },
         )
     }
 
     fn recent() -> impl Strategy<Value = Recent> {
-        (any::<u32>(), stamp()).prop_map(|(system, stamp)| Recent { system, stamp })
+        (any::<u32>(), shared()).prop_map(|(system, stamp)| Recent { system, stamp })
+    }
+
+    /// As entities were written before stamps had numbers.
+    #[test]
+    fn stamps_within_claims_are_read() {
+        let at = |position| Stamp { occurred_at_us: 7, tie: 9, position, ..Stamp::default() };
+        let mut claim = Vec::new();
+        put_varint(&mut claim, 3, 7);
+        encode_key(4, FIXED, &mut claim);
+        claim.extend_from_slice(&9_u64.to_le_bytes());
+        put_varint(&mut claim, 5, 3);
+        put_text(&mut claim, 6, b"\"x\"");
+        for (tag, stamp) in [(9, at(5)), (10, at(2))] {
+            let mut bytes = Vec::new();
+            stamp.encode(&mut bytes);
+            put_text(&mut claim, tag, &bytes);
+        }
+        let mut field = Vec::new();
+        put_text(&mut field, 1, b"title");
+        put_text(&mut field, 4, &claim);
+        let mut entity = Vec::new();
+        put_text(&mut entity, 8, &field);
+
+        let entity = Entity::decode(&entity).unwrap();
+        let claim = entity.field("title").unwrap().winning().unwrap();
+        assert_eq!((&claim.json[..], *claim.start), (&b"\"x\""[..], at(3)));
+        assert_eq!((claim.last.as_deref(), claim.bound.as_deref()), (Some(&at(5)), Some(&at(2))));
+        assert_eq!(Entity::decode(entity.encode()).unwrap(), entity);
+    }
+
+    #[test]
+    fn a_stamp_of_many_claims_is_one() {
+        let mut entity = Entity::default();
+        let slot = entity.observe(0, &Arc::new(Stamp { position: 4, ..Stamp::default() })).unwrap() as usize;
+        for name in ["a", "b"] {
+            let start = entity.recents[slot].stamp.clone();
+            let claim = Claim { start, run: 1, json: Json::new("1"), ..Claim::default() };
+            entity.fields.push(FieldState { name: name.into(), claims: [claim].into_iter().collect(), ..FieldState::default() });
+        }
+        let read = Entity::decode(entity.encode()).unwrap();
+        assert_eq!(read, entity);
+        assert_eq!(Arc::strong_count(&read.recents[slot].stamp), 3);
     }
 
     proptest! {
@@ -382,7 +403,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Entity::decode(bytes.into());
+            let _ = Entity::decode(bytes);
         }
     }
 }

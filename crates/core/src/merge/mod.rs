@@ -46,18 +46,18 @@ pub struct Standing<'a> {
     /// When it last said it.
     pub seen: Stamp,
     /// The value as compact JSON.
-    pub json: &'a Bytes,
+    pub json: &'a [u8],
 }
 
 impl<'a> Standing<'a> {
     /// A claim as it stands.
     pub fn of(system: &'a str, priority: u32, claim: &'a Claim, recents: &[Recent]) -> Self {
-        Self { system, priority, since: claim.start, seen: claim.last(recents), json: &claim.json }
+        Self { system, priority, since: *claim.start, seen: **claim.last(recents), json: &claim.json }
     }
 
     /// Whether it has a value: an explicit null says that there is none.
     pub fn has_value(&self) -> bool {
-        self.json != "null"
+        self.json != b"null"
     }
 }
 

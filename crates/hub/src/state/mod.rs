@@ -1,7 +1,11 @@
 //! State: what the journal has folded into, hot in memory, the rest in a file flushed behind.
 //!
 //! An entity is looked for in this order: changed since the last flush (`dirty`), being flushed, recently used
-//! (two generations, bounded in bytes), the file. Changed entities are never dropped before the file has them.
+//! (two generations), the file. Changed entities are never dropped before the file has them. In memory they stay
+//! decoded, because nearly every change would read and write one otherwise; the flusher encodes them.
+//!
+//! The loop takes an entity out to decide about it and puts it back. What is being flushed is shared with the flusher:
+//! changing it copies it.
 
 pub(crate) mod file;
 pub(crate) mod overlay;
@@ -11,7 +15,6 @@ pub(crate) mod seen;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 use lockstep_core::record::{Body, DeadLetterEnd, FactOutcome, Record};
 use lockstep_core::{Entity, Position, Seen, decide, delivery_hash};
@@ -28,7 +31,7 @@ use crate::tally::Tallies;
 pub(crate) struct Snapshot {
     pub(crate) position: Position,
     pub(crate) recorded_at_us: i64,
-    pub(crate) entities: HashMap<String, Bytes>,
+    pub(crate) entities: HashMap<String, Kept>,
     pub(crate) seen: SeenMap,
     pub(crate) overlay: Overlay,
     pub(crate) tallies: Tallies,
@@ -37,12 +40,13 @@ pub(crate) struct Snapshot {
 /// See the module.
 pub(crate) struct State {
     pub(crate) file: StateFile,
-    dirty: HashMap<String, Bytes>,
+    dirty: HashMap<String, Kept>,
     dirty_bytes: usize,
     flushing: Arc<Snapshot>,
-    young: HashMap<String, Bytes>,
+    flushing_bytes: usize,
+    young: HashMap<String, Kept>,
     young_bytes: usize,
-    old: HashMap<String, Bytes>,
+    old: HashMap<String, Kept>,
     old_bytes: usize,
     cache_bytes_max: usize,
     recent: SeenMap,
@@ -54,15 +58,30 @@ pub(crate) struct State {
     pub(crate) recorded_at_us: i64,
     /// The position of the last completed flush.
     pub(crate) flushed: Position,
+    /// The position of the last snapshot, where it was not in vain: what was changed later is dirty.
+    snapshotted: Position,
     /// Whether the delivery whose facts are being folded has won anything so far.
     delivery_applied: bool,
 }
 
-/// What a map's entry costs beside its bytes.
-const ENTRY_BYTES: usize = 96;
+/// An entity in memory, and about how many bytes it takes there.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) entity: Arc<Entity>,
+    bytes: u32,
+}
 
-fn cost(id: &str, state: &[u8]) -> usize {
-    id.len() + state.len() + ENTRY_BYTES
+impl Kept {
+    fn new(id: &str, entity: Arc<Entity>) -> Self {
+        /// What a map's entry costs beside the id and the entity.
+        const ENTRY_BYTES: usize = 80;
+        let bytes = id.len() + entity.memory_bytes() + ENTRY_BYTES;
+        Self { entity, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
 }
 
 impl State {
@@ -74,6 +93,7 @@ impl State {
             dirty: HashMap::new(),
             dirty_bytes: 0,
             flushing: Arc::default(),
+            flushing_bytes: 0,
             young: HashMap::new(),
             young_bytes: 0,
             old: HashMap::new(),
@@ -86,59 +106,69 @@ impl State {
             position: meta.position,
             recorded_at_us: meta.recorded_at_us,
             flushed: meta.position,
+            snapshotted: meta.position,
             delivery_applied: false,
         })
     }
 
-    /// An entity's bytes from memory or the file.
-    pub(crate) fn entity_bytes(&mut self, id: &str) -> Result<Option<Bytes>, rusqlite::Error> {
-        if let Some(found) =
-            self.dirty.get(id).or_else(|| self.flushing.entities.get(id)).or_else(|| self.young.get(id))
-        {
-            return Ok(Some(found.clone()));
-        }
-        if let Some((id, found)) = self.old.remove_entry(id) {
-            self.old_bytes -= cost(&id, &found);
-            self.remember(id, found.clone());
-            return Ok(Some(found));
-        }
-        let found = self.file.entity(id)?;
-        if let Some(bytes) = &found {
-            self.remember(id.to_owned(), bytes.clone());
+    /// An entity, to look at.
+    pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Arc<Entity>>, StateError> {
+        let found = self.take(id)?;
+        if let Some(entity) = &found {
+            self.give_back(id.to_owned(), entity.clone());
         }
         Ok(found)
     }
 
-    /// An entity, decoded.
-    pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Entity>, StateError> {
-        match self.entity_bytes(id)? {
-            Some(bytes) => {
-                Ok(Some(Entity::decode(bytes).map_err(|source| StateError::Entity { id: id.to_owned(), source })?))
-            }
-            None => Ok(None),
+    /// Takes an entity out. Whoever does it puts it back, changed or not.
+    pub(crate) fn take(&mut self, id: &str) -> Result<Option<Arc<Entity>>, StateError> {
+        if let Some(found) = self.dirty.remove(id) {
+            self.dirty_bytes -= found.bytes();
+            return Ok(Some(found.entity));
         }
-    }
-
-    /// Takes a changed entity.
-    pub(crate) fn put(&mut self, id: String, entity: &Entity) {
-        let bytes = entity.encode();
-        // An older copy among the clean ones would come back to light after the flush.
+        if let Some(found) = self.flushing.entities.get(id) {
+            return Ok(Some(found.entity.clone()));
+        }
         for (generation, total) in [(&mut self.young, &mut self.young_bytes), (&mut self.old, &mut self.old_bytes)] {
-            if let Some(stale) = generation.remove(&id) {
-                *total -= cost(&id, &stale);
+            if let Some(found) = generation.remove(id) {
+                *total -= found.bytes();
+                return Ok(Some(found.entity));
             }
         }
-        self.dirty_bytes += cost(&id, &bytes);
-        let id_len = id.len();
-        if let Some(before) = self.dirty.insert(id, bytes) {
-            self.dirty_bytes -= id_len + before.len() + ENTRY_BYTES;
+        let Some(bytes) = self.file.entity(id)? else { return Ok(None) };
+        let decoded = Entity::decode(bytes).map_err(|source| StateError::Entity { id: id.to_owned(), source })?;
+        Ok(Some(Arc::new(decoded)))
+    }
+
+    /// Puts a changed entity back, or a new one.
+    pub(crate) fn put(&mut self, id: String, entity: Arc<Entity>) {
+        let kept = Kept::new(&id, entity);
+        self.dirty_bytes += kept.bytes();
+        if let Some(before) = self.dirty.insert(id, kept) {
+            self.dirty_bytes -= before.bytes();
         }
     }
 
-    fn remember(&mut self, id: String, bytes: Bytes) {
-        self.young_bytes += cost(&id, &bytes);
-        self.young.insert(id, bytes);
-        if self.young_bytes > self.cache_bytes_max / 2 {
+    /// Puts back an entity that was not changed.
+    pub(crate) fn give_back(&mut self, id: String, entity: Arc<Entity>) {
+        if entity.position == 0 {
+            // Looked for, and not there.
+        } else if entity.position > self.snapshotted {
+            self.put(id, entity);
+        } else if !self.flushing.entities.contains_key(&id) {
+            let kept = Kept::new(&id, entity);
+            self.remember(id, kept);
+        }
+    }
+
+    fn remember(&mut self, id: String, kept: Kept) {
+        self.young_bytes += kept.bytes();
+        if let Some(before) = self.young.insert(id, kept) {
+            self.young_bytes -= before.bytes();
+        }
+        // What is changed counts, and some room is left for what is not.
+        let room = self.cache_bytes_max.saturating_sub(self.dirty_bytes + self.flushing_bytes);
+        if self.young_bytes > room.max(self.cache_bytes_max / 8) / 2 {
             self.old = std::mem::take(&mut self.young);
             self.old_bytes = std::mem::take(&mut self.young_bytes);
         }
@@ -281,7 +311,8 @@ impl State {
 
     /// Takes everything that changed, to be flushed. Only one snapshot may be under way.
     pub(crate) fn snapshot(&mut self) -> Arc<Snapshot> {
-        self.dirty_bytes = 0;
+        self.flushing_bytes = std::mem::take(&mut self.dirty_bytes);
+        self.snapshotted = self.position;
         self.flushing = Arc::new(Snapshot {
             position: self.position,
             recorded_at_us: self.recorded_at_us,
@@ -297,11 +328,12 @@ impl State {
     pub(crate) fn flushed(&mut self, runs: Vec<Arc<Run>>) {
         let done = std::mem::take(&mut self.flushing);
         self.flushed = done.position;
+        self.flushing_bytes = 0;
         self.runs = runs;
         if let Some(done) = Arc::into_inner(done) {
-            for (id, bytes) in done.entities {
+            for (id, kept) in done.entities {
                 if !self.dirty.contains_key(&id) {
-                    self.remember(id, bytes);
+                    self.remember(id, kept);
                 }
             }
         }
@@ -310,10 +342,12 @@ impl State {
     /// The snapshot under way could not be written: what it holds is changed again, under what came since.
     pub(crate) fn flush_failed(&mut self) {
         let back = std::mem::take(&mut self.flushing);
-        for (id, bytes) in &back.entities {
+        self.flushing_bytes = 0;
+        self.snapshotted = self.flushed;
+        for (id, kept) in &back.entities {
             if !self.dirty.contains_key(id) {
-                self.dirty_bytes += cost(id, bytes);
-                self.dirty.insert(id.clone(), bytes.clone());
+                self.dirty_bytes += kept.bytes();
+                self.dirty.insert(id.clone(), kept.clone());
             }
         }
         for (hash, seen) in &back.seen {
@@ -328,11 +362,11 @@ impl State {
         [&self.flushing.overlay, &self.overlay]
     }
 
-    /// Ids and bytes of a kind's entities that the file does not have yet.
-    pub(crate) fn unflushed(&self, prefix: &str, after: &str) -> BTreeMap<String, Bytes> {
+    /// A kind's entities that the file does not have yet.
+    pub(crate) fn unflushed(&self, prefix: &str, after: &str) -> BTreeMap<String, Arc<Entity>> {
         let layers = self.flushing.entities.iter().chain(&self.dirty);
         let wanted = layers.filter(|(id, _)| id.starts_with(prefix) && id.as_str() > after);
-        wanted.map(|(id, bytes)| (id.clone(), bytes.clone())).collect()
+        wanted.map(|(id, kept)| (id.clone(), kept.entity.clone())).collect()
     }
 }
 

@@ -1,8 +1,9 @@
 //! The two sides: the entities as they are by what really happened, and as they would be.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use lockstep_core::decide::FixedState;
+use lockstep_core::decide::Entities;
 use lockstep_core::fold::fold;
 use lockstep_core::merge::Rule;
 use lockstep_core::record::Fact;
@@ -117,7 +118,7 @@ impl Known {
 
 /// See the module.
 pub(super) struct Sides {
-    now: HashMap<String, Entity, FixedState>,
+    now: Entities,
     now_won: Winners,
     what_if: Facts,
     what_if_won: Winners,
@@ -137,7 +138,7 @@ impl Sides {
     pub(super) fn happened(&mut self, position: Position, recorded_at_us: i64, fact: &Fact) {
         let id = lockstep_core::entity_id(&fact.kind, &fact.key);
         self.now_won.take(&id, fact);
-        fold(self.now.entry(id).or_default(), position, recorded_at_us, fact);
+        fold(Arc::make_mut(self.now.entry(id).or_default()), position, recorded_at_us, fact);
     }
 
     /// Both sides begin with what happened up to here.
@@ -175,7 +176,7 @@ impl Sides {
 
     /// What is different in an entity, and how many of its fields have the same value from another winner.
     pub(super) fn compare(&self, id: &str) -> (Option<EntityDifference>, u64) {
-        let (now, what_if) = (self.now.get(id), self.what_if.entities.get(id));
+        let (now, what_if) = (self.now.get(id).map(AsRef::as_ref), self.what_if.entities.get(id).map(AsRef::as_ref));
         let Some(known) = now.or(what_if) else { return (None, 0) };
         // By name, each with its value on both sides.
         let mut fields: BTreeMap<String, [Option<Said>; 2]> = BTreeMap::new();

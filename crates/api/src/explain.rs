@@ -130,14 +130,15 @@ fn explain(entity: &Entity, state: &FieldState) -> FieldExplanation {
         // A system that says nothing any more did so last by its latest deletion or list, whichever it was that was
         // heard of first.
         let silence = entity.silence(claim.system, &state.name).filter(|_| claim.json.is_empty());
-        let start = silence.as_ref().unwrap_or(&claim.start);
+        let start = &entity.stamps[silence.unwrap_or(claim.start)];
+        let seen = &entity.stamps[silence.unwrap_or_else(|| claim.last(&entity.stamps))];
         ClaimBody {
             system: entity.system(claim.system).to_owned(),
             value: view::raw(&claim.json),
             occurred_at: view::time(start.occurred_at_us),
             sequence: start.sequence,
             position: start.position,
-            seen_at: view::time(silence.as_ref().unwrap_or_else(|| claim.last(&entity.recents)).occurred_at_us),
+            seen_at: view::time(seen.occurred_at_us),
             reason,
         }
     };
@@ -166,7 +167,8 @@ fn why_lost(entity: &Entity, state: &FieldState, rule: Rule, lost: &Claim) -> St
     let Some(won) = state.winning() else { return rule.reason().to_owned() };
     let winner = entity.system(won.system);
     let same = won.json == lost.json;
-    let version = |claim: &Claim| claim.last(&entity.recents).sequence;
+    let version = |claim: &Claim| entity.stamps[claim.last(&entity.stamps)].sequence;
+    let wrote = |claim: &Claim| entity.stamps[claim.start].occurred_at_us;
     match rule {
         Rule::Owner => format!("{winner} owns this field, or stands before it in the list of owners"),
         Rule::Union => "the value has its members too".to_owned(),
@@ -180,7 +182,7 @@ fn why_lost(entity: &Entity, state: &FieldState, rule: Rule, lost: &Claim) -> St
         Rule::Greatest => format!("the value of {winner} is greater"),
         Rule::Least => format!("the value of {winner} is less"),
         Rule::HighestVersion => format!("{winner} has version {}, it has {}", version(won), version(lost)),
-        _ if won.start.occurred_at_us > lost.start.occurred_at_us => format!("{winner} wrote later"),
+        _ if wrote(won) > wrote(lost) => format!("{winner} wrote later"),
         Rule::Priority => format!("written at the same instant; {winner} has the higher priority"),
         _ => format!("written at the same instant with equal priority; the delivery id decided for {winner}"),
     }

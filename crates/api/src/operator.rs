@@ -107,7 +107,7 @@ pub(crate) fn change(kind: &str, key: &str, occurred_at_us: i64, mut fields: Vec
 /// is ahead of ours or ours was set back. A person decides about what is there.
 pub(crate) fn after(entity: Option<&Entity>, field: &str, now_us: i64) -> i64 {
     let Some((entity, field)) = entity.and_then(|entity| Some((entity, entity.field(field)?))) else { return now_us };
-    let last = field.claims.iter().map(|claim| claim.last(&entity.recents).occurred_at_us).max();
+    let last = field.claims.iter().map(|claim| entity.stamps[claim.last(&entity.stamps)].occurred_at_us).max();
     last.map_or(now_us, |last| now_us.max(last.saturating_add(1)))
 }
 

@@ -4,9 +4,7 @@
 
 mod claim;
 mod codec;
-
-use std::cmp::Ordering;
-use std::sync::Arc;
+mod stamps;
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -14,6 +12,7 @@ use smallvec::SmallVec;
 
 pub(crate) use claim::Observed;
 pub use claim::{Claim, Effect, RECENT_MAX};
+pub use stamps::{Recent, Stamp, StampId, Stamps};
 
 use crate::Position;
 use crate::change::Field;
@@ -52,45 +51,13 @@ pub struct Entity {
     pub incomplete: bool,
     /// The systems that have spoken of it; claims name them by number.
     pub systems: SmallVec<[CompactString; 2]>,
-    /// The latest observations of each system, [`RECENT_MAX`] at most: what a run of equal values is made of.
-    pub recents: Vec<Recent>,
+    /// When what was said.
+    pub stamps: Stamps,
     /// Observations that are in no list any more: a document that is older than those can be put in its place only
     /// roughly.
     pub pruned: u64,
     /// Its fields, sorted by name.
     pub fields: Vec<FieldState>,
-}
-
-/// Where an observation stands among those of its system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stamp {
-    /// The system's version or sequence; 0 where it has none.
-    pub sequence: u64,
-    /// The system's clock, microseconds since 1970 UTC.
-    pub occurred_at_us: i64,
-    /// The hash of the delivery.
-    pub tie: u64,
-    /// The number of the change within its delivery.
-    pub index: u32,
-    /// The record that brought it. It orders nothing: that depends on the order of arrival.
-    pub position: Position,
-}
-
-impl Stamp {
-    /// The order of one system's observations: its version where it has one, else its clock, then the delivery.
-    pub fn order(&self, other: &Self) -> Ordering {
-        let key = |s: &Self| (s.sequence, s.occurred_at_us, s.tie, s.index);
-        key(self).cmp(&key(other))
-    }
-}
-
-/// An observation whose place is remembered. Its number in [`Entity::recents`] stands for it in [`Claim::run`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recent {
-    /// The system's number.
-    pub system: u32,
-    /// Its stamp: one for all claims that refer to it.
-    pub stamp: Arc<Stamp>,
 }
 
 /// One field: all claims to it and the winner.
@@ -139,6 +106,12 @@ impl Entity {
         self.fields.binary_search_by(|f| f.name.as_str().cmp(name)).ok().map(|at| &self.fields[at])
     }
 
+    /// Whether there is a field whose name begins so.
+    pub fn has_field_from(&self, prefix: &str) -> bool {
+        let at = self.fields.partition_point(|f| f.name.as_str() < prefix);
+        self.fields.get(at).is_some_and(|f| f.name.starts_with(prefix))
+    }
+
     /// The winning value of the field of that name, as compact JSON.
     pub fn value(&self, name: &str) -> Option<&Json> {
         self.field(name).and_then(FieldState::value)
@@ -176,23 +149,22 @@ impl Entity {
     /// deleted the entity, or has given the list whole without that item, or has emptied what the field is a part of.
     ///
     /// What a person decides of one field says nothing of another one.
-    pub fn silence(&self, system: u32, name: &str) -> Option<Arc<Stamp>> {
+    pub fn silence(&self, system: u32, name: &str) -> Option<StampId> {
         if self.system(system) == OPERATOR {
             return None;
         }
         let claim = |field: &str| self.field(field)?.claims.iter().find(|c| c.system == system);
         let last_deleted = match claim(DELETED_FIELD) {
-            Some(claim) if claim.json == "true" => Some(claim.last(&self.recents).clone()),
-            Some(claim) => claim.bound.clone(),
+            Some(claim) if claim.json == "true" => Some(claim.last(&self.stamps)),
+            Some(claim) => claim.bound,
             None => None,
         };
-        let of_list = path::list_of(name).and_then(|list| claim(&list)).map(|claim| claim.last(&self.recents).clone());
+        let of_list = path::list_of(name).and_then(|list| claim(&list)).map(|claim| claim.last(&self.stamps));
         let emptied = path::object_of(name).and_then(&claim).and_then(|claim| match &claim.json[..] {
-            b"null" => Some(claim.last(&self.recents).clone()),
-            _ => claim.bound.clone(),
+            b"null" => Some(claim.last(&self.stamps)),
+            _ => claim.bound,
         });
-        let later = |a: Arc<Stamp>, b: Arc<Stamp>| if a.order(&b) == Ordering::Less { b } else { a };
-        [last_deleted, of_list, emptied].into_iter().flatten().reduce(later)
+        [last_deleted, of_list, emptied].into_iter().flatten().reduce(|a, b| self.stamps.later(a, b))
     }
 
     /// What tells, from before the first deletion, since when each system has known the entity to exist.
@@ -200,19 +172,19 @@ impl Entity {
         let systems = (0..self.systems.len() as u32).filter(|system| self.system(*system) != OPERATOR);
         let claims = systems.filter_map(|system| {
             let own = self.fields.iter().flat_map(|f| f.claims.iter().filter(move |c| c.system == system));
-            let stamps = own.flat_map(|c| [Some(&c.start), c.bound.as_ref()]).flatten();
-            let slots = || self.recents.iter().enumerate().filter(|(_, r)| r.system == system);
-            let start =
-                stamps.chain(slots().map(|(_, r)| &r.stamp)).reduce(|a, b| if b.order(&a).is_lt() { b } else { a })?;
+            let stamps = own.flat_map(|c| [Some(c.start), c.bound]).flatten();
+            let slots = || self.stamps.recents.iter().enumerate().filter(|(_, r)| r.system == system);
+            let recents = slots().map(|(slot, _)| StampId::recent(slot as u32));
+            let earlier = |a, b| if self.stamps[b].order(&self.stamps[a]).is_lt() { b } else { a };
+            let start = stamps.chain(recents).reduce(earlier)?;
             let run = slots().fold(0, |run, (slot, _)| run | 1 << slot);
-            Some(Claim { system, start: start.clone(), run, json: Json::new("false"), ..Claim::default() })
+            Some(Claim { system, start, run, json: Json::new("false"), ..Claim::default() })
         });
         FieldState { name: DELETED_FIELD.into(), claims: claims.collect(), winner: NOBODY, ..FieldState::default() }
     }
 
     /// About how many bytes it takes in memory.
     pub fn memory_bytes(&self) -> usize {
-        const STAMP: usize = size_of::<Stamp>() + 2 * size_of::<usize>();
         let claims = |f: &FieldState| {
             let spilled = if f.claims.spilled() { f.claims.capacity() * size_of::<Claim>() } else { 0 };
             spilled + f.claims.iter().map(|c| c.json.heap_bytes()).sum::<usize>()
@@ -223,33 +195,64 @@ impl Entity {
         };
         let of_field = |f: &FieldState| claims(f) + f.more.as_ref().map_or(0, more);
         size_of::<Self>()
-            + self.recents.capacity() * size_of::<Recent>()
-            // Runs begin and end at stamps that are not recent any more, in one of a few fields.
-            + (self.recents.len() + self.fields.len() / 4) * STAMP
+            + self.stamps.heap_bytes()
             + self.fields.capacity() * size_of::<FieldState>()
             + self.fields.iter().map(of_field).sum::<usize>()
     }
 
     /// Takes an observation into the list of recent ones and gives its number, `None` where it is older than all that
     /// are kept. The oldest one of the system makes room where need be.
-    pub(crate) fn observe(&mut self, system: u32, stamp: &Arc<Stamp>) -> Option<u32> {
-        let own = || self.recents.iter().enumerate().filter(|(_, r)| r.system == system);
-        if let Some((slot, _)) = own().find(|(_, r)| r.stamp.order(stamp).is_eq()) {
-            return Some(slot as u32);
+    pub(crate) fn observe(&mut self, system: u32, stamp: &Stamp) -> Option<u32> {
+        let (mut own, mut oldest): (usize, Option<usize>) = (0, None);
+        let recents = &mut self.stamps.recents;
+        for (slot, recent) in recents.iter().enumerate().filter(|(_, r)| r.system == system) {
+            if recent.stamp.order(stamp).is_eq() {
+                return Some(slot as u32);
+            }
+            own += 1;
+            if oldest.is_none_or(|oldest| recent.stamp.order(&recents[oldest].stamp).is_lt()) {
+                oldest = Some(slot);
+            }
         }
-        let recent = Recent { system, stamp: stamp.clone() };
-        if own().count() < RECENT_MAX && self.recents.len() < 64 {
-            self.recents.push(recent);
-            return Some(self.recents.len() as u32 - 1);
+        if own < RECENT_MAX && self.stamps.has_room() {
+            self.stamps.recents.push(Recent { system, stamp: *stamp });
+            return Some(self.stamps.recents.len() as u32 - 1);
         }
         self.pruned += 1;
-        let oldest = own().min_by(|(_, a), (_, b)| a.stamp.order(&b.stamp)).map(|(slot, r)| (slot, r.stamp.clone()));
-        let (slot, evicted) = oldest.filter(|(_, oldest)| oldest.order(stamp).is_lt())?;
-        for claim in self.fields.iter_mut().flat_map(|f| &mut f.claims).filter(|c| c.run & 1 << slot != 0) {
-            claim.forget(slot as u32, &evicted, &self.recents);
-        }
-        self.recents[slot] = recent;
+        let slot = oldest.filter(|oldest| self.stamps.recents[*oldest].stamp.order(stamp).is_lt())?;
+        self.set_aside(slot as u32);
+        self.stamps.recents[slot].stamp = *stamp;
         Some(slot as u32)
+    }
+
+    /// A recent observation is not recent any more: the claims that begin or end with it keep its stamp.
+    fn set_aside(&mut self, slot: u32) {
+        self.sweep_stamps();
+        let gone = StampId::recent(slot);
+        let stamp = self.stamps[gone];
+        let mut kept = None;
+        for claim in self.fields.iter_mut().flat_map(|f| &mut f.claims) {
+            claim.forget(slot, &self.stamps);
+            for reference in claim.stamps_mut().filter(|reference| **reference == gone) {
+                *reference = *kept.get_or_insert_with(|| self.stamps.keep(stamp));
+            }
+        }
+    }
+
+    /// Drops stamps to which no claim refers any more: each time that there are twice as many, so that it costs little.
+    fn sweep_stamps(&mut self) {
+        if self.stamps.others.len() >= 8 && self.stamps.others.len().is_power_of_two() {
+            self.stamps.sweep(self.fields.iter_mut().flat_map(|f| &mut f.claims).flat_map(Claim::stamps_mut));
+        }
+    }
+
+    /// The number of a stamp, whether it is among the recent ones or not.
+    pub(crate) fn stamp_id(&mut self, slot: Option<u32>, stamp: &Stamp) -> StampId {
+        if let Some(slot) = slot {
+            return StampId::recent(slot);
+        }
+        self.sweep_stamps();
+        self.stamps.keep(*stamp)
     }
 }
 

@@ -1,14 +1,12 @@
 //! From a record to state. This is the only way in which state changes, live and on replay, and it never
 //! decides: what a record says happened, happened.
 
-use std::sync::Arc;
-
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use crate::Position;
 use crate::change::Field;
-use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, NOBODY, Observed, PAST_MAX, Past, Stamp};
+use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, NOBODY, Observed, PAST_MAX, Past, Stamp, StampId, Stamps};
 use crate::json::Json;
 use crate::merge::Rule;
 use crate::path::base_of;
@@ -30,7 +28,7 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     entity.incomplete = fact.incomplete;
     entity.published |= !fact.event_type.is_empty();
     let own = number_of(&mut entity.systems, &fact.system);
-    let stamp = Arc::new(stamp_of(fact, position));
+    let stamp = stamp_of(fact, position);
     if fact.fields.iter().any(|f| f.name == DELETED_FIELD) && entity.field(DELETED_FIELD).is_none() {
         let existence = entity.existence();
         let place = place(&mut entity.fields, DELETED_FIELD, usize::MAX);
@@ -38,23 +36,27 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     }
     // As it was before this observation, of which a list or a deletion may be a part.
     let silences = silences(entity, own, fact);
-    let observation = entity.observe(own, &stamp);
+    let slot = entity.observe(own, &stamp);
+    let stamp = entity.stamp_id(slot, &stamp);
     for ruling in &fact.rulings {
         let winner = match ruling.winner.as_str() {
             "" if ruling.rule == Rule::Nobody as i32 => NOBODY,
             "" => own,
             other => number_of(&mut entity.systems, other),
         };
+        // Both lists are sorted: the next one is mostly the next one.
+        let mut next = 0;
         let mut one = |at: usize| {
             let Some(field) = fact.fields.get(at) else { return };
-            let place = place(&mut entity.fields, &field.name, at);
-            let silence = silences.get(at).cloned().flatten();
-            let observed = Observed { system: own, stamp: &stamp, slot: observation, json: &field.json, silence };
+            let place = place(&mut entity.fields, &field.name, next);
+            next = place + 1;
+            let silence = silences.get(at).copied().flatten();
+            let observed = Observed { system: own, stamp, slot, json: &field.json, silence };
             let state = &mut entity.fields[place];
             if fact.changed.binary_search(&(at as u32)).is_ok() {
                 stands(state, position, fact.echoed);
             }
-            claim(state, &observed, effect_of(ruling), &entity.recents);
+            claim(state, &observed, effect_of(ruling), &entity.stamps);
             rule(state, ruling.rule, winner, fact, field);
         };
         if ruling.fields.is_empty() {
@@ -67,7 +69,7 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
 
 /// For each field of a fact of which its system says nothing yet, or any more, see [`Entity::silence`]; empty where there can be
 /// none, which is the usual case.
-fn silences(entity: &Entity, own: u32, fact: &Fact) -> Vec<Option<Arc<Stamp>>> {
+fn silences(entity: &Entity, own: u32, fact: &Fact) -> Vec<Option<StampId>> {
     let is_part = |name: &str| base_of(name).len() < name.len();
     let was_deleted = entity.field(DELETED_FIELD).is_some();
     if !was_deleted && !fact.fields.iter().any(|f| is_part(&f.name)) {
@@ -102,9 +104,9 @@ fn effect_of(ruling: &Ruling) -> Effect {
     }
 }
 
-fn claim(field: &mut FieldState, observed: &Observed<'_>, effect: Effect, recents: &[crate::entity::Recent]) {
+fn claim(field: &mut FieldState, observed: &Observed<'_>, effect: Effect, stamps: &Stamps) {
     match field.claims.iter_mut().find(|c| c.system == observed.system) {
-        Some(old) => old.apply(observed, effect, recents),
+        Some(old) => old.apply(observed, effect, stamps),
         None if effect == Effect::Ignored => {}
         None => field.claims.push(Claim::first(observed, effect)),
     }
@@ -147,11 +149,10 @@ fn number_of(systems: &mut SmallVec<[CompactString; 2]>, system: &str) -> u32 {
     }
 }
 
-/// Where the state of the named field is, made where it is new. `hint` is where it stands when the same system always
-/// speaks of the same fields, which is the usual case.
+/// Where the state of the named field is, made where it is new. `hint` is where it may stand, or a little before.
 fn place(fields: &mut Vec<FieldState>, name: &str, hint: usize) -> usize {
-    if fields.get(hint).is_some_and(|f| f.name == name) {
-        hint
+    if let Some(at) = fields.iter().skip(hint).take(3).position(|f| f.name == name) {
+        hint + at
     } else {
         match fields.binary_search_by(|f| f.name.as_str().cmp(name)) {
             Ok(at) => at,

@@ -166,7 +166,8 @@ fn id_of(raw: &RawValue) -> Option<String> {
 
 /// The field of which this one is a part, or itself.
 pub fn base_of(name: &str) -> &str {
-    name.find(['.', '[']).map_or(name, |at| &name[..at])
+    // Byte by byte: both are ASCII, and names are short.
+    name.bytes().position(|byte| byte == b'.' || byte == b'[').map_or(name, |at| &name[..at])
 }
 
 /// The name of the list of keys, for an item's name.

@@ -76,6 +76,46 @@ impl Domain {
     }
 }
 
+/// The policies of fields that come in the order of their names: one walk instead of a search for each.
+#[derive(Debug)]
+pub(crate) struct PolicyWalk<'d> {
+    domain: Option<&'d Domain>,
+    declared: std::iter::Peekable<std::collections::btree_map::Iter<'d, String, Policy>>,
+    /// The policy of the parts of the field that came last.
+    of_parts: Option<(String, &'d Policy)>,
+}
+
+impl<'d> PolicyWalk<'d> {
+    pub(crate) fn new(domain: Option<&'d Domain>) -> Self {
+        static NONE: BTreeMap<String, Policy> = BTreeMap::new();
+        let declared = domain.map_or(&NONE, |domain| &domain.fields).iter().peekable();
+        Self { domain, declared, of_parts: None }
+    }
+
+    /// The policy of a field. Its name must not be less than the one before.
+    pub(crate) fn of(&mut self, field: &str) -> &'d Policy {
+        let Some(domain) = self.domain else { return &LATEST };
+        while self.declared.next_if(|(name, _)| name.as_str() < field).is_some() {}
+        if let Some((_, policy)) = self.declared.peek().filter(|(name, _)| name.as_str() == field) {
+            return policy;
+        }
+        let base = base_of(field);
+        if base.len() == field.len() {
+            return if field == DELETED_FIELD { domain.policy(field) } else { &domain.policy };
+        }
+        // Items have one policy all together, and so have members without one of their own.
+        let until = base.len() + 1;
+        match &self.of_parts {
+            Some((known, policy)) if *known == field[..until] => policy,
+            _ => {
+                let policy = domain.policy(field);
+                self.of_parts = Some((field[..until].to_owned(), policy));
+                policy
+            }
+        }
+    }
+}
+
 static LATEST: Policy = Policy::Latest(Latest { ties_to_review: false });
 
 static NO_PARTS: Parts = Parts::new();

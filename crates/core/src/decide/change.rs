@@ -1,7 +1,5 @@
 //! What becomes of one change: field by field, what it does to its system's claim, and who wins then.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::conflict::Contest;
@@ -15,7 +13,7 @@ use crate::merge::{OPERATOR, Policy, Rule, Standing, Verdict};
 use crate::order::LIFECYCLE_FIELD;
 use crate::path::base_of;
 use crate::record::{Fact, FactOutcome, Ruling};
-use crate::rules::{Domain, Rules};
+use crate::rules::{Domain, PolicyWalk, Rules};
 
 /// Where a change stands among the records, and for whom it speaks.
 pub(super) struct Place<'a> {
@@ -43,7 +41,7 @@ struct Scene<'a> {
     system: &'a str,
     /// The system's number in the entity.
     own: Option<u32>,
-    stamp: Arc<Stamp>,
+    stamp: Stamp,
     /// How far events were sent to this system, where it may echo them.
     sent_to: Option<Position>,
 }
@@ -64,14 +62,14 @@ pub(super) fn decide_change(
         imply(entity, own, &mut change.fields);
     }
     let tie = crate::delivery_hash(&input.source, &input.delivery);
-    let stamp =
-        Arc::new(Stamp { sequence: change.sequence, occurred_at_us: change.occurred_at_us, tie, index, position });
+    let stamp = Stamp { sequence: change.sequence, occurred_at_us: change.occurred_at_us, tie, index, position };
     let scene = Scene { rules, entity, system, own, stamp, sent_to };
     let speaks_of_existence = change.fields.iter().any(|f| f.name == DELETED_FIELD);
     let existence = (speaks_of_existence && entity.field(DELETED_FIELD).is_none()).then(|| entity.existence());
 
     let mut decided: Vec<Decided<'_>> = Vec::with_capacity(change.fields.len());
     let (mut changed, mut rest, mut contests) = (Vec::new(), Vec::new(), Vec::new());
+    let mut policies = PolicyWalk::new(domain);
     let mut known = entity.fields.iter().peekable();
     for (at, field) in change.fields.iter().enumerate() {
         // Both lists are sorted: fields that the change does not speak of are the rest of the document.
@@ -82,7 +80,7 @@ pub(super) fn decide_change(
         if field.name == DELETED_FIELD && state.is_none() {
             state = existence.as_ref();
         }
-        let policy = domain.map_or_else(|| rules.policy(&change.kind, &field.name), |d| d.policy(&field.name));
+        let policy = policies.of(&field.name);
         let one = scene.decide(state, policy, field, &mut contests);
         if one.changed {
             changed.push(at as u32);
@@ -164,7 +162,7 @@ impl<'a> Scene<'a> {
         let mut claims: Vec<Standing<'_>> = own.into_iter().collect();
         claims.extend(others.map(|other| {
             let system = self.entity.system(other.system);
-            Standing::of(system, self.rules.priority(system), other, &self.entity.recents)
+            Standing::of(system, self.rules.priority(system), other, &self.entity.stamps)
         }));
         let Verdict { winner, rule, joined } = policy.decide(&claims);
         self.contest(state, (rule, policy), effect, field, &claims, contests);
@@ -184,7 +182,7 @@ impl<'a> Scene<'a> {
     fn unchanged(&self, state: &'a FieldState, claim: &Claim, policy: &Policy, field: &Field) -> Option<Decided<'a>> {
         let rule = Rule::try_from(state.rule).ok().filter(|rule| policy.may_rule(*rule))?;
         let winning = state.winning()?;
-        if policy.looks_at_last() || self.stamp.order(&claim.start).is_lt() {
+        if policy.looks_at_last() || self.stamp.order(&self.entity.stamps[claim.start]).is_lt() {
             return None;
         }
         let winner = if Some(winning.system) == self.own { "" } else { self.entity.system(winning.system) };
@@ -202,10 +200,10 @@ impl<'a> Scene<'a> {
         let effect = match claim {
             Some(claim) => {
                 let ranks = (rank(&field.json), rank(&claim.json));
-                claim.effect((&self.stamp, &field.json), ranks, silence.as_ref(), &self.entity.recents)
+                claim.effect((&self.stamp, &field.json), ranks, silence, &self.entity.stamps)
             }
             None if rank(&field.json) > rank(b"") => Effect::Rises,
-            None if silence.as_ref().is_some_and(|silence| silence.order(&self.stamp).is_gt()) => Effect::Silenced,
+            None if silence.is_some_and(|silence| self.entity.stamps[silence].order(&self.stamp).is_gt()) => Effect::Silenced,
             None => Effect::Starts,
         };
         let begins = matches!(effect, Effect::Starts | Effect::Rises);
@@ -245,9 +243,9 @@ impl<'a> Scene<'a> {
         let confirmed = match claim {
             // It can't have confirmed what began to stand after it had said so.
             Some(claim) if claim.echo => {
-                stood(&claim.json).filter(|since| *since < claim.start.position).max().unwrap_or(0)
+                stood(&claim.json).filter(|since| *since < self.entity.stamps[claim.start].position).max().unwrap_or(0)
             }
-            Some(claim) => claim.start.position,
+            Some(claim) => self.entity.stamps[claim.start].position,
             None => 0,
         };
         stood(json).any(|since| since > confirmed && since <= sent_to)
@@ -265,21 +263,21 @@ impl<'a> Scene<'a> {
             seen: *seen,
             json,
         };
-        let recents = &self.entity.recents;
+        let stamps = &self.entity.stamps;
         let stamp = &self.stamp;
         let standing = match (effect, claim) {
             (Effect::Starts | Effect::Rises, _) => new(&field.json, stamp, stamp),
             (Effect::Joins, Some(claim)) if !claim.echo => {
-                let (start, last) = (&claim.start, claim.last(recents));
+                let (start, last) = (&stamps[claim.start], &stamps[claim.last(stamps)]);
                 let since = if stamp.order(start).is_lt() { stamp } else { start };
                 let seen = if stamp.order(last).is_gt() { stamp } else { last };
                 new(&claim.json, since, seen)
             }
             (Effect::Splits, Some(claim)) if !claim.echo => {
-                new(&claim.json, claim.first_after(stamp, recents), claim.last(recents))
+                new(&claim.json, &stamps[claim.first_after(stamp, stamps)], &stamps[claim.last(stamps)])
             }
             (Effect::Bounds | Effect::Ignored, Some(claim)) if !claim.echo => {
-                new(&claim.json, &claim.start, claim.last(recents))
+                new(&claim.json, &stamps[claim.start], &stamps[claim.last(stamps)])
             }
             _ => return None,
         };

@@ -238,7 +238,7 @@ fn decide_changes(
         }
         applied |= fact.outcome == FactOutcome::Applied as i32;
         changed |= !fact.event_type.is_empty();
-        let id = entity_id(&fact.kind, &fact.key);
+        let id = if contests.is_empty() { String::new() } else { entity_id(&fact.kind, &fact.key) };
         let consequences = consequences(facts, &fact, now_us);
         records.push(fact);
         for change in consequences {
@@ -277,11 +277,13 @@ fn check_orders(facts: &Facts, input: &Input, changes: &[Change]) -> Result<(), 
 
 /// What the hub has to say of an order after a fact about it or about one of its items.
 fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
+    if !order::is_about_orders(&fact.kind) {
+        return Vec::new();
+    }
     let Some(entity) = facts.entities.get(&entity_id(&fact.kind, &fact.key)) else { return Vec::new() };
     let Some(id) = order::order_of_entity(entity) else {
         let concerned = order::concerns(entity, fact);
-        let derived = if concerned { order::derive(entity, now_us) } else { Vec::new() };
-        return order::changes(entity, derived, facts.next);
+        return if concerned { order::changes(entity, order::derive(entity, now_us), facts.next) } else { Vec::new() };
     };
     let (kind, key) = id.split_once('/').unwrap_or_default();
     let known = facts.entities.get(&id).map(|known| Entity::clone(known));

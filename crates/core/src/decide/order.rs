@@ -27,6 +27,11 @@ pub(super) fn order_of<'a>(kind: &str, fields: impl IntoIterator<Item = &'a Fiel
     crate::change::check_key(&key).is_ok().then(|| entity_id("order", &key))
 }
 
+/// Whether anything may follow for an order from an entity of this kind.
+pub(super) fn is_about_orders(kind: &str) -> bool {
+    kind == "order" || LEDGERS.iter().any(|(item, _)| *item == kind)
+}
+
 /// The order's key of an item that is folded already.
 pub(super) fn order_of_entity(item: &Entity) -> Option<String> {
     LEDGERS.iter().find(|(kind, _)| *kind == item.kind)?;
@@ -56,7 +61,7 @@ pub(super) fn derive(order: &Entity, now_us: i64) -> Vec<(i64, Field)> {
         let prefix = format!("{name}[");
         let items = || order.fields.iter().filter(|f| f.name.starts_with(&prefix) && !f.name.ends_with("[]"));
         let values = items().filter_map(|f| serde_json::from_slice(f.value()?).ok());
-        let last_us = items().filter_map(|f| Some(f.winning()?.start.occurred_at_us)).max().unwrap_or(0);
+        let last_us = items().filter_map(|f| Some(order.stamps[f.winning()?.start].occurred_at_us)).max().unwrap_or(0);
         (values.filter(|v: &Value| !v.is_null()).collect(), last_us)
     };
     let (payments, paid_us) = ledger("payments");
@@ -134,8 +139,8 @@ impl Life {
         let dated = order.field("cancelled_at").and_then(|f| f.winning()).filter(|c| c.json != "null");
         Self {
             rank: state.as_deref().map_or(i32::MIN, rank),
-            since_us: winning.map_or(0, |claim| claim.start.occurred_at_us),
-            cancelled_us: said.chain(dated).map(|claim| claim.start.occurred_at_us).max(),
+            since_us: winning.map_or(0, |claim| order.stamps[claim.start].occurred_at_us),
+            cancelled_us: said.chain(dated).map(|claim| order.stamps[claim.start].occurred_at_us).max(),
         }
     }
 
@@ -190,7 +195,7 @@ pub(super) fn refused(order: &Entity, fact: &Fact) -> Option<String> {
     let advances =
         fact.changed.iter().filter_map(|at| fact.fields.get(*at as usize)).any(|f| f.name == LIFECYCLE_FIELD);
     // What happened before is heard of late, and what moves the order on has happened: neither is an edit.
-    if advances || fact.occurred_at_us <= claim.start.occurred_at_us {
+    if advances || fact.occurred_at_us <= order.stamps[claim.start].occurred_at_us {
         return None;
     }
     if ["shipped", "delivered", "closed"].contains(&state.as_str()) && says_cancelled(fact) {
@@ -379,8 +384,8 @@ fn canonical(value: &Value) -> Vec<u8> {
 
 /// Whether a fact may have consequences for its order that the hub has to work out.
 pub(super) fn concerns(order: &Entity, fact: &Fact) -> bool {
-    let has_items = || order.fields.iter().any(|f| LEDGERS.iter().any(|(_, l)| f.name.starts_with(*l)));
-    let has_exceptions = || order.fields.iter().any(|f| f.name.starts_with("exceptions["));
+    let has_items = || LEDGERS.iter().any(|(_, ledger)| order.has_field_from(ledger));
+    let has_exceptions = || order.has_field_from("exceptions[");
     let said = |name: &str| fact.fields.iter().any(|f| f.name == name);
     fact.kind == "order"
         && !order.is_deleted()

@@ -6,9 +6,7 @@
 //! before it. To place it, a claim keeps the run's start, the stamps within it (as far as they are among the entity's
 //! recent ones) and its bound: the last observation before the run, which said something else.
 
-use std::sync::Arc;
-
-use super::{Recent, Stamp};
+use super::{Stamp, StampId, Stamps};
 use crate::json::Json;
 
 /// How many observations of each system an entity remembers.
@@ -20,12 +18,12 @@ pub struct Claim {
     /// The system's number in [`Entity::systems`](super::Entity::systems).
     pub system: u32,
     /// The first observation of the run: when the system wrote this value.
-    pub start: Arc<Stamp>,
+    pub start: StampId,
     /// The last observation of the run, where it is not among the recent ones of `run`.
-    pub last: Option<Arc<Stamp>>,
+    pub last: Option<StampId>,
     /// The last observation before the run: it said something else.
-    pub bound: Option<Arc<Stamp>>,
-    /// The recent observations in the run, a bit for each number in [`Entity::recents`](super::Entity::recents).
+    pub bound: Option<StampId>,
+    /// The recent observations in the run, a bit for each number in [`Stamps::recents`].
     pub run: u64,
     /// The system has this value because it was sent to it: it confirms, and claims nothing.
     pub echo: bool,
@@ -63,53 +61,61 @@ impl Effect {
 }
 
 /// What the pure step from claim to claim needs to know of an observation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Observed<'a> {
     pub(crate) system: u32,
-    pub(crate) stamp: &'a Arc<Stamp>,
+    pub(crate) stamp: StampId,
     /// Its number among the recent ones.
     pub(crate) slot: Option<u32>,
     pub(crate) json: &'a [u8],
     /// See [`Entity::silence`](super::Entity::silence): where its system has no claim, or says nothing any more.
-    pub(crate) silence: Option<Arc<Stamp>>,
+    pub(crate) silence: Option<StampId>,
 }
 
 impl Claim {
     /// The last observation of the run.
-    pub fn last<'a>(&'a self, recents: &'a [Recent]) -> &'a Arc<Stamp> {
-        let kept = self.last.as_ref().unwrap_or(&self.start);
-        self.within(recents).fold(kept, |a, b| if a.order(b).is_lt() { b } else { a })
+    pub fn last(&self, stamps: &Stamps) -> StampId {
+        self.within(stamps).fold(self.last.unwrap_or(self.start), |a, b| stamps.later(a, b))
     }
 
-    fn within<'a>(&self, recents: &'a [Recent]) -> impl Iterator<Item = &'a Arc<Stamp>> + use<'a> {
-        let mut run = self.run;
+    fn within(&self, stamps: &Stamps) -> impl Iterator<Item = StampId> + use<> {
+        let (mut run, slots) = (self.run, stamps.recents.len() as u32);
         std::iter::from_fn(move || {
-            let slot = run.trailing_zeros() as usize;
+            let slot = run.trailing_zeros();
             // The lowest bit is taken off; without one there is no such slot either.
             run &= run.wrapping_sub(1);
-            recents.get(slot).map(|recent| &recent.stamp)
+            (slot < slots).then(|| StampId::recent(slot))
         })
     }
 
     /// The first observation of the run after this one, with which the run begins where it is split there.
-    pub fn first_after<'a>(&'a self, stamp: &Stamp, recents: &'a [Recent]) -> &'a Arc<Stamp> {
-        let after = self.within(recents).chain(&self.last).filter(|other| other.order(stamp).is_gt());
-        after.reduce(|a, b| if b.order(a).is_lt() { b } else { a }).unwrap_or(&self.start)
+    pub fn first_after(&self, stamp: &Stamp, stamps: &Stamps) -> StampId {
+        let after = self.within(stamps).chain(self.last).filter(|other| stamps[*other].order(stamp).is_gt());
+        after.reduce(|a, b| if stamps[b].order(&stamps[a]).is_lt() { b } else { a }).unwrap_or(self.start)
     }
 
-    /// The observation of that number is not kept any more.
-    pub(super) fn forget(&mut self, slot: u32, stamp: &Arc<Stamp>, recents: &[Recent]) {
-        let was_last = self.last(recents).order(stamp).is_eq();
-        self.run &= !(1 << slot);
-        if was_last && self.start.order(stamp).is_ne() {
-            self.last = Some(stamp.clone());
+    /// All references to stamps.
+    pub(super) fn stamps_mut(&mut self) -> impl Iterator<Item = &mut StampId> {
+        [Some(&mut self.start), self.last.as_mut(), self.bound.as_mut()].into_iter().flatten()
+    }
+
+    /// The recent observation of that number is about to be no recent one any more.
+    pub(super) fn forget(&mut self, slot: u32, stamps: &Stamps) {
+        let (bit, gone) = (1 << slot, StampId::recent(slot));
+        if self.run & bit == 0 {
+            return;
         }
+        let is_gone = |id: StampId| stamps[id].order(&stamps[gone]).is_eq();
+        if is_gone(self.last(stamps)) && !is_gone(self.start) {
+            self.last = Some(gone);
+        }
+        self.run &= !bit;
     }
 
     /// Up to when the system is known to say this. One that says nothing (any more) does so by its silence.
-    fn until<'a>(&'a self, silence: Option<&'a Arc<Stamp>>, recents: &'a [Recent]) -> &'a Arc<Stamp> {
-        let last = self.last(recents);
-        silence.filter(|silence| self.json.is_empty() && silence.order(last).is_gt()).unwrap_or(last)
+    fn until(&self, silence: Option<StampId>, stamps: &Stamps) -> StampId {
+        let last = self.last(stamps);
+        silence.filter(|_| self.json.is_empty()).map_or(last, |silence| stamps.later(last, silence))
     }
 
     /// What an observation of the same system does to this claim. `ranks` are those of the new value and of the
@@ -118,11 +124,11 @@ impl Claim {
         &self,
         (stamp, json): (&Stamp, &[u8]),
         ranks: (i64, i64),
-        silence: Option<&Arc<Stamp>>,
-        recents: &[Recent],
+        silence: Option<StampId>,
+        stamps: &Stamps,
     ) -> Effect {
         if self.json == *json {
-            let beyond = self.bound.as_ref().is_some_and(|bound| stamp.order(bound).is_lt());
+            let beyond = self.bound.is_some_and(|bound| stamp.order(&stamps[bound]).is_lt());
             return if beyond { Effect::Ignored } else { Effect::Joins };
         }
         if ranks.0 != ranks.1 {
@@ -130,10 +136,10 @@ impl Claim {
         }
         // Two values of one stamp come from two deliveries that nothing tells apart: then the value decides.
         let values = || json.cmp(&*self.json);
-        if stamp.order(self.until(silence, recents)).then_with(values).is_gt() {
+        if stamp.order(&stamps[self.until(silence, stamps)]).then_with(values).is_gt() {
             Effect::Starts
-        } else if stamp.order(&self.start).then_with(values).is_lt() {
-            let beyond = self.bound.as_ref().is_some_and(|bound| stamp.order(bound).is_le());
+        } else if stamp.order(&stamps[self.start]).then_with(values).is_lt() {
+            let beyond = self.bound.is_some_and(|bound| stamp.order(&stamps[bound]).is_le());
             if beyond { Effect::Ignored } else { Effect::Bounds }
         } else {
             Effect::Splits
@@ -142,29 +148,29 @@ impl Claim {
 
     /// The first claim of a system to a field.
     pub(crate) fn first(observed: &Observed<'_>, effect: Effect) -> Self {
-        let bit = observed.slot.map_or(0, |slot| 1 << slot);
-        let bound = observed.silence.clone();
-        let (start, json) = (observed.stamp.clone(), Json::of(observed.json));
-        let new = Self { system: observed.system, start, json, ..Self::default() };
-        match (effect, &observed.silence) {
+        let run = observed.slot.map_or(0, |slot| 1 << slot);
+        let Observed { system, stamp: start, silence: bound, .. } = *observed;
+        let new = Self { system, start, json: Json::of(observed.json), ..Self::default() };
+        match (effect, bound) {
             (Effect::Silenced, Some(silence)) => {
-                Self { start: silence.clone(), bound: Some(observed.stamp.clone()), json: Json::default(), ..new }
+                Self { start: silence, bound: Some(start), json: Json::default(), ..new }
             }
-            (Effect::Rises, _) => Self { run: bit, ..new },
-            (Effect::Echoes, _) => Self { run: bit, bound, echo: true, ..new },
-            _ => Self { run: bit, bound, ..new },
+            (Effect::Rises, _) => Self { run, ..new },
+            (Effect::Echoes, _) => Self { run, bound, echo: true, ..new },
+            _ => Self { run, bound, ..new },
         }
     }
 
     /// Does to the claim what was decided.
-    pub(crate) fn apply(&mut self, observed: &Observed<'_>, effect: Effect, recents: &[Recent]) {
+    pub(crate) fn apply(&mut self, observed: &Observed<'_>, effect: Effect, stamps: &Stamps) {
         let bit = observed.slot.map_or(0, |slot| 1u64 << slot);
+        let stamp = &stamps[observed.stamp];
         match effect {
             Effect::Starts | Effect::Rises | Effect::Echoes => {
-                let ended = self.until(observed.silence.as_ref(), recents).clone();
+                let ended = self.until(observed.silence, stamps);
                 *self = Self {
                     system: self.system,
-                    start: observed.stamp.clone(),
+                    start: observed.stamp,
                     last: None,
                     bound: (effect != Effect::Rises).then_some(ended),
                     run: bit,
@@ -173,29 +179,29 @@ impl Claim {
                 };
             }
             Effect::Joins => {
-                if observed.slot.is_none() && observed.stamp.order(self.last(recents)).is_gt() {
-                    self.last = Some(observed.stamp.clone());
+                if observed.slot.is_none() && stamp.order(&stamps[self.last(stamps)]).is_gt() {
+                    self.last = Some(observed.stamp);
                 }
                 self.run |= bit;
-                if observed.stamp.order(&self.start).is_lt() {
+                if stamp.order(&stamps[self.start]).is_lt() {
                     if self.run & !bit == 0 && self.last.is_none() {
-                        self.last = Some(self.start.clone());
+                        self.last = Some(self.start);
                     }
-                    self.start = observed.stamp.clone();
+                    self.start = observed.stamp;
                 }
             }
             Effect::Splits => {
-                let after = self.first_after(observed.stamp, recents);
-                let silent = self.until(observed.silence.as_ref(), recents);
-                self.start = if after.order(observed.stamp).is_gt() { after } else { silent }.clone();
-                self.bound = Some(observed.stamp.clone());
-                for (slot, recent) in recents.iter().enumerate() {
-                    if recent.stamp.order(observed.stamp).is_le() {
+                let after = self.first_after(stamp, stamps);
+                let silent = self.until(observed.silence, stamps);
+                self.start = if stamps[after].order(stamp).is_gt() { after } else { silent };
+                self.bound = Some(observed.stamp);
+                for (slot, recent) in stamps.recents.iter().enumerate() {
+                    if recent.stamp.order(stamp).is_le() {
                         self.run &= !(1 << slot);
                     }
                 }
             }
-            Effect::Bounds => self.bound = Some(observed.stamp.clone()),
+            Effect::Bounds => self.bound = Some(observed.stamp),
             Effect::Ignored | Effect::Silenced => {}
         }
     }

@@ -13,8 +13,6 @@
 //!            before it
 //! ```
 
-use std::sync::Arc;
-
 use bytes::{Buf, Bytes};
 use compact_str::CompactString;
 use prost::DecodeError;
@@ -22,17 +20,14 @@ use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, skip_field,
 };
 
-use super::{Claim, Entity, FieldState, NOBODY, Past, Recent, Stamp};
+use super::{Claim, Entity, FieldState, NOBODY, Past, Recent, Stamp, Stamps};
 #[cfg(test)]
-use super::More;
+use super::{More, StampId};
 use crate::json::Json;
 
 const VARINT: WireType = WireType::Varint;
 const TEXT: WireType = WireType::LengthDelimited;
 const FIXED: WireType = WireType::SixtyFourBit;
-
-/// All stamps of an entity, each once: the recent ones, then the others that claims refer to.
-type Stamps = Vec<Arc<Stamp>>;
 
 impl Entity {
     /// Reads it.
@@ -42,7 +37,6 @@ impl Entity {
     pub fn decode(bytes: impl AsRef<[u8]>) -> Result<Self, DecodeError> {
         let mut bytes = bytes.as_ref();
         let mut entity = Self::default();
-        let mut stamps = Stamps::new();
         // Nearly every entity of a kind has about as many fields as bytes by this.
         entity.fields.reserve(bytes.len() / 64 + 1);
         while bytes.has_remaining() {
@@ -55,18 +49,17 @@ impl Entity {
                 (5, VARINT) => entity.created_at_us = decode_varint(&mut bytes)? as i64,
                 (6, VARINT) => entity.updated_at_us = decode_varint(&mut bytes)? as i64,
                 (7, TEXT) => entity.systems.push(text(&mut bytes)?),
-                (8, TEXT) => entity.fields.push(FieldState::decode(part(&mut bytes)?, &stamps)?),
+                (8, TEXT) => entity.fields.push(FieldState::decode(part(&mut bytes)?, &mut entity.stamps)?),
                 (9, TEXT) => {
                     let mut part = part(&mut bytes)?;
                     let system = decode_varint(&mut part)? as u32;
-                    let stamp = Arc::new(Stamp::decode(&mut part)?);
-                    stamps.push(stamp.clone());
-                    entity.recents.push(Recent { system, stamp });
+                    let stamp = Stamp::decode(&mut part)?;
+                    entity.stamps.recents.push(Recent { system, stamp });
                 }
                 (10, VARINT) => entity.pruned = decode_varint(&mut bytes)?,
                 (11, VARINT) => entity.published = decode_varint(&mut bytes)? != 0,
                 (12, VARINT) => entity.incomplete = decode_varint(&mut bytes)? != 0,
-                (13, TEXT) => stamps.push(Arc::new(Stamp::decode(&mut part(&mut bytes)?)?)),
+                (13, TEXT) => entity.stamps.others.push(Stamp::decode(&mut part(&mut bytes)?)?),
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
@@ -77,7 +70,7 @@ impl Entity {
     pub fn encode(&self) -> Bytes {
         // About right; the exact length would cost as much as a second writing.
         let claims: usize = self.fields.iter().flat_map(|f| &f.claims).map(|c| c.json.len() + 16).sum();
-        let mut out = Vec::with_capacity(160 + self.fields.len() * 24 + claims + self.recents.len() * 40);
+        let mut out = Vec::with_capacity(160 + self.fields.len() * 24 + claims + self.stamps.recents.len() * 40);
         put_text(&mut out, 1, self.kind.as_bytes());
         put_text(&mut out, 2, self.key.as_bytes());
         put_varint(&mut out, 3, self.version);
@@ -88,17 +81,21 @@ impl Entity {
             put_text(&mut out, 7, system.as_bytes());
         }
         // Before the fields, whose claims refer to them.
-        let stamps = self.stamps();
-        for (at, stamp) in stamps.iter().enumerate() {
-            let system = self.recents.get(at).map(|recent| u64::from(recent.system));
-            encode_key(if system.is_some() { 9 } else { 13 }, TEXT, &mut out);
-            encode_varint((system.map_or(0, encoded_len_varint) + stamp.encoded_len()) as u64, &mut out);
-            system.into_iter().for_each(|system| encode_varint(system, &mut out));
+        for Recent { system, stamp } in &self.stamps.recents {
+            let system = u64::from(*system);
+            encode_key(9, TEXT, &mut out);
+            encode_varint((encoded_len_varint(system) + stamp.encoded_len()) as u64, &mut out);
+            encode_varint(system, &mut out);
+            stamp.encode(&mut out);
+        }
+        for stamp in &self.stamps.others {
+            encode_key(13, TEXT, &mut out);
+            encode_varint(stamp.encoded_len() as u64, &mut out);
             stamp.encode(&mut out);
         }
         let mut scratch = (Vec::with_capacity(256), Vec::with_capacity(256));
         for field in &self.fields {
-            field.encode(&stamps, &mut scratch);
+            field.encode(&self.stamps, &mut scratch);
             put_text(&mut out, 8, &scratch.0);
         }
         put_varint(&mut out, 10, self.pruned);
@@ -106,27 +103,10 @@ impl Entity {
         put_varint(&mut out, 12, u64::from(self.incomplete));
         out.into()
     }
-
-    fn stamps(&self) -> Vec<&Arc<Stamp>> {
-        let mut stamps: Vec<&Arc<Stamp>> = self.recents.iter().map(|recent| &recent.stamp).collect();
-        for claim in self.fields.iter().flat_map(|f| &f.claims) {
-            for stamp in claim.stamps().into_iter().flatten() {
-                if number(&stamps, stamp).is_none() {
-                    stamps.push(stamp);
-                }
-            }
-        }
-        stamps
-    }
-}
-
-/// Where a stamp stands among all. Those that are equal without being one are written as often as they are there.
-fn number(stamps: &[&Arc<Stamp>], wanted: &Arc<Stamp>) -> Option<usize> {
-    stamps.iter().position(|stamp| Arc::ptr_eq(stamp, wanted))
 }
 
 impl FieldState {
-    fn decode(mut bytes: &[u8], stamps: &Stamps) -> Result<Self, DecodeError> {
+    fn decode(mut bytes: &[u8], stamps: &mut Stamps) -> Result<Self, DecodeError> {
         let mut field = Self::default();
         while bytes.has_remaining() {
             let (tag, wire) = decode_key(&mut bytes)?;
@@ -150,7 +130,7 @@ impl FieldState {
     }
 
     /// Writes it into the first of two buffers, with the help of the second.
-    fn encode(&self, stamps: &[&Arc<Stamp>], (out, scratch): &mut (Vec<u8>, Vec<u8>)) {
+    fn encode(&self, stamps: &Stamps, (out, scratch): &mut (Vec<u8>, Vec<u8>)) {
         out.clear();
         put_text(out, 1, self.name.as_bytes());
         let (winner, nobody) = if self.winner == NOBODY { (0, 1) } else { (u64::from(self.winner), 0) };
@@ -176,17 +156,10 @@ impl FieldState {
 }
 
 impl Claim {
-    fn stamps(&self) -> [Option<&Arc<Stamp>>; 3] {
-        [Some(&self.start), self.last.as_ref(), self.bound.as_ref()]
-    }
-
-    fn decode(mut bytes: &[u8], stamps: &Stamps) -> Result<Self, DecodeError> {
+    fn decode(mut bytes: &[u8], stamps: &mut Stamps) -> Result<Self, DecodeError> {
         let mut claim = Self::default();
         let (mut inline, mut start) = (Stamp::default(), None);
-        let known = |bytes: &mut &[u8]| {
-            let at = (decode_varint(bytes)? as usize).wrapping_sub(1);
-            stamps.get(at).cloned().ok_or_else(cut)
-        };
+        let known = |bytes: &mut &[u8], stamps: &Stamps| stamps.read(decode_varint(bytes)?).ok_or_else(cut);
         while bytes.has_remaining() {
             let (tag, wire) = decode_key(&mut bytes)?;
             match (tag, wire) {
@@ -198,27 +171,26 @@ impl Claim {
                 (6, TEXT) => claim.json = json(&mut bytes)?,
                 (7, VARINT) => inline.index = decode_varint(&mut bytes)? as u32,
                 (8, VARINT) => claim.run = decode_varint(&mut bytes)?,
-                (9, TEXT) => claim.last = Some(Arc::new(Stamp::decode(&mut part(&mut bytes)?)?)),
-                (10, TEXT) => claim.bound = Some(Arc::new(Stamp::decode(&mut part(&mut bytes)?)?)),
+                (9, TEXT) => claim.last = Some(stamps.keep(Stamp::decode(&mut part(&mut bytes)?)?)),
+                (10, TEXT) => claim.bound = Some(stamps.keep(Stamp::decode(&mut part(&mut bytes)?)?)),
                 (11, VARINT) => claim.echo = decode_varint(&mut bytes)? != 0,
-                (12, VARINT) => start = Some(known(&mut bytes)?),
-                (13, VARINT) => claim.last = Some(known(&mut bytes)?),
-                (14, VARINT) => claim.bound = Some(known(&mut bytes)?),
+                (12, VARINT) => start = Some(known(&mut bytes, stamps)?),
+                (13, VARINT) => claim.last = Some(known(&mut bytes, stamps)?),
+                (14, VARINT) => claim.bound = Some(known(&mut bytes, stamps)?),
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
-        claim.start = start.unwrap_or_else(|| Arc::new(inline));
+        claim.start = start.unwrap_or_else(|| stamps.keep(inline));
         Ok(claim)
     }
 
-    fn encode(&self, stamps: &[&Arc<Stamp>], out: &mut Vec<u8>) {
+    fn encode(&self, stamps: &Stamps, out: &mut Vec<u8>) {
         put_varint(out, 1, u64::from(self.system));
         put_text(out, 6, &self.json);
         put_varint(out, 8, self.run);
         put_varint(out, 11, u64::from(self.echo));
-        for (tag, stamp) in (12..).zip(self.stamps()) {
-            let number = stamp.and_then(|stamp| number(stamps, stamp));
-            put_varint(out, tag, number.map_or(0, |at| at as u64 + 1));
+        for (tag, id) in (12..).zip([Some(self.start), self.last, self.bound]) {
+            put_varint(out, tag, id.map_or(0, |id| stamps.written(id)));
         }
     }
 }
@@ -287,14 +259,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    thread_local! {
+        static STAMPS: Stamps = Stamps { recents: vec![Recent::default(); 2], others: vec![Stamp::default(); 2] };
+    }
+
     fn stamp() -> impl Strategy<Value = Stamp> {
         (any::<u64>(), any::<i64>(), any::<u64>(), any::<u32>(), any::<u64>()).prop_map(
             |(sequence, occurred_at_us, tie, index, position)| Stamp { sequence, occurred_at_us, tie, index, position },
         )
-    }
-
-    fn shared() -> impl Strategy<Value = Arc<Stamp>> {
-        stamp().prop_map(Arc::new)
     }
 
     fn value() -> impl Strategy<Value = Json> {
@@ -302,8 +274,10 @@ mod tests {
     }
 
     fn claim() -> impl Strategy<Value = Claim> {
-        let stamps = || proptest::option::of(shared());
-        (any::<u32>(), shared(), stamps(), stamps(), any::<u64>(), any::<bool>(), value()).prop_map(
+        // Those of the entity below: two recent ones and two others.
+        let stamp = || (1..=4_u64).prop_map(|number| STAMPS.with(|stamps| stamps.read(number).unwrap()));
+        let stamps = || proptest::option::of(stamp());
+        (any::<u32>(), stamp(), stamps(), stamps(), any::<u64>(), any::<bool>(), value()).prop_map(
             |(system, start, last, bound, run, echo, json)| Claim { system, start, last, bound, run, echo, json },
         )
     }
@@ -325,7 +299,7 @@ mod tests {
     }
 
     fn recent() -> impl Strategy<Value = Recent> {
-        (any::<u32>(), shared()).prop_map(|(system, stamp)| Recent { system, stamp })
+        (any::<u32>(), stamp()).prop_map(|(system, stamp)| Recent { system, stamp })
     }
 
     /// As entities were written before stamps had numbers.
@@ -351,30 +325,40 @@ mod tests {
 
         let entity = Entity::decode(&entity).unwrap();
         let claim = entity.field("title").unwrap().winning().unwrap();
-        assert_eq!((&claim.json[..], *claim.start), (&b"\"x\""[..], at(3)));
-        assert_eq!((claim.last.as_deref(), claim.bound.as_deref()), (Some(&at(5)), Some(&at(2))));
+        let stamp = |id: StampId| entity.stamps[id];
+        assert_eq!((&claim.json[..], stamp(claim.start)), (&b"\"x\""[..], at(3)));
+        assert_eq!((claim.last.map(stamp), claim.bound.map(stamp)), (Some(at(5)), Some(at(2))));
         assert_eq!(Entity::decode(entity.encode()).unwrap(), entity);
     }
 
+    /// Observations come and go; what claims refer to stays, and nothing else.
     #[test]
-    fn a_stamp_of_many_claims_is_one() {
+    fn stamps_are_kept_as_long_as_claims_refer_to_them() {
         let mut entity = Entity::default();
-        let slot = entity.observe(0, &Arc::new(Stamp { position: 4, ..Stamp::default() })).unwrap() as usize;
+        let at = |position| Stamp { occurred_at_us: position as i64, position, ..Stamp::default() };
+        let slot = entity.observe(0, &at(1)).unwrap();
         for name in ["a", "b"] {
-            let start = entity.recents[slot].stamp.clone();
-            let claim = Claim { start, run: 1, json: Json::new("1"), ..Claim::default() };
-            entity.fields.push(FieldState { name: name.into(), claims: [claim].into_iter().collect(), ..FieldState::default() });
+            let claim = Claim { start: StampId::recent(slot), run: 1, ..Claim::default() };
+            let claims = [claim].into_iter().collect();
+            entity.fields.push(FieldState { name: name.into(), claims, ..FieldState::default() });
         }
-        let read = Entity::decode(entity.encode()).unwrap();
-        assert_eq!(read, entity);
-        assert_eq!(Arc::strong_count(&read.recents[slot].stamp), 3);
+        for position in 2..500 {
+            let slot = entity.observe(0, &at(position)).unwrap();
+            let claim = &mut entity.fields[1].claims[0];
+            (claim.bound, claim.start, claim.run) = (Some(claim.start), StampId::recent(slot), 1 << slot);
+        }
+        assert_eq!(entity.stamps[entity.fields[0].claims[0].start], at(1));
+        let b = &entity.fields[1].claims[0];
+        assert_eq!((entity.stamps[b.start], entity.stamps[b.bound.unwrap()]), (at(499), at(498)));
+        assert_eq!(entity.stamps.recents.len(), crate::entity::RECENT_MAX);
+        assert!(entity.stamps.others.len() <= 8, "{:?}", entity.stamps.others);
     }
 
     proptest! {
         #[test]
         fn what_is_written_is_read(
             kind in "[a-z]{1,8}", key in ".{1,40}", numbers: (u64, u64, i64, i64, u64), flags: (bool, bool),
-            recents in proptest::collection::vec(recent(), 0..4),
+            recents in proptest::collection::vec(recent(), 2), others in proptest::collection::vec(stamp(), 2),
             systems in proptest::collection::vec(".{0,30}", 0..4), fields in proptest::collection::vec(field(), 0..6),
         ) {
             let (version, position, created_at_us, updated_at_us, pruned) = numbers;
@@ -388,7 +372,7 @@ mod tests {
                 updated_at_us,
                 systems: systems.into_iter().map(CompactString::from).collect(),
                 fields,
-                recents,
+                stamps: Stamps { recents, others },
                 pruned,
                 published,
                 incomplete,

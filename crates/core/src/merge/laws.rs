@@ -108,7 +108,8 @@ struct Story {
 fn told(entity: &Entity) -> Story {
     let field = |field: &crate::entity::FieldState| {
         let claim = |c: &crate::entity::Claim| {
-            let stamp = (c.start.sequence, c.start.occurred_at_us, c.start.tie);
+            let start = entity.stamps[c.start];
+            let stamp = (start.sequence, start.occurred_at_us, start.tie);
             (entity.system(c.system).to_owned(), String::from_utf8_lossy(&c.json).into_owned(), stamp)
         };
         let claims: BTreeSet<Told> = field.claims.iter().filter(|c| !c.json.is_empty()).map(claim).collect();

@@ -32,7 +32,7 @@ pub use review::{OPERATOR, Review};
 pub use rule::Rule;
 pub use union::Union;
 
-use crate::entity::{Claim, Recent, Stamp};
+use crate::entity::{Claim, Stamp, Stamps};
 
 /// A system's claim, as far as ranking looks at it.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +51,8 @@ pub struct Standing<'a> {
 
 impl<'a> Standing<'a> {
     /// A claim as it stands.
-    pub fn of(system: &'a str, priority: u32, claim: &'a Claim, recents: &[Recent]) -> Self {
-        Self { system, priority, since: *claim.start, seen: **claim.last(recents), json: &claim.json }
+    pub fn of(system: &'a str, priority: u32, claim: &'a Claim, stamps: &Stamps) -> Self {
+        Self { system, priority, since: stamps[claim.start], seen: stamps[claim.last(stamps)], json: &claim.json }
     }
 
     /// Whether it has a value: an explicit null says that there is none.

@@ -4,10 +4,10 @@ use axum::extract::State;
 use axum::response::Response;
 use http::header;
 use lockstep_core::Entity;
-use std::sync::Arc;
 use lockstep_core::decide::{CONFLICT_KIND, STATUS_FIELD, conflict_key};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 use crate::auth::Reader;

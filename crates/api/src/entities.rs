@@ -217,7 +217,7 @@ pub(crate) async fn patch(
     };
     let fields = path::split(fields, api.schemas.parts(&kind))
         .map_err(|error| invalid(&error.pointer(), "schema", error.to_string()))?;
-    let mut payload = lockstep_core::entity_id(&kind, &key).into_bytes();
+    let mut payload = lockstep_core::entity_id(&kind, &key).as_bytes().to_vec();
     payload.push(0);
     payload.extend_from_slice(&body);
     let mut change =

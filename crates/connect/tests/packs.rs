@@ -116,7 +116,7 @@ fn changes(translator: &Translator, topic: &str, body: &Bytes) -> Vec<Change> {
 fn a_product_has_prices_only_where_the_source_has_a_currency() {
     let body = sample("products_update.json");
     let kinds = |currency| -> Vec<String> {
-        changes(&shopify(currency), "products/update", &body).into_iter().map(|c| c.id()).collect()
+        changes(&shopify(currency), "products/update", &body).into_iter().map(|c| c.id().into()).collect()
     };
     assert_eq!(kinds(None), ["product/LYS-OAK-S", "product/LYS-OAK-L"]);
     let with = ["product/LYS-OAK-S", "price/LYS-OAK-S:web:NOK", "product/LYS-OAK-L", "price/LYS-OAK-L:web:NOK"];

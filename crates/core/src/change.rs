@@ -115,7 +115,7 @@ impl Change {
     }
 
     /// The entity's name: `kind/key`.
-    pub fn id(&self) -> String {
+    pub fn id(&self) -> crate::EntityId {
         crate::entity_id(&self.kind, &self.key)
     }
 }

@@ -97,7 +97,7 @@ pub struct Past {
 
 impl Entity {
     /// Its name: `kind/key`.
-    pub fn id(&self) -> String {
+    pub fn id(&self) -> crate::EntityId {
         crate::entity_id(&self.kind, &self.key)
     }
 

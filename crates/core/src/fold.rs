@@ -6,7 +6,9 @@ use smallvec::SmallVec;
 
 use crate::Position;
 use crate::change::Field;
-use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, NOBODY, Observed, PAST_MAX, Past, Stamp, StampId, Stamps};
+use crate::entity::{
+    Claim, DELETED_FIELD, Effect, Entity, FieldState, NOBODY, Observed, PAST_MAX, Past, Stamp, StampId, Stamps,
+};
 use crate::json::Json;
 use crate::merge::Rule;
 use crate::path::base_of;
@@ -33,6 +35,10 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
         let existence = entity.existence();
         let place = place(&mut entity.fields, DELETED_FIELD, usize::MAX);
         entity.fields[place] = existence;
+    }
+    if entity.fields.is_empty() {
+        // As many as there are, and not twice as many: most entities never get another one.
+        entity.fields.reserve_exact(fact.fields.len());
     }
     // As it was before this observation, of which a list or a deletion may be a part.
     let silences = silences(entity, own, fact);

@@ -33,9 +33,12 @@ pub use rules::{Domain, Rules, SentTo};
 /// A place in the journal; the first record ever has position 1.
 pub type Position = u64;
 
+/// An entity's id: most are short enough to stand in place.
+pub type EntityId = compact_str::CompactString;
+
 /// The name of an entity in one string: `kind/key`, for example `order/web:1001`.
-pub fn entity_id(kind: &str, key: &str) -> String {
-    let mut id = String::with_capacity(kind.len() + 1 + key.len());
+pub fn entity_id(kind: &str, key: &str) -> EntityId {
+    let mut id = EntityId::with_capacity(kind.len() + 1 + key.len());
     id.push_str(kind);
     id.push('/');
     id.push_str(key);

@@ -44,7 +44,7 @@ fn say_of(facts: &mut Facts, (kind, key): (&str, &str), system: &str, at: i64, f
 }
 
 fn status(facts: &Facts, field: &str) -> String {
-    let conflict = &facts.entities[&format!("conflict/thing/1#{field}")];
+    let conflict = &facts.entities[format!("conflict/thing/1#{field}").as_str()];
     let text = |name: &str| String::from_utf8(conflict.value(name).unwrap().to_vec()).unwrap();
     format!("{} {} {}", text("status"), text("rule"), text("standing"))
 }

@@ -37,7 +37,7 @@ pub(crate) struct Flusher {
 impl Flusher {
     pub(crate) fn run(mut self, snapshots: Receiver<Arc<Snapshot>>, done: Sender<Flushed>) {
         while let Ok(snapshot) = snapshots.recv() {
-            let result = if self.wait_until_durable(&snapshot) { self.flush(snapshot) } else { Flushed::Abandoned };
+            let result = if self.wait_until_durable(&snapshot) { self.flush(&snapshot) } else { Flushed::Abandoned };
             if done.send(result).is_err() {
                 return;
             }
@@ -47,16 +47,13 @@ impl Flusher {
     /// What comes of a snapshot now; the snapshot again where that is not known before the journal has taken it.
     pub(crate) fn step(&mut self, snapshot: Arc<Snapshot>) -> Result<Flushed, Arc<Snapshot>> {
         if self.is_durable(&snapshot) {
-            return Ok(self.flush(snapshot));
+            return Ok(self.flush(&snapshot));
         }
         if self.abandon.load(Ordering::Acquire) { Ok(Flushed::Abandoned) } else { Err(snapshot) }
     }
 
-    fn flush(&mut self, snapshot: Arc<Snapshot>) -> Flushed {
-        let written = self.write(&snapshot);
-        // Dropped before the answer, so that the loop can take the entities over without copying.
-        drop(snapshot);
-        match written {
+    fn flush(&mut self, snapshot: &Snapshot) -> Flushed {
+        match self.write(snapshot) {
             Ok(()) => Flushed::Done(self.runs.clone()),
             Err(error) => Flushed::Failed(error),
         }
@@ -84,10 +81,8 @@ impl Flusher {
                 "INSERT INTO entity(id, state) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET state = excluded.state",
             )?;
             // In the order of the index, neighbours share pages.
-            let mut entities: Vec<_> = snapshot.entities.iter().collect();
-            entities.sort_unstable_by(|a, b| a.0.cmp(b.0));
-            for (id, kept) in entities {
-                put.execute(params![id, kept.entity.encode().as_ref()])?;
+            for (id, entity) in snapshot.take_entities() {
+                put.execute(params![id.as_str(), entity.encode().as_ref()])?;
             }
         }
         let overlay = &snapshot.overlay;

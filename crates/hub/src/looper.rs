@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use lockstep_core::decide::Entities;
 use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
-use lockstep_core::{Entity, Facts, Input, InputBody, Outcome, Position, Refusal, Seen, decide, delivery_hash};
+use lockstep_core::{
+    Entity, EntityId, Facts, Input, InputBody, Outcome, Position, Refusal, Seen, decide, delivery_hash,
+};
 use lockstep_journal::Reader;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -193,11 +195,6 @@ impl Looper {
         let inputs = messages.iter().map(|m| if let Message::Submit(s) = m { s.inputs.len() } else { 1 }).sum();
         let mut open = Open { records: Vec::with_capacity(inputs), ..Open::default() };
         let mut shutdown = false;
-        // Without its facts nothing may be decided; everything else goes on, in its order.
-        let unread = self.load(&messages).err().map(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the state can't be read");
-            Unavailable::Read(chain(&error))
-        });
         let mut failed = None;
         let mut messages = messages.into_iter();
         while let Some(message) = messages.next() {
@@ -207,10 +204,14 @@ impl Looper {
                 break;
             }
             match message {
-                Message::Submit(submission) => match self.refuses().or_else(|| unread.clone()) {
-                    None => self.decide(submission, &mut open),
-                    Some(cause) => drop(submission.reply.send(Err(cause))),
-                },
+                Message::Submit(submission) => {
+                    let first = self.facts.next;
+                    match self.refuses().map_or_else(|| self.load(&submission), Err) {
+                        Ok(()) => self.decide(submission, &mut open),
+                        Err(cause) => drop(submission.reply.send(Err(cause))),
+                    }
+                    self.put_back(first);
+                }
                 Message::Ask(query) => {
                     let answer = query.0(&mut View { looper: self, open: &mut open });
                     open.deferred.push(answer);
@@ -232,25 +233,30 @@ impl Looper {
         shutdown
     }
 
-    /// One read for everything that the batch needs.
-    fn load(&mut self, messages: &[Message]) -> Result<(), StateError> {
-        for message in messages {
-            let Message::Submit(submission) = message else { continue };
-            for input in &submission.inputs {
-                let hash = delivery_hash(&input.source, &input.delivery);
-                self.load_seen(hash, |record| same_delivery(record, &input.source, &input.delivery))?;
-                if let Some((key, _)) = &input.request_key {
-                    let hash = decide::request_key_hash(&input.source, key);
-                    self.load_seen(hash, |record| same_request(record, &input.source, key))?;
-                }
-                let InputBody::Changes(changes) = &input.body else { continue };
-                for change in changes {
-                    let id = change.id();
-                    load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
-                    let entity = self.facts.entities.get(&id).map(AsRef::as_ref);
-                    for id in decide::also_touched(&self.facts.rules, entity, change) {
-                        load_entity(&mut self.state, &mut self.facts.entities, id)?;
-                    }
+    /// Everything that deciding a submission needs. Without it nothing may be decided. One submission after the other,
+    /// so that what is touched stays in the processor's cache until it is put back.
+    fn load(&mut self, submission: &Submission) -> Result<(), Unavailable> {
+        self.load_all(&submission.inputs).map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the state can't be read");
+            Unavailable::Read(chain(&error))
+        })
+    }
+
+    fn load_all(&mut self, inputs: &[Input]) -> Result<(), StateError> {
+        for input in inputs {
+            let hash = delivery_hash(&input.source, &input.delivery);
+            self.load_seen(hash, |record| same_delivery(record, &input.source, &input.delivery))?;
+            if let Some((key, _)) = &input.request_key {
+                let hash = decide::request_key_hash(&input.source, key);
+                self.load_seen(hash, |record| same_request(record, &input.source, key))?;
+            }
+            let InputBody::Changes(changes) = &input.body else { continue };
+            for change in changes {
+                let id = change.id();
+                load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
+                let entity = self.facts.entities.get(&id).map(AsRef::as_ref);
+                for id in decide::also_touched(&self.facts.rules, entity, change) {
+                    load_entity(&mut self.state, &mut self.facts.entities, id)?;
                 }
             }
         }
@@ -360,9 +366,8 @@ impl Looper {
         open.records.push(record);
     }
 
-    /// Hands the batch to the journal. Waits while the journal still has one to take up: meanwhile the next
-    /// batch grows in the inbox.
-    fn seal(&mut self, first: Position, open: Open) {
+    /// Gives back to the state what was loaded; what has a record from `first` on has changed.
+    fn put_back(&mut self, first: Position) {
         self.facts.seen.clear();
         for (id, entity) in self.facts.entities.drain() {
             if entity.position >= first {
@@ -371,6 +376,11 @@ impl Looper {
                 self.state.give_back(id, entity);
             }
         }
+    }
+
+    /// Hands the batch to the journal. Waits while the journal still has one to take up: meanwhile the next
+    /// batch grows in the inbox.
+    fn seal(&mut self, first: Position, open: Open) {
         self.stats.decided.store(self.facts.next - 1, Ordering::Relaxed);
         let Open { records, replies, deferred, .. } = open;
         if records.is_empty() && replies.is_empty() && deferred.is_empty() {
@@ -429,7 +439,7 @@ impl Looper {
         let behind = self.state.position - self.state.flushed;
         if behind == 0 || !self.state.is_settled() {
             // Two snapshots at once would double the memory: the loop waits where one is far too slow.
-            if self.state.dirty_bytes() > 2 * self.options.flush_bytes_max
+            if self.state.unflushed_bytes() > 2 * self.options.flush_bytes_max
                 && let Ok(flushed) = self.flushed.recv()
             {
                 self.take_flushed(flushed);
@@ -591,7 +601,7 @@ impl Looper {
     }
 }
 
-fn load_entity(state: &mut State, loaded: &mut Entities, id: String) -> Result<(), StateError> {
+fn load_entity(state: &mut State, loaded: &mut Entities, id: EntityId) -> Result<(), StateError> {
     if !loaded.contains_key(&id)
         && let Some(entity) = state.take(&id)?
     {
@@ -634,11 +644,6 @@ fn unreadable(error: impl std::error::Error) -> Unavailable {
 
 impl View<'_> {
     pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
-        if let Some(entity) = self.looper.facts.entities.get(id)
-            && entity.position != 0
-        {
-            return Ok(Some(entity.clone()));
-        }
         self.looper.state.entity(id).map_err(unreadable)
     }
 
@@ -650,20 +655,13 @@ impl View<'_> {
         let prefix = format!("{kind}/");
         let after = format!("{prefix}{after}");
         let state = &self.looper.state;
-        let mut all: BTreeMap<String, Arc<Entity>> = BTreeMap::new();
+        let mut all: BTreeMap<EntityId, Arc<Entity>> = BTreeMap::new();
         for (id, bytes) in state.file.entities(&prefix, &after, limit + 1).map_err(unreadable)? {
-            all.insert(id, Arc::new(Entity::decode(bytes).map_err(unreadable)?));
+            all.insert(id.into(), Arc::new(Entity::decode(bytes).map_err(unreadable)?));
         }
         // Of what the file does not have, only what sorts before the file's last row belongs to this page, unless
         // the file has no more.
         all.extend(state.unflushed(&prefix, &after));
-        let fresh = self
-            .looper
-            .facts
-            .entities
-            .iter()
-            .filter(|(id, e)| id.starts_with(&prefix) && id.as_str() > after.as_str() && e.position != 0);
-        all.extend(fresh.map(|(id, e)| (id.clone(), e.clone())));
         let more = all.len() > limit;
         Ok(Page { items: all.into_values().take(limit).collect(), more })
     }

@@ -268,8 +268,7 @@ fn take_preferences(state: &State, facts: &mut Facts) -> Result<(), OpenError> {
     loop {
         let page = state.file.entities(&prefix, &after, PREFERENCES_STEP)?;
         for (_, bytes) in &page {
-            let preference =
-                Entity::decode(bytes).map_err(|source| OpenError::Record { position: 0, source })?;
+            let preference = Entity::decode(bytes).map_err(|source| OpenError::Record { position: 0, source })?;
             decide::prefer(&mut facts.rules, &preference);
         }
         match page.last() {

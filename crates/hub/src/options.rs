@@ -11,7 +11,7 @@ pub struct HubOptions {
     pub data_dir: PathBuf,
     /// The rules in force.
     pub rules: Rules,
-    /// The bytes of clean entities kept in memory.
+    /// The bytes of entities kept in memory. What has changed and is not flushed counts, and is never dropped.
     pub cache_bytes_max: usize,
     /// The bytes of inputs that may wait for the loop; more is refused as saturated.
     pub queue_bytes_max: usize,
@@ -42,12 +42,12 @@ impl HubOptions {
         Self {
             data_dir: data_dir.into(),
             rules,
-            cache_bytes_max: 64 * MIB,
+            cache_bytes_max: 192 * MIB,
             queue_bytes_max: 32 * MIB,
             batch_inputs_max: 4096,
             batch_bytes_max: 8 * MIB,
             flush_records_max: 400_000,
-            flush_bytes_max: 96 * MIB,
+            flush_bytes_max: 128 * MIB,
             flush_interval_ms: 5_000,
             segment_bytes_max: 128 * MIB as u64,
             seen_days: 7,

@@ -114,7 +114,7 @@ pub fn audit(reader: &dyn Reader, ledger: &Ledger, finished: bool) -> Result<Aud
         match &record.body {
             Some(Body::Fact(fact)) => {
                 audited.fact(position, fact, ledger)?;
-                let id = lockstep_core::entity_id(&fact.kind, &fact.key);
+                let id = String::from(lockstep_core::entity_id(&fact.kind, &fact.key));
                 audited.published(position, &record, fact, &id)?;
                 for entity in shown.remove(&(id.clone(), position)).unwrap_or_default() {
                     audited.entities[&id].compare(&format!("{id} as it was shown"), entity)?;

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use lockstep_core::{Entity, Outcome};
-use std::sync::Arc;
 use lockstep_hub::{Answer, Page, QuarantineRow, Unavailable};
+use std::sync::Arc;
 
 use crate::ledger::Release;
 use crate::violation::{Violation, violated};

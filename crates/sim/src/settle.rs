@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use lockstep_core::{Entity, Outcome};
-use std::sync::Arc;
 use lockstep_hub::{QuarantineFilter, Unavailable};
+use std::sync::Arc;
 
 use crate::audit::{Audited, audit};
 use crate::generate::START_US;
@@ -61,7 +61,7 @@ impl World {
                 let page = self.ask(|| hub.entities(kind, &after, 2))?;
                 after = page.items.last().map(|e| e.key.to_string()).unwrap_or_default();
                 for entity in page.items {
-                    entities.insert(entity.id(), entity);
+                    entities.insert(entity.id().into(), entity);
                 }
                 if !page.more {
                     break;

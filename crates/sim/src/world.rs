@@ -266,7 +266,7 @@ impl World {
 
     fn read(&mut self, kind: &'static str, key: &'static str) -> Result<(), Violation> {
         if let Some(hub) = self.handle() {
-            let id = lockstep_core::entity_id(kind, key);
+            let id = String::from(lockstep_core::entity_id(kind, key));
             self.wait(Asker::Reader { id }, async move { Reply::Entity(hub.entity(kind, key).await) });
         }
         self.take_replies()

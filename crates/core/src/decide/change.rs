@@ -1,5 +1,7 @@
 //! What becomes of one change: field by field, what it does to its system's claim, and who wins then.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 
 use super::conflict::Contest;
@@ -73,10 +75,18 @@ pub(super) fn decide_change(
     let mut known = entity.fields.iter().peekable();
     for (at, field) in change.fields.iter().enumerate() {
         // Both lists are sorted: fields that the change does not speak of are the rest of the document.
-        while let Some(other) = known.next_if(|state| state.name.as_str() < field.name.as_str()) {
-            rest.extend(other.value().map(|json| Field::new(other.name.as_str(), json.to_bytes())));
+        let mut state = None;
+        while let Some(other) = known.peek() {
+            match other.name.as_str().cmp(&field.name) {
+                Ordering::Less => rest.extend(as_field(other)),
+                Ordering::Equal => state = Some(*other),
+                Ordering::Greater => break,
+            }
+            known.next();
+            if state.is_some() {
+                break;
+            }
         }
-        let mut state = known.next_if(|state| state.name.as_str() == field.name);
         if field.name == DELETED_FIELD && state.is_none() {
             state = existence.as_ref();
         }
@@ -88,7 +98,7 @@ pub(super) fn decide_change(
         rest.extend(one.instead.as_ref().map(|json| Field::new(field.name.clone(), json.clone())));
         decided.push(one);
     }
-    rest.extend(known.filter_map(|s| Some(Field::new(s.name.as_str(), s.value()?.to_bytes()))));
+    rest.extend(known.filter_map(as_field));
 
     let won = decided.iter().any(|d| d.effect.is_current() && d.effect != Effect::Echoes && d.winner.is_empty());
     let document_changed = !changed.is_empty();
@@ -126,6 +136,11 @@ pub(super) fn decide_change(
     fact.incomplete = domain.is_some_and(|domain| is_incomplete(domain, &fact));
     fact.event_type = type_of(entity, &fact);
     (fact, contests)
+}
+
+/// What stands of a field.
+fn as_field(state: &FieldState) -> Option<Field> {
+    Some(Field::new(state.name.as_str(), state.value()?.to_bytes()))
 }
 
 impl<'a> Scene<'a> {
@@ -203,7 +218,9 @@ impl<'a> Scene<'a> {
                 claim.effect((&self.stamp, &field.json), ranks, silence, &self.entity.stamps)
             }
             None if rank(&field.json) > rank(b"") => Effect::Rises,
-            None if silence.is_some_and(|silence| self.entity.stamps[silence].order(&self.stamp).is_gt()) => Effect::Silenced,
+            None if silence.is_some_and(|silence| self.entity.stamps[silence].order(&self.stamp).is_gt()) => {
+                Effect::Silenced
+            }
             None => Effect::Starts,
         };
         let begins = matches!(effect, Effect::Starts | Effect::Rises);
@@ -338,7 +355,8 @@ fn type_of(entity: &Entity, fact: &Fact) -> String {
     let was = entity.value(telling).filter(|_| !first).map(|json| json.as_ref());
     // What stands in the rest is the winning value, also where the change itself speaks of the field.
     let in_list = |fields: &'_ [Field]| fields.iter().find(|f| f.name == telling).map(|f| f.json.clone());
-    let is = in_list(&fact.rest).or_else(|| in_list(&fact.fields)).or_else(|| entity.value(telling).map(Json::to_bytes));
+    let is =
+        in_list(&fact.rest).or_else(|| in_list(&fact.fields)).or_else(|| entity.value(telling).map(Json::to_bytes));
     event_type(&fact.kind, first, was, is.as_deref())
 }
 

@@ -26,7 +26,7 @@ use crate::merge::{OPERATOR, Rule};
 use crate::path::base_of;
 use crate::record::{Body, Fact, FactOutcome, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
-use crate::{Position, delivery_hash, entity_id};
+use crate::{EntityId, Position, delivery_hash, entity_id};
 
 /// The kind of a person's decisions that a system is always preferred for a field: `preference/<kind>:<field>`.
 pub const PREFERENCE_KIND: &str = "preference";
@@ -56,7 +56,7 @@ impl Hasher for FixedHasher {
 pub type FixedState = BuildHasherDefault<FixedHasher>;
 
 /// Entities by their id. They are shared with whoever writes them down: changing one that is being written copies it.
-pub type Entities = HashMap<String, Arc<Entity>, FixedState>;
+pub type Entities = HashMap<EntityId, Arc<Entity>, FixedState>;
 
 /// A delivery seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +213,7 @@ fn decide_changes(
             let id = change.id();
             let current = facts.entities.get(&id).map_or(0, |e| e.version);
             if current != expected {
-                return Err(Refusal::Version { id, expected, current });
+                return Err(Refusal::Version { id: id.into(), expected, current });
             }
         }
     }
@@ -238,7 +238,7 @@ fn decide_changes(
         }
         applied |= fact.outcome == FactOutcome::Applied as i32;
         changed |= !fact.event_type.is_empty();
-        let id = if contests.is_empty() { String::new() } else { entity_id(&fact.kind, &fact.key) };
+        let id = if contests.is_empty() { EntityId::default() } else { entity_id(&fact.kind, &fact.key) };
         let consequences = consequences(facts, &fact, now_us);
         records.push(fact);
         for change in consequences {
@@ -269,7 +269,7 @@ fn check_orders(facts: &Facts, input: &Input, changes: &[Change]) -> Result<(), 
         let place = Place { input, system: &input.system, index: 0, position: facts.next };
         let (fact, _) = decide_change(&facts.rules, None, entity, change.clone(), &place);
         if let Some(reason) = order::refused(entity, &fact) {
-            return Err(Refusal::OrderState { id, reason });
+            return Err(Refusal::OrderState { id: id.into(), reason });
         }
     }
     Ok(())
@@ -332,7 +332,7 @@ pub fn prefer(rules: &mut Rules, preference: &Entity) {
 }
 
 /// The ids of the documents that deciding a change may touch, beside the entity itself, which is as it was loaded.
-pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> Vec<String> {
+pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> Vec<EntityId> {
     let domain = rules.domain(&change.kind).filter(|_| rules.may_contest(&change.kind));
     let orders =
         order::order_of(&change.kind, &change.fields).into_iter().chain(entity.and_then(order::order_of_entity));

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::change::{Change, Field};
 use crate::entity::{DELETED_FIELD, Entity};
-use crate::entity_id;
 use crate::order::{self, LIFECYCLE_FIELD};
 use crate::record::Fact;
+use crate::{EntityId, entity_id};
 
 /// The kinds whose documents are items of an order, and the order's field for them.
 const LEDGERS: [(&str, &str); 3] = [("payment", "payments"), ("shipment", "shipments"), ("return", "returns")];
@@ -20,7 +20,7 @@ const LEDGERS: [(&str, &str); 3] = [("payment", "payments"), ("shipment", "shipm
 const ORDER_FIELD: &str = "order";
 
 /// The id of the order of which a change of that kind is an item.
-pub(super) fn order_of<'a>(kind: &str, fields: impl IntoIterator<Item = &'a Field>) -> Option<String> {
+pub(super) fn order_of<'a>(kind: &str, fields: impl IntoIterator<Item = &'a Field>) -> Option<EntityId> {
     LEDGERS.iter().find(|(item, _)| *item == kind)?;
     let field = fields.into_iter().find(|f| f.name == ORDER_FIELD)?;
     let key: String = serde_json::from_slice(&field.json).ok()?;
@@ -33,7 +33,7 @@ pub(super) fn is_about_orders(kind: &str) -> bool {
 }
 
 /// The order's key of an item that is folded already.
-pub(super) fn order_of_entity(item: &Entity) -> Option<String> {
+pub(super) fn order_of_entity(item: &Entity) -> Option<EntityId> {
     LEDGERS.iter().find(|(kind, _)| *kind == item.kind)?;
     order_of(&item.kind, &item.document())
 }

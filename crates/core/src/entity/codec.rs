@@ -37,7 +37,7 @@ impl Entity {
     pub fn decode(bytes: impl AsRef<[u8]>) -> Result<Self, DecodeError> {
         let mut bytes = bytes.as_ref();
         let mut entity = Self::default();
-        // Nearly every entity of a kind has about as many fields as bytes by this.
+        // About as many as there are.
         entity.fields.reserve(bytes.len() / 64 + 1);
         while bytes.has_remaining() {
             let (tag, wire) = decode_key(&mut bytes)?;
@@ -63,6 +63,7 @@ impl Entity {
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
+        entity.fields.shrink_to_fit();
         Ok(entity)
     }
 

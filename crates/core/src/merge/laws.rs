@@ -164,7 +164,10 @@ fn end_of(policy: &Policy, observations: &[Observation], cuts: u64) -> Story {
         facts.seen.clear();
         decide(&mut facts, input, number as i64).unwrap();
         if cuts >> (number % 64) & 1 == 1 {
-            facts.entities.values_mut().for_each(|entity| *entity = std::sync::Arc::new(Entity::decode(entity.encode()).unwrap()));
+            facts
+                .entities
+                .values_mut()
+                .for_each(|entity| *entity = std::sync::Arc::new(Entity::decode(entity.encode()).unwrap()));
         }
     }
     told(&facts.entities["thing/1"])

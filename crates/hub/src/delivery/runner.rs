@@ -234,7 +234,8 @@ impl Runner {
             }
             let bytes = bytes_of(&event);
             let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
-            self.window.add(id, Item { event, bytes, prepared: None, attempts: Vec::new(), round: 0, manual: None });
+            self.window
+                .add(id.into(), Item { event, bytes, prepared: None, attempts: Vec::new(), round: 0, manual: None });
         }
         self.window.read_to(self.stream.position());
     }
@@ -439,7 +440,7 @@ impl Runner {
         if self.newer_was_delivered(&item.event).await? {
             self.close(&item, DeadLetterEnd::Superseded);
         } else {
-            self.window.add(id, item);
+            self.window.add(id.into(), item);
         }
         Ok(())
     }

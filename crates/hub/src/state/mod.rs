@@ -4,8 +4,8 @@
 //! (two generations), the file. Changed entities are never dropped before the file has them. In memory they stay
 //! decoded, because nearly every change would read and write one otherwise; the flusher encodes them.
 //!
-//! The loop takes an entity out to decide about it and puts it back. What is being flushed is shared with the flusher:
-//! changing it copies it.
+//! The loop takes an entity out to decide about it and puts it back. What is being flushed is shared with the flusher
+//! until that one has written it: changing it before copies it.
 
 pub(crate) mod file;
 pub(crate) mod overlay;
@@ -13,11 +13,11 @@ pub(crate) mod rows;
 pub(crate) mod seen;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use lockstep_core::record::{Body, DeadLetterEnd, FactOutcome, Record};
-use lockstep_core::{Entity, Position, Seen, decide, delivery_hash};
+use lockstep_core::{Entity, EntityId, Position, Seen, decide, delivery_hash};
 
 use crate::reading::ReadError;
 use crate::state::file::StateFile;
@@ -31,22 +31,37 @@ use crate::tally::Tallies;
 pub(crate) struct Snapshot {
     pub(crate) position: Position,
     pub(crate) recorded_at_us: i64,
-    pub(crate) entities: HashMap<String, Kept>,
+    /// What the flusher has not written yet. It lets go of each as soon as it can, since the loop copies what it
+    /// changes meanwhile.
+    entities: Mutex<Vec<(EntityId, Arc<Entity>)>>,
     pub(crate) seen: SeenMap,
     pub(crate) overlay: Overlay,
     pub(crate) tallies: Tallies,
 }
 
+impl Snapshot {
+    /// The entities, in the order of their ids; what is given is not kept.
+    pub(crate) fn take_entities(&self) -> Vec<(EntityId, Arc<Entity>)> {
+        let mut entities = std::mem::take(&mut *self.entities.lock().unwrap_or_else(PoisonError::into_inner));
+        entities.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        entities
+    }
+}
+
+type Kepts = HashMap<EntityId, Kept>;
+
 /// See the module.
 pub(crate) struct State {
     pub(crate) file: StateFile,
-    dirty: HashMap<String, Kept>,
+    dirty: Kepts,
     dirty_bytes: usize,
     flushing: Arc<Snapshot>,
+    /// The entities of that snapshot, as far as they were not changed since.
+    flushing_entities: Kepts,
     flushing_bytes: usize,
-    young: HashMap<String, Kept>,
+    young: Kepts,
     young_bytes: usize,
-    old: HashMap<String, Kept>,
+    old: Kepts,
     old_bytes: usize,
     cache_bytes_max: usize,
     recent: SeenMap,
@@ -93,6 +108,7 @@ impl State {
             dirty: HashMap::new(),
             dirty_bytes: 0,
             flushing: Arc::default(),
+            flushing_entities: HashMap::new(),
             flushing_bytes: 0,
             young: HashMap::new(),
             young_bytes: 0,
@@ -115,22 +131,21 @@ impl State {
     pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Arc<Entity>>, StateError> {
         let found = self.take(id)?;
         if let Some(entity) = &found {
-            self.give_back(id.to_owned(), entity.clone());
+            self.give_back(id.into(), entity.clone());
         }
         Ok(found)
     }
 
     /// Takes an entity out. Whoever does it puts it back, changed or not.
     pub(crate) fn take(&mut self, id: &str) -> Result<Option<Arc<Entity>>, StateError> {
-        if let Some(found) = self.dirty.remove(id) {
-            self.dirty_bytes -= found.bytes();
-            return Ok(Some(found.entity));
-        }
-        if let Some(found) = self.flushing.entities.get(id) {
-            return Ok(Some(found.entity.clone()));
-        }
-        for (generation, total) in [(&mut self.young, &mut self.young_bytes), (&mut self.old, &mut self.old_bytes)] {
-            if let Some(found) = generation.remove(id) {
+        let layers = [
+            (&mut self.dirty, &mut self.dirty_bytes),
+            (&mut self.flushing_entities, &mut self.flushing_bytes),
+            (&mut self.young, &mut self.young_bytes),
+            (&mut self.old, &mut self.old_bytes),
+        ];
+        for (layer, total) in layers {
+            if let Some(found) = layer.remove(id) {
                 *total -= found.bytes();
                 return Ok(Some(found.entity));
             }
@@ -141,7 +156,7 @@ impl State {
     }
 
     /// Puts a changed entity back, or a new one.
-    pub(crate) fn put(&mut self, id: String, entity: Arc<Entity>) {
+    pub(crate) fn put(&mut self, id: EntityId, entity: Arc<Entity>) {
         let kept = Kept::new(&id, entity);
         self.dirty_bytes += kept.bytes();
         if let Some(before) = self.dirty.insert(id, kept) {
@@ -149,23 +164,24 @@ impl State {
         }
     }
 
-    /// Puts back an entity that was not changed.
-    pub(crate) fn give_back(&mut self, id: String, entity: Arc<Entity>) {
-        if entity.position == 0 {
-            // Looked for, and not there.
-        } else if entity.position > self.snapshotted {
+    /// Puts back an entity that was not changed: to where it came from.
+    pub(crate) fn give_back(&mut self, id: EntityId, entity: Arc<Entity>) {
+        if entity.position > self.snapshotted {
             self.put(id, entity);
-        } else if !self.flushing.entities.contains_key(&id) {
+        } else if entity.position > self.flushed {
             let kept = Kept::new(&id, entity);
-            self.remember(id, kept);
+            self.flushing_bytes += kept.bytes();
+            self.flushing_entities.insert(id, kept);
+        } else if entity.position > 0 {
+            let kept = Kept::new(&id, entity);
+            self.young_bytes += kept.bytes();
+            self.young.insert(id, kept);
+            self.make_room();
         }
     }
 
-    fn remember(&mut self, id: String, kept: Kept) {
-        self.young_bytes += kept.bytes();
-        if let Some(before) = self.young.insert(id, kept) {
-            self.young_bytes -= before.bytes();
-        }
+    /// Forgets clean entities where there are too many: first those that have not been looked at for longest.
+    fn make_room(&mut self) {
         // What is changed counts, and some room is left for what is not.
         let room = self.cache_bytes_max.saturating_sub(self.dirty_bytes + self.flushing_bytes);
         if self.young_bytes > room.max(self.cache_bytes_max / 8) / 2 {
@@ -177,6 +193,11 @@ impl State {
     /// Bytes of changed entities that the file does not have.
     pub(crate) fn dirty_bytes(&self) -> usize {
         self.dirty_bytes
+    }
+
+    /// Bytes of changed entities, those included that are being flushed.
+    pub(crate) fn unflushed_bytes(&self) -> usize {
+        self.dirty_bytes + self.flushing_bytes
     }
 
     /// Bytes of clean entities in memory.
@@ -312,11 +333,15 @@ impl State {
     /// Takes everything that changed, to be flushed. Only one snapshot may be under way.
     pub(crate) fn snapshot(&mut self) -> Arc<Snapshot> {
         self.flushing_bytes = std::mem::take(&mut self.dirty_bytes);
+        self.flushing_entities = std::mem::take(&mut self.dirty);
+        // As large as it was: it is filled again at once.
+        self.dirty.reserve(self.flushing_entities.len());
         self.snapshotted = self.position;
+        let shared = self.flushing_entities.iter().map(|(id, kept)| (id.clone(), kept.entity.clone()));
         self.flushing = Arc::new(Snapshot {
             position: self.position,
             recorded_at_us: self.recorded_at_us,
-            entities: std::mem::take(&mut self.dirty),
+            entities: Mutex::new(shared.collect()),
             seen: std::mem::take(&mut self.recent),
             overlay: std::mem::take(&mut self.overlay),
             tallies: self.tallies.clone(),
@@ -326,30 +351,27 @@ impl State {
 
     /// The snapshot under way is in the file.
     pub(crate) fn flushed(&mut self, runs: Vec<Arc<Run>>) {
-        let done = std::mem::take(&mut self.flushing);
-        self.flushed = done.position;
-        self.flushing_bytes = 0;
+        self.flushed = std::mem::take(&mut self.flushing).position;
         self.runs = runs;
-        if let Some(done) = Arc::into_inner(done) {
-            for (id, kept) in done.entities {
-                if !self.dirty.contains_key(&id) {
-                    self.remember(id, kept);
-                }
-            }
-        }
+        let (done, bytes) = (std::mem::take(&mut self.flushing_entities), std::mem::take(&mut self.flushing_bytes));
+        // The smaller map goes into the larger one.
+        let (mut all, other) = if done.len() > self.young.len() {
+            (done, std::mem::take(&mut self.young))
+        } else {
+            (std::mem::take(&mut self.young), done)
+        };
+        all.extend(other);
+        self.young = all;
+        self.young_bytes += bytes;
+        self.make_room();
     }
 
     /// The snapshot under way could not be written: what it holds is changed again, under what came since.
     pub(crate) fn flush_failed(&mut self) {
         let back = std::mem::take(&mut self.flushing);
-        self.flushing_bytes = 0;
         self.snapshotted = self.flushed;
-        for (id, kept) in &back.entities {
-            if !self.dirty.contains_key(id) {
-                self.dirty_bytes += kept.bytes();
-                self.dirty.insert(id.clone(), kept.clone());
-            }
-        }
+        self.dirty.extend(std::mem::take(&mut self.flushing_entities));
+        self.dirty_bytes += std::mem::take(&mut self.flushing_bytes);
         for (hash, seen) in &back.seen {
             self.recent.insert(*hash, *seen);
         }
@@ -363,8 +385,8 @@ impl State {
     }
 
     /// A kind's entities that the file does not have yet.
-    pub(crate) fn unflushed(&self, prefix: &str, after: &str) -> BTreeMap<String, Arc<Entity>> {
-        let layers = self.flushing.entities.iter().chain(&self.dirty);
+    pub(crate) fn unflushed(&self, prefix: &str, after: &str) -> BTreeMap<EntityId, Arc<Entity>> {
+        let layers = self.flushing_entities.iter().chain(&self.dirty);
         let wanted = layers.filter(|(id, _)| id.starts_with(prefix) && id.as_str() > after);
         wanted.map(|(id, kept)| (id.clone(), kept.entity.clone())).collect()
     }

@@ -58,7 +58,7 @@ impl Comparison {
 
     fn entity(&mut self, party: Party, kind: &str, theirs: &Held, hubs: &EntityItem) {
         self.compared[party.index()] += 1;
-        let id = || lockstep_core::entity_id(kind, &hubs.key);
+        let id = || String::from(lockstep_core::entity_id(kind, &hubs.key));
         let raw = hubs.document.get();
         if theirs.version == hubs.version && theirs.document == raw.as_bytes() {
             return;
@@ -114,7 +114,7 @@ impl Cursor {
             if key.is_some_and(|key| held.key.as_str() >= key) {
                 return Ok(());
             }
-            let id = lockstep_core::entity_id(kind, &held.key);
+            let id = String::from(lockstep_core::entity_id(kind, &held.key));
             let version = format!("version {}", held.version);
             self.page.pop_front();
             found.differs(self.party, id, "", version, "nothing");
@@ -166,7 +166,7 @@ pub(crate) async fn compare(
                             cursor.page.pop_front();
                         }
                         _ => {
-                            let id = lockstep_core::entity_id(kind, &entity.key);
+                            let id = String::from(lockstep_core::entity_id(kind, &entity.key));
                             found.differs(party, id, "", "nothing", format!("version {}", entity.version));
                         }
                     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use lockstep_connect::source::Source;
 use lockstep_core::decide::HUB;
-use lockstep_core::{Change, Input, InputBody, Rules};
+use lockstep_core::{Change, EntityId, Input, InputBody, Rules};
 
 use super::WhatIfError;
 use super::delivery::{Delivery, Was};
@@ -93,7 +93,7 @@ pub(super) fn touched<'a>(
     delivery: &'a Delivery,
     proposal: Option<&'a Proposal>,
     kind: Option<&'a str>,
-) -> impl Iterator<Item = String> + 'a {
+) -> impl Iterator<Item = EntityId> + 'a {
     let wanted = move |name: &str| kind.is_none_or(|kind| kind == name);
     let facts = match &delivery.was {
         Was::Understood(facts) => facts.as_slice(),

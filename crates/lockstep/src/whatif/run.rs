@@ -62,7 +62,7 @@ impl<'a> Run<'a> {
         delivery::each(history, kept_from, from - 1, step, |delivery| {
             if let Was::Understood(facts) = delivery.was {
                 for (position, fact) in &facts {
-                    if ids.contains(&lockstep_core::entity_id(&fact.kind, &fact.key)) {
+                    if ids.contains(lockstep_core::entity_id(&fact.kind, &fact.key).as_str()) {
                         self.sides.happened(*position, delivery.recorded_at_us, fact);
                     }
                 }

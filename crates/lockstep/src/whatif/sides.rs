@@ -7,7 +7,7 @@ use lockstep_core::decide::Entities;
 use lockstep_core::fold::fold;
 use lockstep_core::merge::Rule;
 use lockstep_core::record::Fact;
-use lockstep_core::{Entity, Facts, Input, Position, Rules, decide};
+use lockstep_core::{Entity, EntityId, Facts, Input, Position, Rules, decide};
 
 use super::WhatIfError;
 use super::report::{Change, EntityDifference, FieldDifference, Said};
@@ -171,7 +171,7 @@ impl Sides {
 
     /// The entities of both sides, in order.
     pub(super) fn ids(&self) -> BTreeSet<&str> {
-        self.now.keys().chain(self.what_if.entities.keys()).map(String::as_str).collect()
+        self.now.keys().chain(self.what_if.entities.keys()).map(EntityId::as_str).collect()
     }
 
     /// What is different in an entity, and how many of its fields have the same value from another winner.

@@ -137,6 +137,10 @@ impl Orders {
         .map(|(name, json)| Field::new(name, json))
         .collect();
         constant.sort_by(|a, b| a.name.cmp(&b.name));
+        // Lines by their id, as intake hands them over.
+        let rules = lockstep_core::Rules::new();
+        let constant = lockstep_core::path::split(constant, rules.parts("order"))
+            .unwrap_or_else(|error| unreachable!("{error}"));
         Self { random: fastrand::Rng::with_seed(lane + 1), entities, number: lane << 40, constant, run }
     }
 
@@ -157,7 +161,6 @@ impl Orders {
             "erp" => set("price_version", format!("\"2026-{}\"", self.number % 12)),
             _ => set("warehouse", format!("\"berlin-{}\"", self.number % 3)),
         }
-        let fields = split(fields);
         let change = Change::new("order", format!("web:{entity:07}"), 0, now_us, fields)
             .unwrap_or_else(|error| unreachable!("{error}"));
         Input {
@@ -165,7 +168,8 @@ impl Orders {
             system: system.into(),
             delivery: format!("msg_{:016x}{:016x}", self.run, self.number),
             payload_hash: self.number,
-            reject_reuse: true,
+            // These are systems that report what happened, no clients of the API.
+            reject_reuse: false,
             request_key: None,
             received_at_us: now_us,
             trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
@@ -174,10 +178,4 @@ impl Orders {
             releases: None,
         }
     }
-}
-
-/// Lines by their id, as intake does it.
-fn split(fields: Vec<Field>) -> Vec<Field> {
-    static RULES: std::sync::LazyLock<lockstep_core::Rules> = std::sync::LazyLock::new(lockstep_core::Rules::new);
-    lockstep_core::path::split(fields, RULES.parts("order")).unwrap_or_else(|error| unreachable!("{error}"))
 }

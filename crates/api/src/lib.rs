@@ -19,6 +19,7 @@ mod explain;
 mod health;
 mod history;
 mod http_stats;
+mod incomplete;
 mod keys;
 mod metrics;
 mod middleware;

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 use crate::Position;
 use crate::decide::HUB;
-use crate::entity::DELETED_FIELD;
+use crate::entity::{DELETED_FIELD, Entity};
 use crate::merge::{Latest, Owner, Policy, Union};
 use crate::order;
 use crate::path::{Part, Parts, base_of};
@@ -35,6 +37,8 @@ pub struct Domain {
     pub parts: Parts,
     /// Fields without which nobody is told of an entity.
     pub required: Vec<String>,
+    /// How long an entity may be without them before it is reported, microseconds; none is for ever.
+    pub incomplete_after_us: Option<i64>,
 }
 
 impl Default for Policy {
@@ -47,6 +51,15 @@ impl Domain {
     /// Whether a policy of it may leave a conflict for a person.
     pub fn may_contest(&self) -> bool {
         self.policy.may_contest() || self.fields.values().any(Policy::may_contest)
+    }
+
+    /// The required fields of which an entity has no value.
+    pub fn missing(&self, entity: &Entity) -> Vec<&str> {
+        let has = |name: &str, value: Option<&Bytes>, required: &str| {
+            base_of(name) == required && value.is_some_and(|json| !json.is_empty() && json != "null")
+        };
+        let is_there = |name: &&String| entity.fields.iter().any(|f| has(&f.name, f.value(), name));
+        self.required.iter().filter(|name| !is_there(name)).map(String::as_str).collect()
     }
 
     /// The policy of a field, by its path.

@@ -14,7 +14,7 @@ use crate::delivery::{Controls, Retry};
 use crate::failure::Unavailable;
 use crate::looper::{Message, Query, Submission};
 use crate::reading::{EventFilter, EventStream, ReadError};
-use crate::state::rows::{DeadLetterRow, QuarantineRow};
+use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
 use crate::stats::Stats;
 use crate::tail::Tail;
 
@@ -48,6 +48,19 @@ pub struct DeadLetterFilter {
     pub destination: Option<String>,
     /// Only those after this (destination, event).
     pub after: Option<(String, Position)>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which incomplete entities to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IncompleteFilter {
+    /// Only those of this kind.
+    pub kind: Option<String>,
+    /// Only those that have been so since this moment or longer, microseconds since 1970 UTC.
+    pub until_us: Option<i64>,
+    /// Only those after this (kind, since, key).
+    pub after: Option<(String, i64, String)>,
     /// At most so many.
     pub limit: usize,
 }
@@ -107,6 +120,11 @@ impl HubHandle {
     /// Open quarantined deliveries, oldest first.
     pub async fn quarantine(&self, filter: QuarantineFilter) -> Result<Page<QuarantineRow>, Unavailable> {
         self.ask(move |view| view.quarantine(&filter)).await
+    }
+
+    /// Incomplete entities, by kind, the oldest first.
+    pub async fn incomplete(&self, filter: IncompleteFilter) -> Result<Page<IncompleteEntity>, Unavailable> {
+        self.ask(move |view| view.incomplete(&filter)).await
     }
 
     /// Open dead letters, by destination and event.

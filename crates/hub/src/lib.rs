@@ -23,10 +23,10 @@ mod tally;
 mod time;
 
 pub use failure::{OpenError, Unavailable};
-pub use handle::{Answer, DeadLetterFilter, HubHandle, Page, QuarantineFilter};
+pub use handle::{Answer, DeadLetterFilter, HubHandle, IncompleteFilter, Page, QuarantineFilter};
 pub use open::Hub;
 pub use options::HubOptions;
 pub use reading::{EventFilter, EventStream, ReadError, StreamItem};
-pub use state::rows::{DeadLetterRow, EntityRow, QuarantineRow};
-pub use stats::{Latency, Readiness, Stats, now_us};
+pub use state::rows::{DeadLetterRow, EntityRow, IncompleteEntity, IncompleteRow, QuarantineRow};
+pub use stats::{IncompleteFigure, Latency, Readiness, Stats, now_us};
 pub use tally::{DestinationTally, SourceTally, Tallies};

@@ -1,6 +1,6 @@
 //! The loop: collect, load, decide, seal. The only place where state changes, on one thread.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
@@ -15,12 +15,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::delivery::{Controls, Phase, Report, ReportBody};
 use crate::failure::{OpenError, Unavailable};
 use crate::flush::Flushed;
-use crate::handle::{Answer, DeadLetterFilter, Page, QuarantineFilter};
+use crate::handle::{Answer, DeadLetterFilter, IncompleteFilter, Page, QuarantineFilter};
 use crate::journaler::{Deferred, Reply, Sealed, ToJournal, chain};
 use crate::options::HubOptions;
 use crate::state::overlay::merge;
-use crate::state::rows::{DeadLetterRow, QuarantineRow};
-use crate::state::{Snapshot, State, StateError, tally};
+use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
+use crate::state::{Snapshot, State, StateError, incomplete, tally};
 use crate::stats::Stats;
 use crate::time::Time;
 
@@ -81,6 +81,7 @@ const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 const TICK: Duration = Duration::from_millis(100);
 const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
+const INCOMPLETE_EVERY: Duration = Duration::from_secs(1);
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
@@ -101,6 +102,8 @@ pub(crate) struct Looper {
     pub(crate) mode: Mode,
     /// What a batch that had grown too large has left for the next.
     pub(crate) carried: VecDeque<Message>,
+    /// The kinds of which was told that entities have been incomplete for too long.
+    pub(crate) warned: BTreeSet<String>,
 }
 
 /// The loop's own times.
@@ -112,13 +115,22 @@ pub(crate) struct Clock {
     /// After a failed flush, when the next may be tried.
     pub(crate) not_before: Instant,
     pub(crate) last_figures: Instant,
+    pub(crate) last_incomplete: Option<Instant>,
     pub(crate) last_retention: Instant,
 }
 
 impl Clock {
     pub(crate) fn new(time: Time) -> Self {
         let now = time.now();
-        Self { time, generation: 0, last_flush: now, not_before: now, last_figures: now, last_retention: now }
+        Self {
+            time,
+            generation: 0,
+            last_flush: now,
+            not_before: now,
+            last_figures: now,
+            last_incomplete: None,
+            last_retention: now,
+        }
     }
 }
 
@@ -293,6 +305,9 @@ impl Looper {
                     for (at, record) in decision.records.iter().enumerate() {
                         self.state.absorb(first + at as Position, record, false);
                     }
+                    for gate in &self.facts.gates {
+                        self.state.gate(gate, now);
+                    }
                     open.bytes += decision.records.iter().map(Record::encoded_bytes).sum::<usize>();
                     open.records.extend(decision.records);
                     answers.push(Ok(decision.outcome));
@@ -420,6 +435,26 @@ impl Looper {
         self.stats.dirty_bytes.store(self.state.dirty_bytes() as u64, Ordering::Relaxed);
         if let Ok(mut tallies) = self.stats.tallies.lock() {
             tallies.clone_from(&self.state.tallies);
+        }
+        let now = self.clock.last_figures;
+        if self.clock.last_incomplete.is_none_or(|last| now.saturating_duration_since(last) >= INCOMPLETE_EVERY) {
+            self.clock.last_incomplete = Some(now);
+            self.incomplete_figures();
+        }
+    }
+
+    /// What is incomplete, for whoever looks at the figures, and a word in the log where it has been so for too long.
+    fn incomplete_figures(&mut self) {
+        let figures = match self.state.incomplete_figures(&self.facts.rules) {
+            Ok(figures) => figures,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the incomplete entities can't be read");
+                return;
+            }
+        };
+        incomplete::warn(&figures, &mut self.warned, self.clock.time.now_us());
+        if let Ok(mut incomplete) = self.stats.incomplete.lock() {
+            *incomplete = figures;
         }
     }
 
@@ -677,6 +712,22 @@ impl View<'_> {
         };
         let layers = layers.map(|o| (&o.quarantine_opened, &o.quarantine_closed));
         let (items, more) = merge(rows, layers, passes, filter.limit);
+        Ok(Page { items, more })
+    }
+
+    pub(crate) fn incomplete(&mut self, filter: &IncompleteFilter) -> Result<Page<IncompleteEntity>, Unavailable> {
+        let (rows, more) = self.looper.state.incomplete(filter).map_err(unreadable)?;
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            let entity = self.entity(&lockstep_core::entity_id(&row.kind, &row.key))?.unwrap_or_default();
+            let domain = self.looper.facts.rules.domain(&row.kind);
+            let missing = domain.map(|domain| domain.missing(&entity)).unwrap_or_default();
+            items.push(IncompleteEntity {
+                row,
+                missing: missing.into_iter().map(str::to_owned).collect(),
+                systems: entity.systems.iter().map(ToString::to_string).collect(),
+            });
+        }
         Ok(Page { items, more })
     }
 

@@ -12,6 +12,7 @@ mod order;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
+use compact_str::CompactString;
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -58,12 +59,40 @@ pub struct Facts {
     pub sent: SentTo,
     /// The position that the next record will have.
     pub next: Position,
+    /// The entities that the last decided input has made incomplete, or complete: for the lists kept of them.
+    pub gates: Vec<Gate>,
+}
+
+/// An entity that became incomplete, or is so no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Its kind.
+    pub kind: CompactString,
+    /// Its key.
+    pub key: CompactString,
+    /// Whether it is incomplete from now on.
+    pub incomplete: bool,
+}
+
+impl Gate {
+    /// What folding a record has made of an entity that was incomplete before it, or was not.
+    pub fn of(was_incomplete: bool, entity: &Entity) -> Option<Self> {
+        let gate = || Self { kind: entity.kind.clone(), key: entity.key.clone(), incomplete: entity.incomplete };
+        (was_incomplete != entity.incomplete).then(gate)
+    }
 }
 
 impl Facts {
     /// Facts of an empty hub.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, entities: HashMap::default(), seen: HashMap::default(), sent: SentTo::new(), next: 1 }
+        Self {
+            rules,
+            entities: HashMap::default(),
+            seen: HashMap::default(),
+            sent: SentTo::new(),
+            next: 1,
+            gates: Vec::new(),
+        }
     }
 }
 
@@ -114,6 +143,7 @@ pub fn request_key_hash(source: &str, key: &str) -> u64 {
 
 /// Decides one input.
 pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decision, Refusal> {
+    facts.gates.clear();
     let hash = delivery_hash(&input.source, &input.delivery);
     if let Some((key, payload_hash)) = &input.request_key
         && let Some(seen) = facts.seen.get(&request_key_hash(&input.source, key))
@@ -293,7 +323,9 @@ fn decide_one(
     let entity = facts.entities.entry(change.id()).or_default();
     let place = Place { input, system, index, position };
     let (fact, contests) = decide_change(&facts.rules, sent_to, entity, change, &place);
+    let was_incomplete = entity.incomplete;
     fold(entity, position, now_us, &fact);
+    facts.gates.extend(Gate::of(was_incomplete, entity));
     if fact.kind == PREFERENCE_KIND {
         prefer(&mut facts.rules, entity);
     }

@@ -1,5 +1,7 @@
 //! `lockstep entity`: what is known of an entity, how it came about, and why.
 
+mod incomplete;
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -29,6 +31,9 @@ enum EntityCommand {
     /// Say for each field who won, by which rule, and who lost and why.
     #[command(after_help = "Example:\n  lockstep entity explain price/SKU-1:web:EUR --field amount")]
     Explain(ExplainArgs),
+    /// List the entities of which nobody is told, because required fields are missing; the oldest of each kind first.
+    #[command(after_help = "Example:\n  lockstep entity incomplete --kind order --older-than 5m")]
+    Incomplete(incomplete::IncompleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +90,7 @@ pub async fn run(args: &EntityArgs, output: &Output) -> Result<Exit, Failure> {
         EntityCommand::Show(args) => entity(args, output).await,
         EntityCommand::History(args) => history(args, output).await,
         EntityCommand::Explain(args) => explain(args, output).await,
+        EntityCommand::Incomplete(args) => incomplete::run(args, output).await,
     }
 }
 

@@ -45,7 +45,9 @@ impl Resolver<'_> {
             let parts = self.parts(kind, domain);
             let mut required = schemas.required(kind);
             required.extend(domain.required.iter().filter(|name| !schemas.required(kind).contains(name)).cloned());
-            rules.declare(Domain { kind: kind.clone(), policy, fields, parts, required });
+            let after_us = domain.incomplete_after_s.saturating_mul(1_000_000) as i64;
+            let incomplete_after_us = Some(after_us).filter(|us| *us > 0);
+            rules.declare(Domain { kind: kind.clone(), policy, fields, parts, required, incomplete_after_us });
             schemas.merge_parts(kind, rules.parts(kind).clone());
         }
         rules.skew_max_us = Some(config.hub.clock_skew_max_s.saturating_mul(1_000_000) as i64).filter(|us| *us > 0);

@@ -44,6 +44,15 @@ pub(crate) struct EntityBody {
     /// Whether fields are missing without which nobody is told of it. Absent where none are.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     incomplete: bool,
+    /// The name by which it was asked for, where that is not its key but an external id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked_for: Option<String>,
+}
+
+impl EntityBody {
+    fn asked_for(entity: &Entity, key: String) -> Self {
+        Self { asked_for: (entity.key != key).then_some(key), ..Self::from(entity) }
+    }
 }
 
 impl From<&Entity> for EntityBody {
@@ -57,6 +66,7 @@ impl From<&Entity> for EntityBody {
             document: view::raw(&entity.document_json()),
             deleted: entity.is_deleted(),
             incomplete: entity.incomplete,
+            asked_for: None,
         }
     }
 }
@@ -112,7 +122,7 @@ pub(crate) async fn list(
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
-        ("key" = String, Path, description = "The key, percent-encoded where it has a slash"),
+        ("key" = String, Path, description = "The key, or what a system calls it (`@shop/order_id/1001`); percent-encoded where it has a slash"),
         ("If-None-Match" = Option<String>, Header, description = "ETags that the client has: 304 where one of them is current"),
     ),
     responses(
@@ -133,12 +143,12 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let entity = find(&api, &name).await?;
     let Some(tag) = etag(entity.version) else {
-        return Ok(view::json(&EntityBody::from(&entity)));
+        return Ok(view::json(&EntityBody::asked_for(&entity, name.1)));
     };
     let mut response = if has_current(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        view::json(&EntityBody::from(&entity))
+        view::json(&EntityBody::asked_for(&entity, name.1))
     };
     response.headers_mut().insert(header::ETAG, tag);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -156,7 +166,7 @@ pub(crate) async fn show(
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
-        ("key" = String, Path, description = "The key, percent-encoded where it has a slash"),
+        ("key" = String, Path, description = "The key, or what a system calls it (`@shop/order_id/1001`); percent-encoded where it has a slash"),
         ("Idempotency-Key" = String, Header, description = "What makes a repetition of this request the same"),
         ("If-Match" = Option<String>, Header, description = "The version that the entity must have, as its ETag"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: the entity must not exist yet"),
@@ -170,7 +180,8 @@ pub(crate) async fn show(
         (status = 400, description = "The body is not a JSON object, or a header is missing or not valid", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "No valid key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The order can't be changed so any more", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The order can't be changed so any more, or an external id belongs to another entity", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "The external id belongs to no entity", body = ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "The entity has another version", body = ProblemBody, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemBody, content_type = "application/problem+json"),
@@ -301,7 +312,7 @@ pub(crate) fn validate(schemas: &Schemas, kind: &str, fields: &Value) -> Result<
 pub(crate) async fn find(api: &Api, (kind, key): &(String, String)) -> Result<Entity, Problem> {
     check_kind(kind).map_err(|e| Problem::parameter("kind", e.to_string()))?;
     check_key(key).map_err(|e| Problem::parameter("key", e.to_string()))?;
-    match current::ask(|| api.hub.entity(kind, key)).await? {
+    match current::ask(|| api.hub.find(kind, key)).await? {
         Some(entity) => Ok(entity),
         None => Err(Problem::new(Code::UnknownEntity, format!("there is no entity `{kind}/{key}`"))),
     }

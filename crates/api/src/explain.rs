@@ -84,7 +84,7 @@ pub(crate) struct ClaimBody {
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
-        ("key" = String, Path, description = "The key, percent-encoded where it has a slash"),
+        ("key" = String, Path, description = "The key, or what a system calls it (`@shop/order_id/1001`); percent-encoded where it has a slash"),
         ("field" = Option<String>, Query, description = "Only this field"),
     ),
     responses(

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::Position;
+use crate::alias::EXTERNAL_IDS_FIELD;
 use crate::decide::HUB;
 use crate::entity::{DELETED_FIELD, Entity};
 use crate::merge::{Latest, Owner, Policy, Union};
@@ -71,6 +72,10 @@ impl Domain {
                 _ => &LATEST,
             });
         }
+        if field == EXTERNAL_IDS_FIELD {
+            // What different systems call it, all of it is true.
+            return self.fields.get(field).unwrap_or(&UNION);
+        }
         if self.fields.is_empty() {
             return &self.policy;
         }
@@ -90,6 +95,8 @@ impl Domain {
 }
 
 static LATEST: Policy = Policy::Latest(Latest { ties_to_review: false });
+
+static UNION: Policy = Policy::Union(Union);
 
 static NO_PARTS: Parts = Parts::new();
 
@@ -181,7 +188,8 @@ impl Rules {
 
     /// The policy of a field; `latest` where the domain is not declared.
     pub fn policy(&self, kind: &str, field: &str) -> &Policy {
-        self.domain(kind).map_or(&LATEST, |domain| domain.policy(field))
+        let undeclared = if field == EXTERNAL_IDS_FIELD { &UNION } else { &LATEST };
+        self.domain(kind).map_or(undeclared, |domain| domain.policy(field))
     }
 
     /// The fields of a kind that are merged by their parts.

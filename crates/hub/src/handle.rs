@@ -105,6 +105,12 @@ impl HubHandle {
         self.ask(move |view| view.entity(&id)).await
     }
 
+    /// An entity by its key, or by what a system calls it (`@shop/order_id/1001`); `None` where the hub does not know it.
+    pub async fn find(&self, kind: &str, key: &str) -> Result<Option<Entity>, Unavailable> {
+        let (kind, key) = (kind.to_owned(), key.to_owned());
+        self.ask(move |view| view.find(&kind, &key)).await
+    }
+
     /// Entities of a kind in the order of their keys, after `after`.
     pub async fn entities(&self, kind: &str, after: &str, limit: usize) -> Result<Page<Entity>, Unavailable> {
         let (kind, after) = (kind.to_owned(), after.to_owned());

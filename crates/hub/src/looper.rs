@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
+use lockstep_core::alias::Alias;
 use lockstep_core::decide::Entities;
 use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
 use lockstep_core::{Entity, Facts, Input, InputBody, Outcome, Position, Refusal, Seen, decide, delivery_hash};
@@ -255,18 +256,45 @@ impl Looper {
                     let hash = decide::request_key_hash(&input.source, key);
                     self.load_seen(hash, |record| same_request(record, &input.source, key))?;
                 }
-                let InputBody::Changes(changes) = &input.body else { continue };
-                for change in changes {
-                    let id = change.id();
-                    load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
-                    let entity = self.facts.entities.get(&id);
-                    for id in decide::also_touched(&self.facts.rules, entity, change) {
-                        load_entity(&mut self.state, &mut self.facts.entities, id)?;
-                    }
-                }
+                self.load_touched(input)?;
             }
         }
         Ok(())
+    }
+
+    /// The entities that an input speaks of.
+    fn load_touched(&mut self, input: &Input) -> Result<(), StateError> {
+        let InputBody::Changes(changes) = &input.body else { return Ok(()) };
+        for change in changes {
+            let known;
+            let change = if decide::has_aliases(change) {
+                for alias in decide::aliases(change) {
+                    load_entity(&mut self.state, &mut self.facts.entities, alias.id())?;
+                }
+                known = decide::known_as(&self.facts.entities, change);
+                known.as_ref().unwrap_or(change)
+            } else {
+                change
+            };
+            let id = change.id();
+            load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
+            let entity = self.facts.entities.get(&id);
+            for id in decide::also_touched(&self.facts.rules, entity, change) {
+                load_entity(&mut self.state, &mut self.facts.entities, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whom an input's external ids belong to may have been said earlier in this batch: then what they stand for was not
+    /// loaded with it.
+    fn load_late(&mut self, input: &Input) -> Result<(), Unavailable> {
+        match &input.body {
+            InputBody::Changes(changes) if changes.iter().any(decide::has_aliases) => {
+                self.load_touched(input).map_err(unreadable)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn load_seen(&mut self, hash: u64, same: impl Fn(&Record) -> Option<Seen>) -> Result<(), StateError> {
@@ -285,6 +313,11 @@ impl Looper {
         let mut answers = Vec::with_capacity(inputs.len());
         let mut refused_whole: Option<Refusal> = None;
         for (number, input) in inputs.into_iter().enumerate() {
+            if let Err(cause) = self.load_late(&input) {
+                // What was decided before it stands: a repetition of it is known as one.
+                drop(reply.send(Err(cause)));
+                return;
+            }
             let tally = tally(&mut self.state.tallies.sources, &input.source);
             tally.received += 1;
             if let Some(refusal) = &refused_whole {
@@ -673,6 +706,17 @@ impl View<'_> {
             return Ok(Some(entity.clone()));
         }
         self.looper.state.entity(id).map_err(unreadable)
+    }
+
+    /// An entity by its key or by what a system calls it.
+    pub(crate) fn find(&mut self, kind: &str, key: &str) -> Result<Option<Entity>, Unavailable> {
+        match Alias::parse(key) {
+            None => self.entity(&lockstep_core::entity_id(kind, key)),
+            Some(alias) => match self.entity(&alias.id())?.as_ref().and_then(decide::holder) {
+                Some((known_kind, key)) if known_kind == kind => self.entity(&lockstep_core::entity_id(kind, &key)),
+                _ => Ok(None),
+            },
+        }
     }
 
     pub(crate) fn policy(&self, kind: &str, field: &str) -> &'static str {

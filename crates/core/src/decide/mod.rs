@@ -6,6 +6,7 @@
 
 mod change;
 mod conflict;
+mod identity;
 mod implied;
 mod order;
 
@@ -18,6 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use change::{Place, decide_change};
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
+pub use identity::{ALIAS_OF_KEY, ALIAS_OF_KIND, aliases, has_aliases, holder, known_as};
 
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::entity::{DELETED_FIELD, Entity, FieldState};
@@ -124,6 +126,32 @@ pub enum Refusal {
         /// Why not, in words.
         reason: String,
     },
+    /// The entity is named by an external id that belongs to none.
+    #[error("no {kind} has the external id `{alias}`")]
+    AliasUnknown {
+        /// The external id.
+        alias: String,
+        /// The kind of the entity that was meant.
+        kind: String,
+    },
+    /// An external id belongs to another entity.
+    #[error("`{alias}` is an external id of {known}, so it can't be one of {claimed}: are they one?")]
+    AliasTaken {
+        /// The external id.
+        alias: String,
+        /// The entity that it belongs to.
+        known: String,
+        /// The entity that it was given to, or by which it was named.
+        claimed: String,
+    },
+    /// External ids are not well-formed.
+    #[error("{id}: {detail}")]
+    AliasInvalid {
+        /// The entity.
+        id: String,
+        /// What would be right.
+        detail: String,
+    },
     /// The entity has another version than the writer believes.
     #[error("{id} has version {current}, not {expected}")]
     Version {
@@ -134,6 +162,20 @@ pub enum Refusal {
         /// What it is; 0 where it does not exist.
         current: u64,
     },
+}
+
+impl Refusal {
+    /// The code under which a delivery is quarantined that would be refused so.
+    pub fn quarantine_code(&self) -> &'static str {
+        match self {
+            Self::KeyReused { .. } => "key-reused",
+            Self::OrderState { .. } => "order-state",
+            Self::AliasUnknown { .. } => "alias-unknown",
+            Self::AliasTaken { .. } => "alias-taken",
+            Self::AliasInvalid { .. } => "alias-invalid",
+            Self::Version { .. } => "version-mismatch",
+        }
+    }
 }
 
 /// The hash under which a request's `Idempotency-Key` is remembered, apart from delivery ids.
@@ -172,14 +214,20 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         return Ok(Decision { records: Vec::new(), outcome: Outcome::Superseded { position: 0, count: 0 } });
     }
     let body = match body {
-        InputBody::Changes(changes) => match (ahead_of_time(&facts.rules, &input, &changes), input.releases) {
-            // It is there already, and stays.
-            (Some(_), Some(position)) => {
-                return Ok(Decision { records: Vec::new(), outcome: Outcome::Quarantined { position } });
+        InputBody::Changes(mut changes) => {
+            let reason = match ahead_of_time(&facts.rules, &input, &changes) {
+                None => identity::resolve(facts, &input, &mut changes)?,
+                ahead => ahead,
+            };
+            match (reason, input.releases) {
+                // It is there already, and stays.
+                (Some(_), Some(position)) => {
+                    return Ok(Decision { records: Vec::new(), outcome: Outcome::Quarantined { position } });
+                }
+                (Some(reason), None) => InputBody::Quarantine(reason),
+                (None, _) => InputBody::Changes(changes),
             }
-            (Some(reason), None) => InputBody::Quarantine(reason),
-            (None, _) => InputBody::Changes(changes),
-        },
+        }
         quarantine => quarantine,
     };
     let decision = match body {
@@ -247,8 +295,12 @@ fn decide_changes(
         applied |= fact.outcome == FactOutcome::Applied as i32;
         changed |= !fact.event_type.is_empty();
         let id = entity_id(&fact.kind, &fact.key);
+        let given = identity::given(facts, &fact, now_us);
         let consequences = consequences(facts, &fact, now_us);
         records.push(fact);
+        for change in given {
+            records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
+        }
         for change in consequences {
             records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
         }

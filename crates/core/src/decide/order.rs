@@ -27,6 +27,17 @@ pub(super) fn order_of<'a>(kind: &str, fields: impl IntoIterator<Item = &'a Fiel
     crate::change::check_key(&key).is_ok().then(|| entity_id("order", &key))
 }
 
+/// Where a change names the order of which it is an item.
+pub(super) fn order_field(change: &Change) -> Option<usize> {
+    LEDGERS.iter().find(|(item, _)| *item == change.kind)?;
+    change.fields.iter().position(|f| f.name == ORDER_FIELD)
+}
+
+/// The key that a field names.
+pub(super) fn key_of(field: &Field) -> Option<String> {
+    serde_json::from_slice(&field.json).ok()
+}
+
 /// The order's key of an item that is folded already.
 pub(super) fn order_of_entity(item: &Entity) -> Option<String> {
     order_of(&item.kind, &item.document())

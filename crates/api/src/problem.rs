@@ -80,6 +80,10 @@ codes! {
     AliasUnknown = "alias-unknown", NOT_FOUND, "No entity has this external id";
     /// An external id belongs to another entity.
     AliasTaken = "alias-taken", CONFLICT, "The external id belongs to another entity";
+    /// Entities can't be merged so, as they are now.
+    MergeImpossible = "merge-impossible", CONFLICT, "The entities can't be merged so";
+    /// What would be merged can never be.
+    MergeInvalid = "merge-invalid", UNPROCESSABLE_ENTITY, "These can never be merged";
     /// The hub knows no such entity.
     UnknownEntity = "unknown-entity", NOT_FOUND, "There is no such entity";
     /// The entity has no such field.
@@ -312,6 +316,7 @@ impl From<Refusal> for Problem {
             Refusal::KeyReused { of, .. } => Self::new(Code::KeyReused, detail).with("first_use", of),
             Refusal::OrderState { .. } => Self::new(Code::OrderState, detail),
             Refusal::AliasUnknown { alias, .. } => Self::new(Code::AliasUnknown, detail).with("external_id", alias),
+            Refusal::Merge { .. } => Self::new(Code::MergeImpossible, detail),
             Refusal::AliasTaken { alias, known, claimed } => {
                 let problem = Self::new(Code::AliasTaken, detail).with("external_id", alias);
                 problem.with("known", known).with("claimed", claimed)

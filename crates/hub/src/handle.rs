@@ -105,7 +105,13 @@ impl HubHandle {
         self.ask(move |view| view.entity(&id)).await
     }
 
-    /// An entity by its key, or by what a system calls it (`@shop/order_id/1001`); `None` where the hub does not know it.
+    /// An entity by its key, or by what a system calls it (`@shop/order_id/1001`), merged or not.
+    pub async fn named(&self, kind: &str, key: &str) -> Result<Option<Entity>, Unavailable> {
+        let (kind, key) = (kind.to_owned(), key.to_owned());
+        self.ask(move |view| view.named(&kind, &key)).await
+    }
+
+    /// The same, or what it is merged into: what readers see.
     pub async fn find(&self, kind: &str, key: &str) -> Result<Option<Entity>, Unavailable> {
         let (kind, key) = (kind.to_owned(), key.to_owned());
         self.ask(move |view| view.find(&kind, &key)).await

@@ -7,9 +7,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use lockstep_core::alias::Alias;
-use lockstep_core::decide::Entities;
+use lockstep_core::decide::{Entities, MERGE_KIND};
+use lockstep_core::entity::base_system;
 use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
-use lockstep_core::{Entity, Facts, Input, InputBody, Outcome, Position, Refusal, Seen, decide, delivery_hash};
+use lockstep_core::{Change, Entity, Facts, Input, InputBody, Outcome, Position, Refusal, Seen, decide, delivery_hash};
 use lockstep_journal::Reader;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -105,6 +106,8 @@ pub(crate) struct Looper {
     pub(crate) carried: VecDeque<Message>,
     /// The kinds of which was told that entities have been incomplete for too long.
     pub(crate) warned: BTreeSet<String>,
+    /// Whether the batch has merged or parted entities.
+    pub(crate) has_merged: bool,
 }
 
 /// The loop's own times.
@@ -200,6 +203,7 @@ impl Looper {
 
     fn batch(&mut self, messages: Vec<Message>) -> bool {
         let first = self.facts.next;
+        self.has_merged = false;
         if self.facts.rules.any_echoes() {
             self.facts.sent = self.controls.sent();
         }
@@ -270,27 +274,51 @@ impl Looper {
             let change = if decide::has_aliases(change) {
                 for alias in decide::aliases(change) {
                     load_entity(&mut self.state, &mut self.facts.entities, alias.id())?;
+                    if let Some((kind, key)) = self.facts.entities.get(&alias.id()).and_then(decide::holder) {
+                        self.load_chain(lockstep_core::entity_id(&kind, &key), None)?;
+                    }
                 }
                 known = decide::known_as(&self.facts.entities, change);
                 known.as_ref().unwrap_or(change)
             } else {
                 change
             };
-            let id = change.id();
-            load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
-            let entity = self.facts.entities.get(&id);
-            for id in decide::also_touched(&self.facts.rules, entity, change) {
-                load_entity(&mut self.state, &mut self.facts.entities, id)?;
+            self.load_chain(change.id(), Some(change))?;
+            if let Some((id, into)) = decide::merged_by(change) {
+                self.load_chain(id, None)?;
+                into.map_or(Ok(()), |id| self.load_chain(id, None))?;
+                for id in decide::conflicts_of_merge(&self.facts, change) {
+                    load_entity(&mut self.state, &mut self.facts.entities, id)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Whom an input's external ids belong to may have been said earlier in this batch: then what they stand for was not
-    /// loaded with it.
+    /// An entity, those that it is merged into, and what a change of it may touch.
+    fn load_chain(&mut self, mut id: String, change: Option<&Change>) -> Result<(), StateError> {
+        let mut loaded: Vec<String> = Vec::new();
+        loop {
+            load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
+            let entity = self.facts.entities.get(&id);
+            let next = entity.filter(|e| !e.merged_into.is_empty()).map(|e| lockstep_core::entity_id(&e.kind, &e.merged_into));
+            if let Some(change) = change {
+                for id in decide::also_touched(&self.facts.rules, entity, change) {
+                    load_entity(&mut self.state, &mut self.facts.entities, id)?;
+                }
+            }
+            match next {
+                Some(next) if !loaded.contains(&next) => loaded.push(std::mem::replace(&mut id, next)),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Whom an input's external ids belong to, and what its entities are merged into, may have been said earlier in this
+    /// batch: then what they stand for was not loaded with it.
     fn load_late(&mut self, input: &Input) -> Result<(), Unavailable> {
         match &input.body {
-            InputBody::Changes(changes) if changes.iter().any(decide::has_aliases) => {
+            InputBody::Changes(changes) if self.has_merged || changes.iter().any(decide::has_aliases) => {
                 self.load_touched(input).map_err(unreadable)
             }
             _ => Ok(()),
@@ -338,6 +366,7 @@ impl Looper {
                     for (at, record) in decision.records.iter().enumerate() {
                         self.state.absorb(first + at as Position, record, false);
                     }
+                    self.has_merged |= is_merge(decision.records.first());
                     for gate in &self.facts.gates {
                         self.state.gate(gate, now);
                     }
@@ -657,6 +686,11 @@ impl Looper {
     }
 }
 
+/// Whether a decision is one to merge entities, or to part them.
+fn is_merge(first: Option<&Record>) -> bool {
+    matches!(first.map(|r| &r.body), Some(Some(Body::Fact(fact))) if fact.kind == MERGE_KIND)
+}
+
 fn load_entity(state: &mut State, loaded: &mut Entities, id: String) -> Result<(), StateError> {
     if !loaded.contains_key(&id)
         && let Some(entity) = state.entity(&id)?
@@ -708,8 +742,17 @@ impl View<'_> {
         self.looper.state.entity(id).map_err(unreadable)
     }
 
-    /// An entity by its key or by what a system calls it.
+    /// An entity by its key or by what a system calls it; where it is merged, what it is merged into.
     pub(crate) fn find(&mut self, kind: &str, key: &str) -> Result<Option<Entity>, Unavailable> {
+        let mut found = self.named(kind, key)?;
+        while let Some(entity) = found.as_ref().filter(|e| !e.merged_into.is_empty()) {
+            found = self.entity(&lockstep_core::entity_id(kind, &entity.merged_into))?;
+        }
+        Ok(found)
+    }
+
+    /// An entity by its key or by what a system calls it, merged or not.
+    pub(crate) fn named(&mut self, kind: &str, key: &str) -> Result<Option<Entity>, Unavailable> {
         match Alias::parse(key) {
             None => self.entity(&lockstep_core::entity_id(kind, key)),
             Some(alias) => match self.entity(&alias.id())?.as_ref().and_then(decide::holder) {
@@ -766,10 +809,16 @@ impl View<'_> {
             let entity = self.entity(&lockstep_core::entity_id(&row.kind, &row.key))?.unwrap_or_default();
             let domain = self.looper.facts.rules.domain(&row.kind);
             let missing = domain.map(|domain| domain.missing(&entity)).unwrap_or_default();
+            let mut systems: Vec<&str> = Vec::new();
+            for system in entity.systems.iter().map(|name| base_system(name)) {
+                if !systems.contains(&system) {
+                    systems.push(system);
+                }
+            }
             items.push(IncompleteEntity {
                 row,
                 missing: missing.into_iter().map(str::to_owned).collect(),
-                systems: entity.systems.iter().map(ToString::to_string).collect(),
+                systems: systems.into_iter().map(str::to_owned).collect(),
             });
         }
         Ok(Page { items, more })

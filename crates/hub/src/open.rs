@@ -204,6 +204,7 @@ impl Parts {
             mode: Mode::Normal,
             carried: VecDeque::new(),
             warned: BTreeSet::new(),
+            has_merged: false,
         };
         Ok(Self { handle, looper, journaler, flusher, journal_work, flush_work, flush_done })
     }

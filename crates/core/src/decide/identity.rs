@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::members::chain;
 use super::{Entities, Facts, Refusal, order};
 use crate::alias::{ALIAS_KIND, Alias, EXTERNAL_IDS_FIELD};
 use crate::change::{Change, Field, Input, QuarantineReason};
@@ -114,7 +115,7 @@ fn resolve_one(
     for alias in Alias::given(&change.fields).map_err(invalid)? {
         match known(given, &alias) {
             None => given.push((alias, (change.kind.clone(), change.key.clone()))),
-            Some((kind, key)) if kind == change.kind && key == change.key => {}
+            Some((kind, key)) if kind == change.kind && is_one(facts, &kind, &key, &change.key) => {}
             Some((kind, key)) => {
                 let (known, claimed) = (entity_id(&kind, &key), change.id());
                 let refusal = Refusal::AliasTaken { alias: alias.to_string(), known, claimed };
@@ -123,6 +124,12 @@ fn resolve_one(
         }
     }
     Ok(())
+}
+
+/// Whether two keys are of one entity, or of two that are merged.
+fn is_one(facts: &Facts, kind: &str, a: &str, b: &str) -> bool {
+    let last = |key: &str| chain(&facts.entities, &entity_id(kind, key)).pop();
+    a == b || last(a) == last(b)
 }
 
 /// What the hub has to say of external ids after a fact: whom those that it gives belong to, and that one which a person

@@ -8,6 +8,7 @@ mod change;
 mod conflict;
 mod identity;
 mod implied;
+mod members;
 mod order;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use change::{Place, decide_change};
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
+pub use members::{INTO_FIELD, MERGE_KIND, chain, conflicts_of_merge, may_merge, merged_by};
 pub use identity::{ALIAS_OF_KEY, ALIAS_OF_KIND, aliases, has_aliases, holder, known_as};
 
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
@@ -152,6 +154,14 @@ pub enum Refusal {
         /// What would be right.
         detail: String,
     },
+    /// Entities can't be merged so, or not parted.
+    #[error("{id} can't be merged so: {reason}")]
+    Merge {
+        /// The entity that was to go, or to come back.
+        id: String,
+        /// Why not, in words.
+        reason: String,
+    },
     /// The entity has another version than the writer believes.
     #[error("{id} has version {current}, not {expected}")]
     Version {
@@ -173,6 +183,7 @@ impl Refusal {
             Self::AliasUnknown { .. } => "alias-unknown",
             Self::AliasTaken { .. } => "alias-taken",
             Self::AliasInvalid { .. } => "alias-invalid",
+            Self::Merge { .. } => "merge-impossible",
             Self::Version { .. } => "version-mismatch",
         }
     }
@@ -266,7 +277,8 @@ fn decide_changes(
     // Every expectation is checked before the first record: an input is recorded whole or not at all.
     for change in &changes {
         if let Some(expected) = change.expected_version {
-            let id = change.id();
+            // Of one that is merged, readers see what it is merged into.
+            let id = members::chain(&facts.entities, &change.id()).pop().unwrap_or_default();
             let current = facts.entities.get(&id).map_or(0, |e| e.version);
             if current != expected {
                 return Err(Refusal::Version { id, expected, current });
@@ -277,37 +289,72 @@ fn decide_changes(
     if input.reject_reuse && input.system != OPERATOR {
         check_orders(facts, input, &changes)?;
     }
+    if input.reject_reuse {
+        members::check(facts, &changes)?;
+    }
     let first = facts.next;
     let count = changes.len() as u32;
     let (mut applied, mut changed, mut version) = (false, false, 0);
     let mut records: Vec<Fact> = Vec::with_capacity(changes.len());
     let system = input.system.clone();
     for change in changes {
-        let (mut fact, contests) = decide_one(facts, input, &system, change, records.len() as u32, now_us);
-        if records.is_empty() {
-            version = fact.version;
+        let id = change.id();
+        let again = facts.entities.get(&id).filter(|e| !e.merged_into.is_empty()).map(|_| change.clone());
+        let (mut fact, contests) = decide_one(facts, input, (&system, ""), change, records.len() as u32, now_us);
+        let is_first = records.is_empty();
+        if is_first {
             fact.raw = input.raw.take();
             if let Some((key, payload_hash)) = &input.request_key {
                 fact.request_key.clone_from(key);
                 fact.request_hash = *payload_hash;
             }
         }
+        if let Some(change) = again {
+            // What is said of one that is merged is said of what it is merged into: that is what readers see.
+            let member = change.key.clone();
+            records.push(fact);
+            let mut contested = vec![(id.clone(), contests)];
+            for parent in members::chain(&facts.entities, &id).into_iter().skip(1) {
+                let key = parent.split_once('/').map(|(_, key)| key.to_owned()).unwrap_or_default();
+                let change = Change { key, ..change.clone() };
+                let said = decide_one(facts, input, (&system, &member), change, records.len() as u32, now_us);
+                records.push(said.0);
+                contested.push((parent, said.1));
+            }
+            let given = records.iter().find(|f| f.key == member).map(|fact| identity::given(facts, fact, now_us));
+            for change in given.into_iter().flatten() {
+                records.push(decide_one(facts, input, (HUB, ""), change, records.len() as u32, now_us).0);
+            }
+            let told = records.iter().rev().find(|f| f.via == member);
+            if let Some(told) = told {
+                applied |= told.outcome == FactOutcome::Applied as i32;
+                changed |= !told.event_type.is_empty();
+                version = if is_first { told.version } else { version };
+            }
+            for (id, contests) in contested {
+                contest(facts, input, &id, contests, &mut records, now_us);
+            }
+            continue;
+        }
+        if is_first {
+            version = fact.version;
+        }
         applied |= fact.outcome == FactOutcome::Applied as i32;
         changed |= !fact.event_type.is_empty();
-        let id = entity_id(&fact.kind, &fact.key);
         let given = identity::given(facts, &fact, now_us);
         let consequences = consequences(facts, &fact, now_us);
+        let memberships = members::consequences(facts, &fact);
         records.push(fact);
-        for change in given {
-            records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
+        for change in given.into_iter().chain(consequences) {
+            records.push(decide_one(facts, input, (HUB, ""), change, records.len() as u32, now_us).0);
         }
-        for change in consequences {
-            records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
-        }
-        for contest in contests {
-            let Some(entity) = facts.entities.get(&id) else { continue };
-            let change = contest.change(entity, facts.next, now_us);
-            records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
+        contest(facts, input, &id, contests, &mut records, now_us);
+        for membership in memberships {
+            let place = members::place(input, records.len() as u32, facts.next);
+            let Some((fact, contests)) = membership.decide(facts, &place) else { continue };
+            take(facts, &fact, now_us);
+            records.push(fact);
+            contest(facts, input, membership.id(), contests, &mut records, now_us);
         }
     }
     let outcome = if applied {
@@ -320,13 +367,29 @@ fn decide_changes(
     Ok(Decision { records: records.into_iter().map(counted).collect(), outcome })
 }
 
+/// Says of conflicts that they begin, change or end.
+fn contest(
+    facts: &mut Facts,
+    input: &Input,
+    id: &str,
+    contests: Vec<conflict::Contest>,
+    records: &mut Vec<Fact>,
+    now_us: i64,
+) {
+    for contest in contests {
+        let Some(entity) = facts.entities.get(id) else { continue };
+        let change = contest.change(entity, facts.next, now_us);
+        records.push(decide_one(facts, input, (HUB, ""), change, records.len() as u32, now_us).0);
+    }
+}
+
 /// An API client is told at once that an order can't be changed so any more; of other systems it is recorded.
 fn check_orders(facts: &Facts, input: &Input, changes: &[Change]) -> Result<(), Refusal> {
     for change in changes.iter().filter(|change| change.kind == "order") {
         let id = change.id();
         // Nearly every order is still open to everything: only for the others it is worth a second look.
         let Some(entity) = facts.entities.get(&id).filter(|entity| order::is_settled(entity)) else { continue };
-        let place = Place { input, system: &input.system, index: 0, position: facts.next };
+        let place = Place { input, system: &input.system, via: "", index: 0, position: facts.next };
         let (fact, _) = decide_change(&facts.rules, None, entity, change.clone(), &place);
         if let Some(reason) = order::refused(entity, &fact) {
             return Err(Refusal::OrderState { id, reason });
@@ -351,7 +414,8 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
     let mut changes = order::changes(&order, fields, facts.next);
     // What follows from the item is worked out with it in place.
     if let [change] = changes.as_slice() {
-        let place = Place { input: &Input::of_the_hub(fact), system: HUB, index: u32::MAX, position: facts.next };
+        let input = Input::of_the_hub(fact);
+        let place = Place { input: &input, system: HUB, via: "", index: u32::MAX, position: facts.next };
         let (item, _) = decide_change(&facts.rules, None, &order, change.clone(), &place);
         fold(&mut order, facts.next, now_us, &item);
         let derived = order::derive(&order, now_us);
@@ -360,28 +424,35 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
     changes
 }
 
-/// Decides one change, and folds it, so that it shows at once to the next.
+/// Decides one change, and folds it, so that it shows at once to the next. `via` is the key by which it was said, where that is
+/// a member's.
 fn decide_one(
     facts: &mut Facts,
     input: &Input,
-    system: &str,
+    (system, via): (&str, &str),
     change: Change,
     index: u32,
     now_us: i64,
 ) -> (Fact, Vec<conflict::Contest>) {
+    let sent_to = facts.rules.may_echo(&change.kind, system).then(|| facts.sent.get(system).copied()).flatten();
+    let place = Place { input, system, via, index, position: facts.next };
+    let entity = facts.entities.entry(change.id()).or_default();
+    let (fact, contests) = decide_change(&facts.rules, sent_to, entity, change, &place);
+    take(facts, &fact, now_us);
+    (fact, contests)
+}
+
+/// Folds what was decided.
+fn take(facts: &mut Facts, fact: &Fact, now_us: i64) {
     let position = facts.next;
     facts.next += 1;
-    let sent_to = facts.rules.may_echo(&change.kind, system).then(|| facts.sent.get(system).copied()).flatten();
-    let entity = facts.entities.entry(change.id()).or_default();
-    let place = Place { input, system, index, position };
-    let (fact, contests) = decide_change(&facts.rules, sent_to, entity, change, &place);
+    let entity = facts.entities.entry(entity_id(&fact.kind, &fact.key)).or_default();
     let was_incomplete = entity.incomplete;
-    fold(entity, position, now_us, &fact);
+    fold(entity, position, now_us, fact);
     facts.gates.extend(Gate::of(was_incomplete, entity));
     if fact.kind == PREFERENCE_KIND {
         prefer(&mut facts.rules, entity);
     }
-    (fact, contests)
 }
 
 /// Has a preference in force, as its document says it.
@@ -391,7 +462,8 @@ pub fn prefer(rules: &mut Rules, preference: &Entity) {
     rules.prefer_always(kind, field, system.flatten().as_deref());
 }
 
-/// The ids of the documents that deciding a change may touch, beside the entity itself, which is as it was loaded.
+/// The ids of the documents that deciding a change may touch, beside the entity itself, which is as it was loaded; it may
+/// also be one that the changed entity is merged into.
 pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> Vec<String> {
     let domain = rules.domain(&change.kind).filter(|_| rules.may_contest(&change.kind));
     let orders =
@@ -403,13 +475,17 @@ pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> 
     }
     let given = change.fields.iter().map(|field| field.name.as_str());
     // What a change implies of fields that it does not name, see `imply`.
-    let of_all = change.fields.iter().any(|f| f.name == DELETED_FIELD || base_of(&f.name).len() != f.name.len());
+    // What is said of a member may take back what was said of another one.
+    let is_one_of_many = entity.is_some_and(|e| e.has_members() || e.key != change.key.as_str());
+    let of_all = is_one_of_many
+        || change.fields.iter().any(|f| f.name == DELETED_FIELD || base_of(&f.name).len() != f.name.len());
     let implied = entity.into_iter().flat_map(|e| &e.fields).map(|field| field.name.as_str());
     let implied = implied.filter(|name| of_all || *name == DELETED_FIELD);
     let contested = given.chain(implied).filter(|name| {
         domain.is_some_and(|d| d.policy(name).may_contest()) || entity.and_then(|e| e.field(name)).is_some_and(is_open)
     });
-    let conflict = |field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, field));
+    let key = entity.map_or(change.key.as_str(), |e| e.key.as_str());
+    let conflict = |field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, key, field));
     contested.map(conflict).chain(orders).collect()
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Entity     1 kind  2 key  3 version  4 position  5 created_at_us  6 updated_at_us  7 systems*  8 fields*
-//!            9 recents*  10 pruned  11 published  12 incomplete
+//!            9 recents*  10 pruned  11 published  12 incomplete  13 merged_into
 //! FieldState 1 name  2 winner  3 rule  4 claims*  5 nobody  6 since  7 joined  8 past*
 //! Claim      1 system  2 sequence  3 occurred_at_us  4 tie (fixed64)  5 position  6 json  7 index
 //!            8 run  9 last  10 bound  11 echo  12 the number of the recent one that is the start, from 1, in the
@@ -53,6 +53,7 @@ impl Entity {
                 (10, VARINT) => entity.pruned = decode_varint(&mut bytes)?,
                 (11, VARINT) => entity.published = decode_varint(&mut bytes)? != 0,
                 (12, VARINT) => entity.incomplete = decode_varint(&mut bytes)? != 0,
+                (13, TEXT) => entity.merged_into = text(&mut bytes)?,
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
@@ -89,6 +90,9 @@ impl Entity {
         put_varint(&mut out, 10, self.pruned);
         put_varint(&mut out, 11, u64::from(self.published));
         put_varint(&mut out, 12, u64::from(self.incomplete));
+        if !self.merged_into.is_empty() {
+            put_text(&mut out, 13, self.merged_into.as_bytes());
+        }
         out.into()
     }
 }
@@ -353,6 +357,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             kind in "[a-z]{1,8}", key in ".{1,40}", numbers: (u64, u64, i64, i64, u64), flags: (bool, bool),
+            merged_into in ".{0,9}",
             recents in proptest::collection::vec(recent(), 0..4),
             systems in proptest::collection::vec(".{0,30}", 0..4), fields in proptest::collection::vec(field(), 0..6),
         ) {
@@ -371,6 +376,7 @@ mod tests {
                 pruned,
                 published,
                 incomplete,
+                merged_into: merged_into.into(),
             };
             let bytes = entity.encode();
             prop_assert_eq!(Entity::decode(bytes.clone()).unwrap(), entity);

@@ -44,13 +44,19 @@ pub(crate) struct EntityBody {
     /// Whether fields are missing without which nobody is told of it. Absent where none are.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     incomplete: bool,
-    /// The name by which it was asked for, where that is not its key but an external id.
+    /// The name by which it was asked for, where that is an external id, or the key of one that is merged into it.
     #[serde(skip_serializing_if = "Option::is_none")]
     asked_for: Option<String>,
+    /// The keys of the entities that are merged into it. Absent where none are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<String>,
+    /// The key of the entity that it is merged into: its document is what was said by its own key. In lists only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merged_into: Option<String>,
 }
 
 impl EntityBody {
-    fn asked_for(entity: &Entity, key: String) -> Self {
+    pub(crate) fn asked_for(entity: &Entity, key: String) -> Self {
         Self { asked_for: (entity.key != key).then_some(key), ..Self::from(entity) }
     }
 }
@@ -67,6 +73,8 @@ impl From<&Entity> for EntityBody {
             deleted: entity.is_deleted(),
             incomplete: entity.incomplete,
             asked_for: None,
+            members: entity.members().into_iter().map(str::to_owned).collect(),
+            merged_into: (!entity.merged_into.is_empty()).then(|| entity.merged_into.to_string()),
         }
     }
 }
@@ -308,7 +316,15 @@ pub(crate) fn validate(schemas: &Schemas, kind: &str, fields: &Value) -> Result<
     schemas.validate(kind, fields).map_err(|violation| (violation.pointer.clone(), violation.to_string()))
 }
 
-/// The entity of that kind and key.
+/// The entity of that kind and key, merged or not.
+pub(crate) async fn named(api: &Api, (kind, key): &(String, String)) -> Result<Entity, Problem> {
+    check_kind(kind).map_err(|e| Problem::parameter("kind", e.to_string()))?;
+    check_key(key).map_err(|e| Problem::parameter("key", e.to_string()))?;
+    let unknown = || Problem::new(Code::UnknownEntity, format!("there is no entity `{kind}/{key}`"));
+    current::ask(|| api.hub.named(kind, key)).await?.ok_or_else(unknown)
+}
+
+/// The entity of that kind and key, or what it is merged into.
 pub(crate) async fn find(api: &Api, (kind, key): &(String, String)) -> Result<Entity, Problem> {
     check_kind(kind).map_err(|e| Problem::parameter("kind", e.to_string()))?;
     check_key(key).map_err(|e| Problem::parameter("key", e.to_string()))?;

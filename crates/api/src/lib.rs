@@ -22,6 +22,7 @@ mod history;
 mod http_stats;
 mod incomplete;
 mod keys;
+mod merges;
 mod metrics;
 mod middleware;
 mod openapi;

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 
 use crate::{
     Api, aliases, conflicts, dead_letters, destinations, entities, events, explain, health, history, incomplete,
-    metrics, middleware, preferences, quarantine, resolve, schemas, stream, view, webhooks,
+    merges, metrics, middleware, preferences, quarantine, resolve, schemas, stream, view, webhooks,
 };
 
 /// Every resource: a newcomer adds a line here.
@@ -36,6 +36,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(quarantine::release))
         .routes(routes!(incomplete::list))
         .routes(routes!(aliases::show, aliases::remove))
+        .routes(routes!(merges::merge))
+        .routes(routes!(merges::unmerge))
         .routes(routes!(conflicts::list))
         .routes(routes!(conflicts::show))
         .routes(routes!(resolve::resolve))

@@ -6,7 +6,9 @@ use smallvec::SmallVec;
 
 use crate::Position;
 use crate::change::Field;
-use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, NOBODY, Observed, PAST_MAX, Past, Stamp, member_system};
+use crate::entity::{
+    Claim, DELETED_FIELD, Effect, Entity, FieldState, NOBODY, Observed, PAST_MAX, Past, Stamp, member_system,
+};
 use crate::merge::Rule;
 use crate::path::base_of;
 use crate::record::{Fact, Ruling};
@@ -35,8 +37,7 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
         false => number_of(&mut entity.systems, &member_system(&fact.system, &fact.via)),
     };
     let stamp = stamp_of(fact, position);
-    if !is_membership
-        && fact.fields.iter().any(|f| f.name == DELETED_FIELD) && entity.field(DELETED_FIELD).is_none() {
+    if !is_membership && fact.fields.iter().any(|f| f.name == DELETED_FIELD) && entity.field(DELETED_FIELD).is_none() {
         let existence = entity.existence();
         let place = place(&mut entity.fields, DELETED_FIELD, usize::MAX);
         entity.fields[place] = existence;

@@ -316,7 +316,10 @@ fn only_two_that_are_there_and_are_not_merged_can_be_merged() {
     let answer = world.input("shop", "w1".into(), change(version + 1));
     assert_eq!(answer, Err(Refusal::Version { id: "thing/C".into(), expected: version + 1, current: version }));
     let decision = world.input("shop", "w2".into(), change(version)).unwrap();
-    assert_eq!(decision.outcome, Outcome::Applied { position: world.facts.next - 3, count: 1, version: version + 1, changed: true });
+    assert_eq!(
+        decision.outcome,
+        Outcome::Applied { position: world.facts.next - 3, count: 1, version: version + 1, changed: true }
+    );
     assert_eq!(world.entity("C").unwrap().value("a").unwrap(), "2");
     world.check();
 }

@@ -301,7 +301,8 @@ impl Looper {
         loop {
             load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
             let entity = self.facts.entities.get(&id);
-            let next = entity.filter(|e| !e.merged_into.is_empty()).map(|e| lockstep_core::entity_id(&e.kind, &e.merged_into));
+            let next =
+                entity.filter(|e| !e.merged_into.is_empty()).map(|e| lockstep_core::entity_id(&e.kind, &e.merged_into));
             if let Some(change) = change {
                 for id in decide::also_touched(&self.facts.rules, entity, change) {
                     load_entity(&mut self.state, &mut self.facts.entities, id)?;

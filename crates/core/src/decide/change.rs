@@ -226,7 +226,13 @@ impl<'a> Scene<'a> {
     }
 
     /// What the observation does to its system's claim.
-    pub(super) fn effect(&self, state: Option<&FieldState>, claim: Option<&Claim>, policy: &Policy, field: &Field) -> Effect {
+    pub(super) fn effect(
+        &self,
+        state: Option<&FieldState>,
+        claim: Option<&Claim>,
+        policy: &Policy,
+        field: &Field,
+    ) -> Effect {
         let rank = |json: &[u8]| policy.ranking().rank(json);
         let silence = match claim {
             Some(claim) if !claim.json.is_empty() => None,

@@ -262,7 +262,8 @@ fn settle(
         });
         let is_changed = was.and_then(FieldState::value) != value;
         let was_winner = was.and_then(FieldState::winning).map_or("", |claim| before.system(claim.system));
-        let differs = is_changed || was_winner != winner || was.map_or(Rule::Unspecified as i32, |s| s.rule) != rule as i32;
+        let differs =
+            is_changed || was_winner != winner || was.map_or(Rule::Unspecified as i32, |s| s.rule) != rule as i32;
         let (was_contested, is_contested) =
             (was.is_some_and(|s| s.rule == Rule::Contested as i32), rule == Rule::Contested);
         if was_contested != is_contested || (is_contested && (differs || moved || is_membership)) {

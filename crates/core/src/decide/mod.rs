@@ -20,8 +20,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use change::{Place, decide_change};
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
-pub use members::{INTO_FIELD, MERGE_KIND, chain, conflicts_of_merge, may_merge, merged_by};
 pub use identity::{ALIAS_OF_KEY, ALIAS_OF_KIND, aliases, has_aliases, holder, known_as};
+pub use members::{INTO_FIELD, MERGE_KIND, chain, conflicts_of_merge, may_merge, merged_by};
 
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::entity::{DELETED_FIELD, Entity, FieldState};

@@ -11,6 +11,7 @@ mod failure;
 mod flush;
 mod handle;
 mod journaler;
+mod loading;
 mod looper;
 mod open;
 mod options;

@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use lockstep_core::alias::Alias;
-use lockstep_core::decide::{Entities, MERGE_KIND};
+use lockstep_core::decide::MERGE_KIND;
 use lockstep_core::entity::base_system;
 use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
-use lockstep_core::{Change, Entity, Facts, Input, InputBody, Outcome, Position, Refusal, Seen, decide, delivery_hash};
+use lockstep_core::{Entity, Facts, Input, Outcome, Position, Refusal, decide};
 use lockstep_journal::Reader;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -22,7 +22,7 @@ use crate::journaler::{Deferred, Reply, Sealed, ToJournal, chain};
 use crate::options::HubOptions;
 use crate::state::overlay::merge;
 use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
-use crate::state::{Snapshot, State, StateError, incomplete, tally};
+use crate::state::{Snapshot, State, incomplete, tally};
 use crate::stats::Stats;
 use crate::time::Time;
 
@@ -247,93 +247,6 @@ impl Looper {
             self.recover_from(cause);
         }
         shutdown
-    }
-
-    /// One read for everything that the batch needs.
-    fn load(&mut self, messages: &[Message]) -> Result<(), StateError> {
-        for message in messages {
-            let Message::Submit(submission) = message else { continue };
-            for input in &submission.inputs {
-                let hash = delivery_hash(&input.source, &input.delivery);
-                self.load_seen(hash, |record| same_delivery(record, &input.source, &input.delivery))?;
-                if let Some((key, _)) = &input.request_key {
-                    let hash = decide::request_key_hash(&input.source, key);
-                    self.load_seen(hash, |record| same_request(record, &input.source, key))?;
-                }
-                self.load_touched(input)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The entities that an input speaks of.
-    fn load_touched(&mut self, input: &Input) -> Result<(), StateError> {
-        let InputBody::Changes(changes) = &input.body else { return Ok(()) };
-        for change in changes {
-            let known;
-            let change = if decide::has_aliases(change) {
-                for alias in decide::aliases(change) {
-                    load_entity(&mut self.state, &mut self.facts.entities, alias.id())?;
-                    if let Some((kind, key)) = self.facts.entities.get(&alias.id()).and_then(decide::holder) {
-                        self.load_chain(lockstep_core::entity_id(&kind, &key), None)?;
-                    }
-                }
-                known = decide::known_as(&self.facts.entities, change);
-                known.as_ref().unwrap_or(change)
-            } else {
-                change
-            };
-            self.load_chain(change.id(), Some(change))?;
-            if let Some((id, into)) = decide::merged_by(change) {
-                self.load_chain(id, None)?;
-                into.map_or(Ok(()), |id| self.load_chain(id, None))?;
-                for id in decide::conflicts_of_merge(&self.facts, change) {
-                    load_entity(&mut self.state, &mut self.facts.entities, id)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// An entity, those that it is merged into, and what a change of it may touch.
-    fn load_chain(&mut self, mut id: String, change: Option<&Change>) -> Result<(), StateError> {
-        let mut loaded: Vec<String> = Vec::new();
-        loop {
-            load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
-            let entity = self.facts.entities.get(&id);
-            let next =
-                entity.filter(|e| !e.merged_into.is_empty()).map(|e| lockstep_core::entity_id(&e.kind, &e.merged_into));
-            if let Some(change) = change {
-                for id in decide::also_touched(&self.facts.rules, entity, change) {
-                    load_entity(&mut self.state, &mut self.facts.entities, id)?;
-                }
-            }
-            match next {
-                Some(next) if !loaded.contains(&next) => loaded.push(std::mem::replace(&mut id, next)),
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    /// Whom an input's external ids belong to, and what its entities are merged into, may have been said earlier in this
-    /// batch: then what they stand for was not loaded with it.
-    fn load_late(&mut self, input: &Input) -> Result<(), Unavailable> {
-        match &input.body {
-            InputBody::Changes(changes) if self.has_merged || changes.iter().any(decide::has_aliases) => {
-                self.load_touched(input).map_err(unreadable)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn load_seen(&mut self, hash: u64, same: impl Fn(&Record) -> Option<Seen>) -> Result<(), StateError> {
-        if !self.facts.seen.contains_key(&hash) {
-            let read = |position| crate::reading::record(&*self.reader, position);
-            if let Some(seen) = self.state.seen(hash, read, same)? {
-                self.facts.seen.insert(hash, seen);
-            }
-        }
-        Ok(())
     }
 
     fn decide(&mut self, submission: Submission, open: &mut Open) {
@@ -692,36 +605,8 @@ fn is_merge(first: Option<&Record>) -> bool {
     matches!(first.map(|r| &r.body), Some(Some(Body::Fact(fact))) if fact.kind == MERGE_KIND)
 }
 
-fn load_entity(state: &mut State, loaded: &mut Entities, id: String) -> Result<(), StateError> {
-    if !loaded.contains_key(&id)
-        && let Some(entity) = state.entity(&id)?
-    {
-        loaded.insert(id, entity);
-    }
-    Ok(())
-}
-
 fn tally_of<'a>(tallies: &'a mut BTreeMap<String, crate::SourceTally>, name: &str) -> &'a mut crate::SourceTally {
     tally(tallies, name)
-}
-
-fn same_delivery(record: &Record, source: &str, delivery: &str) -> Option<Seen> {
-    let (found_source, found_delivery, payload_hash) = match &record.body {
-        Some(Body::Fact(fact)) => (&fact.source, &fact.delivery, fact.payload_hash),
-        Some(Body::Quarantined(held)) => (&held.source, &held.delivery, held.payload_hash),
-        _ => return None,
-    };
-    (found_source == source && found_delivery == delivery)
-        .then_some(Seen { position: 0, payload_hash: Some(payload_hash) })
-}
-
-fn same_request(record: &Record, source: &str, key: &str) -> Option<Seen> {
-    match &record.body {
-        Some(Body::Fact(fact)) if fact.source == source && fact.request_key == key => {
-            Some(Seen { position: 0, payload_hash: Some(fact.request_hash) })
-        }
-        _ => None,
-    }
 }
 
 /// How many unflushed and closed rows may hide among those of the file.
@@ -729,7 +614,7 @@ fn hidden(layers: [&crate::state::overlay::Overlay; 2]) -> usize {
     layers.iter().map(|o| o.quarantine_closed.len() + o.dead_closed.len()).sum()
 }
 
-fn unreadable(error: impl std::error::Error) -> Unavailable {
+pub(crate) fn unreadable(error: impl std::error::Error) -> Unavailable {
     Unavailable::Read(chain(&error))
 }
 

@@ -9,12 +9,13 @@
 use super::change::{Decided, Place, Scene, fact_of, finish, group};
 use super::conflict::{CONFLICT_KIND, Contest};
 use super::implied::imply;
+use super::words::words;
 use super::{Facts, PREFERENCE_KIND, Refusal};
 use crate::alias::ALIAS_KIND;
 use crate::change::{Change, Field, Input};
-use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, Stamp, base_system};
+use crate::entity::{DELETED_FIELD, Effect, Entity, FieldState};
 use crate::fold::fold;
-use crate::merge::{Policy, Rule, Standing, Verdict};
+use crate::merge::{Rule, Standing, Verdict};
 use crate::record::{Fact, Ruling};
 use crate::rules::Rules;
 use crate::{Position, entity_id};
@@ -285,65 +286,6 @@ fn settle(
     }
     fact.rulings = group(&decided);
     contests
-}
-
-/// The words of all systems on a field, one each, with the claim that has the value.
-fn words<'a>(
-    rules: &'a Rules,
-    entity: &'a Entity,
-    field: &'a FieldState,
-    policy: &Policy,
-) -> Vec<(&'a Claim, Standing<'a>)> {
-    let mut systems: Vec<&str> = field.claims.iter().map(|claim| base_system(entity.system(claim.system))).collect();
-    systems.sort_unstable();
-    systems.dedup();
-    let word = |system| word(rules, entity, field, policy, system);
-    systems.into_iter().filter_map(word).collect()
-}
-
-/// What a system says of a field, as if it had said all of it of one entity: the value of its latest run.
-fn word<'a>(
-    rules: &'a Rules,
-    entity: &'a Entity,
-    field: &'a FieldState,
-    policy: &Policy,
-    system: &'a str,
-) -> Option<(&'a Claim, Standing<'a>)> {
-    let recents = &entity.recents;
-    let rank = |json: &[u8]| policy.ranking().rank(json);
-    let later = |a: Stamp, b: Stamp| if a.order(&b).is_lt() { b } else { a };
-    let is_own = |number: u32| base_system(entity.system(number)) == system;
-    let own = || field.claims.iter().filter(|claim| is_own(claim.system) && !claim.echo);
-    let highest = own().map(|claim| rank(&claim.json)).max()?;
-    let claims = || own().filter(|claim| rank(&claim.json) == highest);
-    // By which it has said of a member that it says nothing of this field, without having a claim there.
-    let is_silent = |number: &u32| own().all(|claim| claim.system != *number || claim.json.is_empty());
-    let silent = (0..entity.systems.len() as u32).filter(|number| is_own(*number)).filter(is_silent);
-    let silence = silent.filter_map(|number| entity.silence(number, &field.name)).reduce(later);
-    let silence = silence.filter(|_| rank(b"") == highest);
-    let latest = claims().max_by(|a, b| {
-        let (a_last, b_last) = (a.last(recents), b.last(recents));
-        a_last.order(&b_last).then_with(|| a.json.cmp(&b.json))
-    })?;
-    let last = latest.last(recents);
-    if latest.json.is_empty() || silence.is_some_and(|silence| silence.order(&last).is_gt()) {
-        return None;
-    }
-    // The last time that it said something else before it.
-    let same = || claims().filter(|claim| claim.json == latest.json);
-    let others = claims().filter(|claim| claim.json != latest.json).map(|claim| claim.last(recents));
-    let bounds = same().filter_map(|claim| claim.bound.as_deref().copied());
-    let cut = others.chain(bounds).chain(silence).filter(|stamp| stamp.order(&last).is_le()).reduce(later);
-    let begins = |claim: &Claim| match &cut {
-        Some(cut) if claim.start.order(cut).is_lt() => {
-            Some(claim.first_after(cut, recents)).filter(|stamp| stamp.order(cut).is_gt())
-        }
-        _ => Some(claim.start),
-    };
-    let earlier = |a: Stamp, b: Stamp| if b.order(&a).is_lt() { b } else { a };
-    let since = same().filter_map(begins).reduce(earlier).unwrap_or(last);
-    let standing = Standing { system, priority: rules.priority(system), since, seen: last, json: &latest.json };
-    Some((latest, standing))
 }
 
 /// The conflicts that a merge may open or close: of every field of the entities that it is about.

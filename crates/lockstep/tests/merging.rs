@@ -56,6 +56,13 @@ impl World {
     }
 }
 
+/// Decided anew from what was recorded, all of it comes to the same.
+#[track_caller]
+fn nothing_would_be_different(folder: &std::path::Path) {
+    let said = run(folder, &["whatif", "--config", "lockstep.toml", "--from", "1"]).expect(0).out;
+    assert!(said.ends_with("nothing would be different\n") || said.contains(" 0 different"), "{said}");
+}
+
 fn post(hub: &Hub, key: &str, path: &str, request: &str, body: &Value) -> (u16, Value) {
     let bearer = format!("Bearer {key}");
     let headers =
@@ -160,6 +167,7 @@ fn what_is_one_is_merged_and_what_is_not_is_parted_exactly() {
     assert_eq!(hub.types_of("customer/B").last().unwrap(), "customer.changed");
     assert_eq!(hub.get("/v1/aliases/shop/id/B")["key"], "B");
     hub.ask(&["entity", "unmerge", "customer/B", "--reason", "x"]).expect(1);
+    nothing_would_be_different(folder.path());
 }
 
 #[test]
@@ -261,4 +269,5 @@ fn rules_hold_for_all_that_is_merged() {
     assert_eq!(world.document("customer/A")["note"], "ring once", "a person's word of A stays with A");
     until("all is settled", || (hub.http("GET", "/healthz/ready", &[], b"").0 == 200).then_some(()));
     assert_eq!(hub.get("/healthz/ready")["stuck"], json!([]));
+    nothing_would_be_different(folder.path());
 }

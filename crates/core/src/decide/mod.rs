@@ -1,8 +1,8 @@
 //! The decision: `decide(facts, input, now)`.
 //!
 //! Visibly in this order: seen before? is the version the expected one? who wins each field, and why? what
-//! is published? The outcome is a list of records; their effect on the facts is made by [`fold`] alone, and
-//! shows at once to the next input.
+//! is published? The outcome is a list of records; their effect on the facts is made by
+//! [`fold`](crate::fold::fold) alone, and shows at once to the next input.
 
 mod change;
 mod changes;

@@ -46,6 +46,21 @@ pub(crate) struct EntityBody {
     /// Whether fields are missing without which nobody is told of it. Absent where none are.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     incomplete: bool,
+    /// The name by which it was asked for, where that is an external id, or the key of one that is merged into it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked_for: Option<String>,
+    /// The keys of the entities that are merged into it. Absent where none are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<String>,
+    /// The key of the entity that it is merged into: its document is what was said by its own key. In lists only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merged_into: Option<String>,
+}
+
+impl EntityBody {
+    pub(crate) fn asked_for(entity: &Entity, key: String) -> Self {
+        Self { asked_for: (entity.key != key).then_some(key), ..Self::from(entity) }
+    }
 }
 
 impl From<&Entity> for EntityBody {
@@ -59,6 +74,9 @@ impl From<&Entity> for EntityBody {
             document: view::raw(&entity.document_json()),
             deleted: entity.is_deleted(),
             incomplete: entity.incomplete,
+            asked_for: None,
+            members: entity.members().into_iter().map(str::to_owned).collect(),
+            merged_into: (!entity.merged_into.is_empty()).then(|| entity.merged_into.to_string()),
         }
     }
 }
@@ -114,7 +132,7 @@ pub(crate) async fn list(
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
-        ("key" = String, Path, description = "The key, percent-encoded where it has a slash"),
+        ("key" = String, Path, description = "The key, or what a system calls it (`@shop/order_id/1001`); percent-encoded where it has a slash"),
         ("If-None-Match" = Option<String>, Header, description = "ETags that the client has: 304 where one of them is current"),
     ),
     responses(
@@ -135,12 +153,12 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let entity = find(&api, &name).await?;
     let Some(tag) = etag(entity.version) else {
-        return Ok(view::json(&EntityBody::from(&*entity)));
+        return Ok(view::json(&EntityBody::asked_for(&entity, name.1)));
     };
     let mut response = if has_current(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        view::json(&EntityBody::from(&*entity))
+        view::json(&EntityBody::asked_for(&entity, name.1))
     };
     response.headers_mut().insert(header::ETAG, tag);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -158,7 +176,7 @@ pub(crate) async fn show(
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
-        ("key" = String, Path, description = "The key, percent-encoded where it has a slash"),
+        ("key" = String, Path, description = "The key, or what a system calls it (`@shop/order_id/1001`); percent-encoded where it has a slash"),
         ("Idempotency-Key" = String, Header, description = "What makes a repetition of this request the same"),
         ("If-Match" = Option<String>, Header, description = "The version that the entity must have, as its ETag"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: the entity must not exist yet"),
@@ -172,7 +190,8 @@ pub(crate) async fn show(
         (status = 400, description = "The body is not a JSON object, or a header is missing or not valid", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "No valid key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The order can't be changed so any more", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The order can't be changed so any more, or an external id belongs to another entity", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "The external id belongs to no entity", body = ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "The entity has another version", body = ProblemBody, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemBody, content_type = "application/problem+json"),
@@ -299,11 +318,19 @@ pub(crate) fn validate(schemas: &Schemas, kind: &str, fields: &Value) -> Result<
     schemas.validate(kind, fields).map_err(|violation| (violation.pointer.clone(), violation.to_string()))
 }
 
-/// The entity of that kind and key.
+/// The entity of that kind and key, merged or not.
+pub(crate) async fn named(api: &Api, (kind, key): &(String, String)) -> Result<Arc<Entity>, Problem> {
+    check_kind(kind).map_err(|e| Problem::parameter("kind", e.to_string()))?;
+    check_key(key).map_err(|e| Problem::parameter("key", e.to_string()))?;
+    let unknown = || Problem::new(Code::UnknownEntity, format!("there is no entity `{kind}/{key}`"));
+    current::ask(|| api.hub.named(kind, key)).await?.ok_or_else(unknown)
+}
+
+/// The entity of that kind and key, or what it is merged into.
 pub(crate) async fn find(api: &Api, (kind, key): &(String, String)) -> Result<Arc<Entity>, Problem> {
     check_kind(kind).map_err(|e| Problem::parameter("kind", e.to_string()))?;
     check_key(key).map_err(|e| Problem::parameter("key", e.to_string()))?;
-    match current::ask(|| api.hub.entity(kind, key)).await? {
+    match current::ask(|| api.hub.find(kind, key)).await? {
         Some(entity) => Ok(entity),
         None => Err(Problem::new(Code::UnknownEntity, format!("there is no entity `{kind}/{key}`"))),
     }

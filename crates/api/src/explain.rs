@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use lockstep_core::Entity;
 use lockstep_core::decide::HUB;
-use lockstep_core::entity::{Claim, FieldState};
+use lockstep_core::entity::{Claim, FieldState, base_system, member_of};
 use lockstep_core::merge::Rule;
 use lockstep_core::path::base_of;
 use serde::Serialize;
@@ -25,6 +25,9 @@ pub(crate) struct Explanation {
     key: String,
     /// Its version.
     version: u64,
+    /// The keys of the entities that are merged into it. Absent where none are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    members: Vec<String>,
     /// Its fields, sorted by name.
     fields: Vec<FieldExplanation>,
 }
@@ -57,6 +60,9 @@ pub(crate) struct FieldExplanation {
 pub(crate) struct ClaimBody {
     /// The system.
     system: String,
+    /// The key by which it says so, where that is one of an entity that is merged into this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<String>,
     /// What it says.
     #[schema(value_type = serde_json::Value)]
     value: Box<RawValue>,
@@ -84,7 +90,7 @@ pub(crate) struct ClaimBody {
     tag = "entities",
     params(
         ("kind" = String, Path, description = "The kind"),
-        ("key" = String, Path, description = "The key, percent-encoded where it has a slash"),
+        ("key" = String, Path, description = "The key, or what a system calls it (`@shop/order_id/1001`); percent-encoded where it has a slash"),
         ("field" = Option<String>, Query, description = "Only this field"),
     ),
     responses(
@@ -109,7 +115,7 @@ pub(crate) async fn show(
     let is_wanted = |state: &&FieldState| wanted.is_none_or(|name| state.name == name || base_of(&state.name) == name);
     // What the hub itself has concluded once and does not any more is nothing to be told.
     let is_told = |state: &&FieldState| {
-        state.winning().is_some() || state.claims.iter().any(|claim| entity.system(claim.system) != HUB)
+        state.winning().is_some() || state.claims.iter().any(|claim| base_system(entity.system(claim.system)) != HUB)
     };
     let states: Vec<&FieldState> = entity.fields.iter().filter(is_wanted).filter(is_told).collect();
     if let (Some(name), []) = (wanted, states.as_slice()) {
@@ -120,6 +126,7 @@ pub(crate) async fn show(
         kind: entity.kind.to_string(),
         key: entity.key.to_string(),
         version: entity.version,
+        members: entity.members().into_iter().map(str::to_owned).collect(),
         fields,
     }))
 }
@@ -133,7 +140,8 @@ fn explain(entity: &Entity, state: &FieldState) -> FieldExplanation {
         let start = &entity.stamps[silence.unwrap_or(claim.start)];
         let seen = &entity.stamps[silence.unwrap_or_else(|| claim.last(&entity.stamps))];
         ClaimBody {
-            system: entity.system(claim.system).to_owned(),
+            system: base_system(entity.system(claim.system)).to_owned(),
+            member: member_of(entity.system(claim.system)).map(str::to_owned),
             value: view::raw(&claim.json),
             occurred_at: view::time(start.occurred_at_us),
             sequence: start.sequence,
@@ -167,6 +175,13 @@ fn why_lost(entity: &Entity, state: &FieldState, rule: Rule, lost: &Claim) -> St
     let Some(won) = state.winning() else { return rule.reason().to_owned() };
     let winner = entity.system(won.system);
     let same = won.json == lost.json;
+    if base_system(winner) == base_system(entity.system(lost.system)) {
+        let said_of = member_of(winner).unwrap_or(&entity.key);
+        return match same {
+            true => format!("it says the same of {said_of}"),
+            false => format!("what it says of {said_of} is newer, or further along"),
+        };
+    }
     let version = |claim: &Claim| entity.stamps[claim.last(&entity.stamps)].sequence;
     let wrote = |claim: &Claim| entity.stamps[claim.start].occurred_at_us;
     match rule {

@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use lockstep_core::Position;
 use lockstep_core::merge::Rule;
 use lockstep_core::record::{Body, Fact, FactOutcome};
+use lockstep_core::{Entity, Position};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -66,9 +66,41 @@ pub(crate) struct HistoryItem {
     /// The W3C `traceparent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
+    /// The key by which it was said, where that is one of an entity that is merged into this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<String>,
+    /// What it says of a merge: `merged` (into another one), `unmerged`, `joined` (by another one), `parted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merge: Option<MergeStep>,
     /// The quarantined record that this one released.
     #[serde(skip_serializing_if = "Option::is_none")]
     releases: Option<u64>,
+}
+
+/// A step of a merge, or of its undoing.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MergeStep {
+    /// `merged`, `unmerged`, `joined` or `parted`.
+    #[schema(example = "joined")]
+    action: &'static str,
+    /// The keys of the other entities, where the record names them.
+    keys: Vec<String>,
+}
+
+impl MergeStep {
+    fn of(fact: &Fact) -> Option<Self> {
+        let step = |action, keys| Some(Self { action, keys });
+        match &fact.merged {
+            Some(into) if into.is_empty() => return step("unmerged", Vec::new()),
+            Some(into) => return step("merged", vec![into.clone()]),
+            None => {}
+        }
+        if !fact.joins.is_empty() {
+            let member = Entity::decode(fact.joins.clone()).ok().map(|member| member.key.to_string());
+            return step("joined", member.into_iter().collect());
+        }
+        if fact.parts.is_empty() { None } else { step("parted", fact.parts.clone()) }
+    }
 }
 
 /// Why some fields went as they did.
@@ -116,7 +148,7 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     params.only(&["from", "limit"])?;
     let limit = params.limit(50, 1000)?;
-    let entity = entities::find(&api, &name).await?;
+    let entity = entities::named(&api, &name).await?;
     let from = params.position("from")?.unwrap_or(entity.position);
     let (records, next) = api.hub.history(from, limit).await?;
     let mut items = Vec::with_capacity(records.len());
@@ -169,6 +201,8 @@ fn item(position: Position, recorded_at_us: i64, fact: &Fact) -> HistoryItem {
         fields: fact.fields.iter().map(|f| (f.name.clone(), view::raw(&f.json))).collect(),
         rulings,
         trace: some(&fact.trace),
+        via: some(&fact.via),
+        merge: MergeStep::of(fact),
         releases: (fact.releases != 0).then_some(fact.releases),
         source: fact.source.clone(),
         system: fact.system.clone(),

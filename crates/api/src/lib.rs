@@ -6,6 +6,7 @@
 //!
 //! What it never knows: a concrete connector, the configuration file, how the hub decides or keeps its data.
 
+mod aliases;
 mod auth;
 mod body;
 mod conflict_diff;
@@ -19,7 +20,9 @@ mod explain;
 mod health;
 mod history;
 mod http_stats;
+mod incomplete;
 mod keys;
+mod merges;
 mod metrics;
 mod middleware;
 mod openapi;

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
-use lockstep_hub::{Latency, Stats, Tallies};
+use lockstep_hub::{IncompleteFigure, Latency, Stats, Tallies, now_us};
 use std::sync::atomic::Ordering;
 
 use crate::auth::authorize;
@@ -97,6 +97,7 @@ type Standing<'a> = (&'a [String], &'a BTreeMap<String, i64>);
 fn render(stats: &Stats, tallies: &Tallies, standing: Standing<'_>, http: &HttpFigures) -> String {
     let mut text = Text::default();
     hub(&mut text, stats, tallies);
+    incomplete(&mut text, &stats.incomplete());
     sources(&mut text, stats, tallies);
     destinations(&mut text, tallies, standing);
     requests(&mut text, http);
@@ -158,6 +159,33 @@ fn hub(text: &mut Text, stats: &Stats, tallies: &Tallies) {
         let (counts, sum_us) = latency.snapshot();
         text.family(name, "histogram", help);
         text.histogram(name, &[], (&counts, sum_us));
+    }
+}
+
+fn incomplete(text: &mut Text, figures: &[IncompleteFigure]) {
+    if figures.is_empty() {
+        return;
+    }
+    let now_us = now_us();
+    text.family(
+        "incomplete_entities",
+        "gauge",
+        "Entities of which nobody is told, because required fields are missing.",
+    );
+    for figure in figures {
+        text.sample("incomplete_entities", &[("kind", &figure.kind)], figure.count);
+    }
+    text.family(
+        "incomplete_oldest_seconds",
+        "gauge",
+        "For how long the oldest of them has been so; 0 where there is none.",
+    );
+    for figure in figures {
+        text.sample("incomplete_oldest_seconds", &[("kind", &figure.kind)], figure.age_us(now_us) as f64 / 1e6);
+    }
+    text.family("incomplete_overdue", "gauge", "Whether that is longer than `incomplete_after_s` of the domain.");
+    for figure in figures {
+        text.sample("incomplete_overdue", &[("kind", &figure.kind)], u8::from(figure.overdue(now_us).is_some()));
     }
 }
 

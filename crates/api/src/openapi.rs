@@ -9,8 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::{
-    Api, conflicts, dead_letters, destinations, entities, events, explain, health, history, metrics, middleware,
-    preferences, quarantine, resolve, schemas, stream, view, webhooks,
+    Api, aliases, conflicts, dead_letters, destinations, entities, events, explain, health, history, incomplete,
+    merges, metrics, middleware, preferences, quarantine, resolve, schemas, stream, view, webhooks,
 };
 
 /// Every resource: a newcomer adds a line here.
@@ -34,6 +34,10 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::show))
         .routes(routes!(quarantine::release))
+        .routes(routes!(incomplete::list))
+        .routes(routes!(aliases::show, aliases::remove))
+        .routes(routes!(merges::merge))
+        .routes(routes!(merges::unmerge))
         .routes(routes!(conflicts::list))
         .routes(routes!(conflicts::show))
         .routes(routes!(resolve::resolve))

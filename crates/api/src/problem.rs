@@ -76,6 +76,14 @@ codes! {
     BadTimestamp = "bad-timestamp", UNAUTHORIZED, "The signed timestamp can't be read";
     /// No source has this name.
     UnknownSource = "unknown-source", NOT_FOUND, "There is no such source";
+    /// An external id belongs to no entity.
+    AliasUnknown = "alias-unknown", NOT_FOUND, "No entity has this external id";
+    /// An external id belongs to another entity.
+    AliasTaken = "alias-taken", CONFLICT, "The external id belongs to another entity";
+    /// Entities can't be merged so, as they are now.
+    MergeImpossible = "merge-impossible", CONFLICT, "The entities can't be merged so";
+    /// What would be merged can never be.
+    MergeInvalid = "merge-invalid", UNPROCESSABLE_ENTITY, "These can never be merged";
     /// The hub knows no such entity.
     UnknownEntity = "unknown-entity", NOT_FOUND, "There is no such entity";
     /// The entity has no such field.
@@ -185,6 +193,15 @@ pub struct ProblemBody {
     /// The first position that is kept, for `trimmed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_position: Option<u64>,
+    /// The external id, for `alias-unknown` and `alias-taken`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// The entity that the external id belongs to, for `alias-taken`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known: Option<String>,
+    /// The entity that it was given to, or by which it was named, for `alias-taken`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<String>,
     /// When to try again, for `saturated` and `disk-full`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u32>,
@@ -298,6 +315,16 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::KeyReused { of, .. } => Self::new(Code::KeyReused, detail).with("first_use", of),
             Refusal::OrderState { .. } => Self::new(Code::OrderState, detail),
+            Refusal::AliasUnknown { alias, .. } => Self::new(Code::AliasUnknown, detail).with("external_id", alias),
+            Refusal::Merge { .. } => Self::new(Code::MergeImpossible, detail),
+            Refusal::AliasTaken { alias, known, claimed } => {
+                let problem = Self::new(Code::AliasTaken, detail).with("external_id", alias);
+                problem.with("known", known).with("claimed", claimed)
+            }
+            Refusal::AliasInvalid { .. } => {
+                let pointer = format!("/{}", lockstep_core::alias::EXTERNAL_IDS_FIELD);
+                Self::new(Code::InvalidEvent, detail).with("pointer", pointer).with("reason", "alias-invalid")
+            }
             Refusal::Version { current, .. } => {
                 let problem = Self::new(Code::VersionMismatch, detail).with("current_version", current);
                 match crate::entities::etag(current) {

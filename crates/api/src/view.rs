@@ -104,6 +104,10 @@ impl From<&Refusal> for OutcomeBody {
             Refusal::KeyReused { .. } => (Code::KeyReused, None),
             Refusal::Version { current, .. } => (Code::VersionMismatch, Some(*current)),
             Refusal::OrderState { .. } => (Code::OrderState, None),
+            Refusal::AliasUnknown { .. } => (Code::AliasUnknown, None),
+            Refusal::AliasTaken { .. } => (Code::AliasTaken, None),
+            Refusal::AliasInvalid { .. } => (Code::InvalidEvent, None),
+            Refusal::Merge { .. } => (Code::MergeImpossible, None),
         };
         let (code, detail) = (Some(code.name()), Some(refusal.to_string()));
         Self { outcome: "refused", code, detail, current_version, ..Self::default() }

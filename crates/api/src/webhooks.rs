@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, header};
-use lockstep_core::{Input, InputBody, Raw};
+use lockstep_core::{Input, InputBody, Raw, decide};
 use lockstep_hub::now_us;
 use utoipa::ToSchema;
 
@@ -68,8 +68,10 @@ pub(crate) async fn receive(
     let keep = intake.keep_raw
         || match &translated {
             InputBody::Quarantine(_) => true,
-            // From a clock that is ahead: too far, and it is quarantined too.
-            InputBody::Changes(changes) => changes.iter().any(|change| change.occurred_at_us > received_at_us),
+            // From a clock that is ahead, or with external ids: too far, or of another entity, and it is quarantined too.
+            InputBody::Changes(changes) => {
+                changes.iter().any(|change| change.occurred_at_us > received_at_us || decide::has_aliases(change))
+            }
         };
     let delivery = source.delivery_id(&headers, &body);
     let input = Input {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::Position;
+use crate::alias::Alias;
 use crate::entity::DELETED_FIELD;
 
 /// The most fields that one change may carry, parts of fields counted one by one.
@@ -39,7 +40,7 @@ impl Field {
 pub struct Change {
     /// The entity's kind: `order`, `stock`, `price`, ...
     pub kind: String,
-    /// The entity's key within its kind, for example `web:1001`.
+    /// The entity's key within its kind, for example `web:1001`, or what a system calls it: `@shop/order_id/1001`.
     pub key: String,
     /// The source's own version or sequence of the document; 0 where it has none.
     pub sequence: u64,
@@ -60,6 +61,9 @@ pub enum ChangeError {
     /// The key is empty, too long or has control characters.
     #[error("key `{0}` must be 1 to {KEY_BYTES_MAX} bytes without control characters")]
     Key(String),
+    /// The key begins like an external id and is none.
+    #[error("key `{0}` begins with @, so it must be an external id: @<system>/<type>/<id>")]
+    Address(String),
     /// There is no field.
     #[error("a change needs at least one field")]
     NoField,
@@ -131,7 +135,11 @@ pub fn check_kind(kind: &str) -> Result<(), ChangeError> {
 /// Refuses a key that could not name an entity.
 pub fn check_key(key: &str) -> Result<(), ChangeError> {
     let well = !key.is_empty() && key.len() <= KEY_BYTES_MAX && !key.chars().any(char::is_control);
-    if well { Ok(()) } else { Err(ChangeError::Key(key.to_owned())) }
+    if !well {
+        return Err(ChangeError::Key(key.to_owned()));
+    }
+    let named = !Alias::is_one(key) || Alias::parse(key).is_some();
+    if named { Ok(()) } else { Err(ChangeError::Address(key.to_owned())) }
 }
 
 /// The bytes as they came, kept so that a changed mapping can be tried on them.

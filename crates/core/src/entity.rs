@@ -4,6 +4,7 @@
 
 mod claim;
 mod codec;
+mod members;
 mod stamps;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use smallvec::SmallVec;
 
 pub(crate) use claim::Observed;
 pub use claim::{Claim, Effect, RECENT_MAX};
+pub use members::{base_system, member_of, member_system};
 pub use stamps::{Recent, Stamp, StampId, Stamps};
 
 use crate::Position;
@@ -49,6 +51,8 @@ pub struct Entity {
     pub published: bool,
     /// Fields that its publication waits for.
     pub incomplete: bool,
+    /// The key of the entity that it is merged into; empty where it is one of its own.
+    pub merged_into: CompactString,
     /// The systems that have spoken of it; claims name them by number.
     pub systems: SmallVec<[CompactString; 2]>,
     /// When what was said.
@@ -150,7 +154,7 @@ impl Entity {
     ///
     /// What a person decides of one field says nothing of another one.
     pub fn silence(&self, system: u32, name: &str) -> Option<StampId> {
-        if self.system(system) == OPERATOR {
+        if base_system(self.system(system)) == OPERATOR {
             return None;
         }
         let claim = |field: &str| self.field(field)?.claims.iter().find(|c| c.system == system);
@@ -169,7 +173,7 @@ impl Entity {
 
     /// What tells, from before the first deletion, since when each system has known the entity to exist.
     pub fn existence(&self) -> FieldState {
-        let systems = (0..self.systems.len() as u32).filter(|system| self.system(*system) != OPERATOR);
+        let systems = (0..self.systems.len() as u32).filter(|system| base_system(self.system(*system)) != OPERATOR);
         let claims = systems.filter_map(|system| {
             let own = self.fields.iter().flat_map(|f| f.claims.iter().filter(move |c| c.system == system));
             let stamps = own.flat_map(|c| [Some(c.start), c.bound]).flatten();

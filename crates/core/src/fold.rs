@@ -8,6 +8,7 @@ use crate::Position;
 use crate::change::Field;
 use crate::entity::{
     Claim, DELETED_FIELD, Effect, Entity, FieldState, NOBODY, Observed, PAST_MAX, Past, Stamp, StampId, Stamps,
+    member_system,
 };
 use crate::json::Json;
 use crate::merge::Rule;
@@ -29,9 +30,16 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     entity.position = position;
     entity.incomplete = fact.incomplete;
     entity.published |= !fact.event_type.is_empty();
-    let own = number_of(&mut entity.systems, &fact.system);
+    let is_membership = fact.is_membership();
+    if is_membership {
+        membership(entity, fact);
+    }
+    let own = match is_membership {
+        true => NOBODY,
+        false => number_of(&mut entity.systems, &member_system(&fact.system, &fact.via)),
+    };
     let stamp = stamp_of(fact, position);
-    if fact.fields.iter().any(|f| f.name == DELETED_FIELD) && entity.field(DELETED_FIELD).is_none() {
+    if !is_membership && fact.fields.iter().any(|f| f.name == DELETED_FIELD) && entity.field(DELETED_FIELD).is_none() {
         let existence = entity.existence();
         let place = place(&mut entity.fields, DELETED_FIELD, usize::MAX);
         entity.fields[place] = existence;
@@ -42,8 +50,8 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     }
     // As it was before this observation, of which a list or a deletion may be a part.
     let silences = silences(entity, own, fact);
-    let slot = entity.observe(own, &stamp);
-    let stamp = entity.stamp_id(slot, &stamp);
+    let slot = if is_membership { None } else { entity.observe(own, &stamp) };
+    let stamp = if is_membership { StampId::default() } else { entity.stamp_id(slot, &stamp) };
     for ruling in &fact.rulings {
         let winner = match ruling.winner.as_str() {
             "" if ruling.rule == Rule::Nobody as i32 => NOBODY,
@@ -70,6 +78,22 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
         } else {
             ruling.fields.iter().for_each(|at| one(*at as usize));
         }
+    }
+}
+
+/// What a merge or its undoing does to the claims, before it is said who wins.
+fn membership(entity: &mut Entity, fact: &Fact) {
+    if let Some(into) = &fact.merged {
+        entity.merged_into = into.as_str().into();
+    }
+    // It was written from an entity; one that can't be read would be a broken record, and those are not folded.
+    if !fact.joins.is_empty()
+        && let Ok(member) = Entity::decode(fact.joins.clone())
+    {
+        entity.join(&member);
+    }
+    if !fact.parts.is_empty() {
+        entity.part(&fact.parts);
     }
 }
 

@@ -7,6 +7,7 @@
 //! list of [`record::Record`]s, and [`fold`] is the only function that turns a record into state, live and on
 //! replay alike.
 
+pub mod alias;
 pub mod change;
 pub mod decide;
 pub mod delivery;

@@ -158,6 +158,25 @@ pub struct Fact {
     /// The entity is deleted after it.
     #[prost(bool, tag = "27")]
     pub deleted: bool,
+    /// The key by which it was said, where that is another one's that was merged into this entity; else empty.
+    #[prost(string, tag = "28")]
+    pub via: String,
+    /// The entity takes the claims of another one: the other's whole state, as it is kept; else empty.
+    #[prost(bytes = "bytes", tag = "29")]
+    pub joins: bytes::Bytes,
+    /// The entity loses the claims of those with these keys.
+    #[prost(string, repeated, tag = "30")]
+    pub parts: Vec<String>,
+    /// The entity is merged into the one with this key, or, where it is empty, is one of its own again.
+    #[prost(string, optional, tag = "31")]
+    pub merged: Option<String>,
+}
+
+impl Fact {
+    /// Whether it is about what is merged: then nobody says anything of the entity with it.
+    pub fn is_membership(&self) -> bool {
+        !self.joins.is_empty() || !self.parts.is_empty() || self.merged.is_some()
+    }
 }
 
 /// One ruling, for the named fields of a change.

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Position;
+use crate::alias::EXTERNAL_IDS_FIELD;
 use crate::decide::HUB;
-use crate::entity::DELETED_FIELD;
+use crate::entity::{DELETED_FIELD, Entity};
+use crate::json::Json;
 use crate::merge::{Latest, Owner, Policy, Union};
 use crate::order;
 use crate::path::{Part, Parts, base_of};
@@ -35,6 +37,8 @@ pub struct Domain {
     pub parts: Parts,
     /// Fields without which nobody is told of an entity.
     pub required: Vec<String>,
+    /// How long an entity may be without them before it is reported, microseconds; none is for ever.
+    pub incomplete_after_us: Option<i64>,
 }
 
 impl Default for Policy {
@@ -49,6 +53,15 @@ impl Domain {
         self.policy.may_contest() || self.fields.values().any(Policy::may_contest)
     }
 
+    /// The required fields of which an entity has no value.
+    pub fn missing(&self, entity: &Entity) -> Vec<&str> {
+        let has = |name: &str, value: Option<&Json>, required: &str| {
+            base_of(name) == required && value.is_some_and(|json| !json.is_empty() && *json != "null")
+        };
+        let is_there = |name: &&String| entity.fields.iter().any(|f| has(&f.name, f.value(), name));
+        self.required.iter().filter(|name| !is_there(name)).map(String::as_str).collect()
+    }
+
     /// The policy of a field, by its path.
     pub fn policy(&self, field: &str) -> &Policy {
         if field == DELETED_FIELD {
@@ -57,6 +70,10 @@ impl Domain {
                 owner @ Policy::Owner(_) => owner,
                 _ => &LATEST,
             });
+        }
+        if field == EXTERNAL_IDS_FIELD {
+            // What different systems call it, all of it is true.
+            return self.fields.get(field).unwrap_or(&UNION);
         }
         if self.fields.is_empty() {
             return &self.policy;
@@ -117,6 +134,8 @@ impl<'d> PolicyWalk<'d> {
 }
 
 static LATEST: Policy = Policy::Latest(Latest { ties_to_review: false });
+
+static UNION: Policy = Policy::Union(Union);
 
 static NO_PARTS: Parts = Parts::new();
 
@@ -208,7 +227,8 @@ impl Rules {
 
     /// The policy of a field; `latest` where the domain is not declared.
     pub fn policy(&self, kind: &str, field: &str) -> &Policy {
-        self.domain(kind).map_or(&LATEST, |domain| domain.policy(field))
+        let undeclared = if field == EXTERNAL_IDS_FIELD { &UNION } else { &LATEST };
+        self.domain(kind).map_or(undeclared, |domain| domain.policy(field))
     }
 
     /// The fields of a kind that are merged by their parts.

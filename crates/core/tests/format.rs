@@ -13,6 +13,7 @@ use prost::Message;
 
 const FIXTURE: &[u8] = include_bytes!("../fixtures/records-1.bin");
 const RUNS_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-runs.bin");
+const MEMBERS_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-members.bin");
 
 fn records() -> Vec<Record> {
     let raw = Raw {
@@ -70,6 +71,7 @@ fn records() -> Vec<Record> {
             incomplete: false,
             echoed: false,
             deleted: false,
+            ..Fact::default()
         })),
         Body::Quarantined(Quarantined {
             source: "shop".into(),
@@ -155,6 +157,50 @@ fn records_with_runs() -> Vec<Record> {
     vec![Record::new(1_767_225_600_000_100, Body::Fact(Box::new(fact)))]
 }
 
+/// What facts say since entities can be merged.
+fn records_of_members() -> Vec<Record> {
+    let fact = |key: &str| Fact {
+        source: "@operator".into(),
+        system: "@operator".into(),
+        delivery: "k|1".into(),
+        index: 1,
+        of: 4,
+        kind: "customer".into(),
+        key: key.into(),
+        outcome: FactOutcome::Applied as i32,
+        version: 2,
+        previous: 7,
+        ..Fact::default()
+    };
+    let goes = Fact {
+        rest: vec![Field::new("email", "\"b\"")],
+        event_type: "customer.deleted".into(),
+        deleted: true,
+        merged: Some("A".into()),
+        ..fact("B")
+    };
+    let takes = Fact {
+        fields: vec![Field::new("email", "")],
+        changed: vec![0],
+        rest: vec![Field::new("email", "\"b\"")],
+        rulings: vec![Ruling {
+            fields: vec![],
+            winner: "shop@B".into(),
+            rule: Rule::Latest as i32,
+            stale: true,
+            effect: Effect::Ignored as i32,
+        }],
+        event_type: "customer.changed".into(),
+        joins: Bytes::from_static(b"\x0a\x08customer\x12\x01B"),
+        ..fact("A")
+    };
+    let said = Fact { system: "shop".into(), via: "B".into(), ..fact("A") };
+    let comes = Fact { merged: Some(String::new()), ..fact("B") };
+    let loses = Fact { parts: vec!["B".into(), "C".into()], ..fact("A") };
+    let all = [goes, takes, said, comes, loses];
+    all.into_iter().map(|fact| Record::new(1_767_225_600_000_200, Body::Fact(Box::new(fact)))).collect()
+}
+
 fn is_golden(fixture: &'static [u8], records: &[Record]) {
     let written: Vec<u8> = records.iter().flat_map(Message::encode_length_delimited_to_vec).collect();
     let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -170,6 +216,7 @@ fn is_golden(fixture: &'static [u8], records: &[Record]) {
 fn records_of_format_1_are_read_for_ever() {
     is_golden(FIXTURE, &records());
     is_golden(RUNS_FIXTURE, &records_with_runs());
+    is_golden(MEMBERS_FIXTURE, &records_of_members());
 }
 
 #[test]

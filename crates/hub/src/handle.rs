@@ -14,7 +14,7 @@ use crate::delivery::{Controls, Retry};
 use crate::failure::Unavailable;
 use crate::looper::{Message, Query, Submission};
 use crate::reading::{EventFilter, EventStream, ReadError};
-use crate::state::rows::{DeadLetterRow, QuarantineRow};
+use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
 use crate::stats::Stats;
 use crate::tail::Tail;
 
@@ -48,6 +48,19 @@ pub struct DeadLetterFilter {
     pub destination: Option<String>,
     /// Only those after this (destination, event).
     pub after: Option<(String, Position)>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which incomplete entities to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IncompleteFilter {
+    /// Only those of this kind.
+    pub kind: Option<String>,
+    /// Only those that have been so since this moment or longer, microseconds since 1970 UTC.
+    pub until_us: Option<i64>,
+    /// Only those after this (kind, since, key).
+    pub after: Option<(String, i64, String)>,
     /// At most so many.
     pub limit: usize,
 }
@@ -92,6 +105,18 @@ impl HubHandle {
         self.ask(move |view| view.entity(&id)).await
     }
 
+    /// An entity by its key, or by what a system calls it (`@shop/order_id/1001`), merged or not.
+    pub async fn named(&self, kind: &str, key: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
+        let (kind, key) = (kind.to_owned(), key.to_owned());
+        self.ask(move |view| view.named(&kind, &key)).await
+    }
+
+    /// The same, or what it is merged into: what readers see.
+    pub async fn find(&self, kind: &str, key: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
+        let (kind, key) = (kind.to_owned(), key.to_owned());
+        self.ask(move |view| view.find(&kind, &key)).await
+    }
+
     /// Entities of a kind in the order of their keys, after `after`.
     pub async fn entities(&self, kind: &str, after: &str, limit: usize) -> Result<Page<Arc<Entity>>, Unavailable> {
         let (kind, after) = (kind.to_owned(), after.to_owned());
@@ -107,6 +132,11 @@ impl HubHandle {
     /// Open quarantined deliveries, oldest first.
     pub async fn quarantine(&self, filter: QuarantineFilter) -> Result<Page<QuarantineRow>, Unavailable> {
         self.ask(move |view| view.quarantine(&filter)).await
+    }
+
+    /// Incomplete entities, by kind, the oldest first.
+    pub async fn incomplete(&self, filter: IncompleteFilter) -> Result<Page<IncompleteEntity>, Unavailable> {
+        self.ask(move |view| view.incomplete(&filter)).await
     }
 
     /// Open dead letters, by destination and event.

@@ -1,28 +1,28 @@
 //! The loop: collect, load, decide, seal. The only place where state changes, on one thread.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
-use lockstep_core::decide::Entities;
+use lockstep_core::alias::Alias;
+use lockstep_core::decide::MERGE_KIND;
+use lockstep_core::entity::base_system;
 use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
-use lockstep_core::{
-    Entity, EntityId, Facts, Input, InputBody, Outcome, Position, Refusal, Seen, decide, delivery_hash,
-};
+use lockstep_core::{Entity, EntityId, Facts, Input, Outcome, Position, Refusal, decide};
 use lockstep_journal::Reader;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::delivery::{Controls, Phase, Report, ReportBody};
 use crate::failure::{OpenError, Unavailable};
 use crate::flush::Flushed;
-use crate::handle::{Answer, DeadLetterFilter, Page, QuarantineFilter};
+use crate::handle::{Answer, DeadLetterFilter, IncompleteFilter, Page, QuarantineFilter};
 use crate::journaler::{Deferred, Reply, Sealed, ToJournal, chain};
 use crate::options::HubOptions;
 use crate::state::overlay::merge;
-use crate::state::rows::{DeadLetterRow, QuarantineRow};
-use crate::state::{Snapshot, State, StateError, tally};
+use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
+use crate::state::{Snapshot, State, incomplete, tally};
 use crate::stats::Stats;
 use crate::time::Time;
 
@@ -83,6 +83,7 @@ const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 const TICK: Duration = Duration::from_millis(100);
 const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
+const INCOMPLETE_EVERY: Duration = Duration::from_secs(1);
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
@@ -103,6 +104,10 @@ pub(crate) struct Looper {
     pub(crate) mode: Mode,
     /// What a batch that had grown too large has left for the next.
     pub(crate) carried: VecDeque<Message>,
+    /// The kinds of which was told that entities have been incomplete for too long.
+    pub(crate) warned: BTreeSet<String>,
+    /// Whether the batch has merged or parted entities.
+    pub(crate) has_merged: bool,
 }
 
 /// The loop's own times.
@@ -114,13 +119,22 @@ pub(crate) struct Clock {
     /// After a failed flush, when the next may be tried.
     pub(crate) not_before: Instant,
     pub(crate) last_figures: Instant,
+    pub(crate) last_incomplete: Option<Instant>,
     pub(crate) last_retention: Instant,
 }
 
 impl Clock {
     pub(crate) fn new(time: Time) -> Self {
         let now = time.now();
-        Self { time, generation: 0, last_flush: now, not_before: now, last_figures: now, last_retention: now }
+        Self {
+            time,
+            generation: 0,
+            last_flush: now,
+            not_before: now,
+            last_figures: now,
+            last_incomplete: None,
+            last_retention: now,
+        }
     }
 }
 
@@ -233,52 +247,17 @@ impl Looper {
         shutdown
     }
 
-    /// Everything that deciding a submission needs. Without it nothing may be decided. One submission after the other,
-    /// so that what is touched stays in the processor's cache until it is put back.
-    fn load(&mut self, submission: &Submission) -> Result<(), Unavailable> {
-        self.load_all(&submission.inputs).map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the state can't be read");
-            Unavailable::Read(chain(&error))
-        })
-    }
-
-    fn load_all(&mut self, inputs: &[Input]) -> Result<(), StateError> {
-        for input in inputs {
-            let hash = delivery_hash(&input.source, &input.delivery);
-            self.load_seen(hash, |record| same_delivery(record, &input.source, &input.delivery))?;
-            if let Some((key, _)) = &input.request_key {
-                let hash = decide::request_key_hash(&input.source, key);
-                self.load_seen(hash, |record| same_request(record, &input.source, key))?;
-            }
-            let InputBody::Changes(changes) = &input.body else { continue };
-            for change in changes {
-                let id = change.id();
-                load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
-                let entity = self.facts.entities.get(&id).map(AsRef::as_ref);
-                for id in decide::also_touched(&self.facts.rules, entity, change) {
-                    load_entity(&mut self.state, &mut self.facts.entities, id)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn load_seen(&mut self, hash: u64, same: impl Fn(&Record) -> Option<Seen>) -> Result<(), StateError> {
-        if !self.facts.seen.contains_key(&hash) {
-            let read = |position| crate::reading::record(&*self.reader, position);
-            if let Some(seen) = self.state.seen(hash, read, same)? {
-                self.facts.seen.insert(hash, seen);
-            }
-        }
-        Ok(())
-    }
-
     fn decide(&mut self, submission: Submission, open: &mut Open) {
         let now = self.clock.time.now_us();
         let Submission { inputs, reply, permit, arrived, .. } = submission;
         let mut answers = Vec::with_capacity(inputs.len());
         let mut refused_whole: Option<Refusal> = None;
         for (number, input) in inputs.into_iter().enumerate() {
+            if let Err(cause) = self.load_late(&input) {
+                // What was decided before it stands: a repetition of it is known as one.
+                drop(reply.send(Err(cause)));
+                return;
+            }
             let tally = tally(&mut self.state.tallies.sources, &input.source);
             tally.received += 1;
             if let Some(refusal) = &refused_whole {
@@ -298,6 +277,10 @@ impl Looper {
                     }
                     for (at, record) in decision.records.iter().enumerate() {
                         self.state.absorb(first + at as Position, record, false);
+                    }
+                    self.has_merged |= is_merge(decision.records.first());
+                    for gate in &self.facts.gates {
+                        self.state.gate(gate, now);
                     }
                     open.bytes += decision.records.iter().map(Record::encoded_bytes).sum::<usize>();
                     open.records.extend(decision.records);
@@ -366,18 +349,6 @@ impl Looper {
         open.records.push(record);
     }
 
-    /// Gives back to the state what was loaded; what has a record from `first` on has changed.
-    fn put_back(&mut self, first: Position) {
-        self.facts.seen.clear();
-        for (id, entity) in self.facts.entities.drain() {
-            if entity.position >= first {
-                self.state.put(id, entity);
-            } else {
-                self.state.give_back(id, entity);
-            }
-        }
-    }
-
     /// Hands the batch to the journal. Waits while the journal still has one to take up: meanwhile the next
     /// batch grows in the inbox.
     fn seal(&mut self, first: Position, open: Open) {
@@ -432,6 +403,26 @@ impl Looper {
         self.stats.dirty_bytes.store(self.state.dirty_bytes() as u64, Ordering::Relaxed);
         if let Ok(mut tallies) = self.stats.tallies.lock() {
             tallies.clone_from(&self.state.tallies);
+        }
+        let now = self.clock.last_figures;
+        if self.clock.last_incomplete.is_none_or(|last| now.saturating_duration_since(last) >= INCOMPLETE_EVERY) {
+            self.clock.last_incomplete = Some(now);
+            self.incomplete_figures();
+        }
+    }
+
+    /// What is incomplete, for whoever looks at the figures, and a word in the log where it has been so for too long.
+    fn incomplete_figures(&mut self) {
+        let figures = match self.state.incomplete_figures(&self.facts.rules) {
+            Ok(figures) => figures,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the incomplete entities can't be read");
+                return;
+            }
+        };
+        incomplete::warn(&figures, &mut self.warned, self.clock.time.now_us());
+        if let Ok(mut incomplete) = self.stats.incomplete.lock() {
+            *incomplete = figures;
         }
     }
 
@@ -601,36 +592,13 @@ impl Looper {
     }
 }
 
-fn load_entity(state: &mut State, loaded: &mut Entities, id: EntityId) -> Result<(), StateError> {
-    if !loaded.contains_key(&id)
-        && let Some(entity) = state.take(&id)?
-    {
-        loaded.insert(id, entity);
-    }
-    Ok(())
+/// Whether a decision is one to merge entities, or to part them.
+fn is_merge(first: Option<&Record>) -> bool {
+    matches!(first.map(|r| &r.body), Some(Some(Body::Fact(fact))) if fact.kind == MERGE_KIND)
 }
 
 fn tally_of<'a>(tallies: &'a mut BTreeMap<String, crate::SourceTally>, name: &str) -> &'a mut crate::SourceTally {
     tally(tallies, name)
-}
-
-fn same_delivery(record: &Record, source: &str, delivery: &str) -> Option<Seen> {
-    let (found_source, found_delivery, payload_hash) = match &record.body {
-        Some(Body::Fact(fact)) => (&fact.source, &fact.delivery, fact.payload_hash),
-        Some(Body::Quarantined(held)) => (&held.source, &held.delivery, held.payload_hash),
-        _ => return None,
-    };
-    (found_source == source && found_delivery == delivery)
-        .then_some(Seen { position: 0, payload_hash: Some(payload_hash) })
-}
-
-fn same_request(record: &Record, source: &str, key: &str) -> Option<Seen> {
-    match &record.body {
-        Some(Body::Fact(fact)) if fact.source == source && fact.request_key == key => {
-            Some(Seen { position: 0, payload_hash: Some(fact.request_hash) })
-        }
-        _ => None,
-    }
 }
 
 /// How many unflushed and closed rows may hide among those of the file.
@@ -638,13 +606,33 @@ fn hidden(layers: [&crate::state::overlay::Overlay; 2]) -> usize {
     layers.iter().map(|o| o.quarantine_closed.len() + o.dead_closed.len()).sum()
 }
 
-fn unreadable(error: impl std::error::Error) -> Unavailable {
+pub(crate) fn unreadable(error: impl std::error::Error) -> Unavailable {
     Unavailable::Read(chain(&error))
 }
 
 impl View<'_> {
     pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
         self.looper.state.entity(id).map_err(unreadable)
+    }
+
+    /// An entity by its key or by what a system calls it; where it is merged, what it is merged into.
+    pub(crate) fn find(&mut self, kind: &str, key: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
+        let mut found = self.named(kind, key)?;
+        while let Some(entity) = found.as_ref().filter(|e| !e.merged_into.is_empty()) {
+            found = self.entity(&lockstep_core::entity_id(kind, &entity.merged_into))?;
+        }
+        Ok(found)
+    }
+
+    /// An entity by its key or by what a system calls it, merged or not.
+    pub(crate) fn named(&mut self, kind: &str, key: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
+        match Alias::parse(key) {
+            None => self.entity(&lockstep_core::entity_id(kind, key)),
+            Some(alias) => match self.entity(&alias.id())?.as_deref().and_then(decide::holder) {
+                Some((known_kind, key)) if known_kind == kind => self.entity(&lockstep_core::entity_id(kind, &key)),
+                _ => Ok(None),
+            },
+        }
     }
 
     pub(crate) fn policy(&self, kind: &str, field: &str) -> &'static str {
@@ -675,6 +663,28 @@ impl View<'_> {
         };
         let layers = layers.map(|o| (&o.quarantine_opened, &o.quarantine_closed));
         let (items, more) = merge(rows, layers, passes, filter.limit);
+        Ok(Page { items, more })
+    }
+
+    pub(crate) fn incomplete(&mut self, filter: &IncompleteFilter) -> Result<Page<IncompleteEntity>, Unavailable> {
+        let (rows, more) = self.looper.state.incomplete(filter).map_err(unreadable)?;
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            let entity = self.entity(&lockstep_core::entity_id(&row.kind, &row.key))?.unwrap_or_default();
+            let domain = self.looper.facts.rules.domain(&row.kind);
+            let missing = domain.map(|domain| domain.missing(&entity)).unwrap_or_default();
+            let mut systems: Vec<&str> = Vec::new();
+            for system in entity.systems.iter().map(|name| base_system(name)) {
+                if !systems.contains(&system) {
+                    systems.push(system);
+                }
+            }
+            items.push(IncompleteEntity {
+                row,
+                missing: missing.into_iter().map(str::to_owned).collect(),
+                systems: systems.into_iter().map(str::to_owned).collect(),
+            });
+        }
         Ok(Page { items, more })
     }
 

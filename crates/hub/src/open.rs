@@ -1,6 +1,6 @@
 //! Opening a hub: lock the folder, open the state, fold the journal's tail, start the threads.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use lockstep_connect::destination::Destination;
-use lockstep_core::decide::{self, PREFERENCE_KIND};
+use lockstep_core::decide::{self, Gate, PREFERENCE_KIND};
 use lockstep_core::record::{Body, Record};
 use lockstep_core::{Entity, Facts, Position, Rules, fold};
 use lockstep_journal::{Batch, Journal, Reader, SqliteJournal, SqliteOptions};
@@ -203,6 +203,8 @@ impl Parts {
             clock: Clock::new(time),
             mode: Mode::Normal,
             carried: VecDeque::new(),
+            warned: BTreeSet::new(),
+            has_merged: false,
         };
         Ok(Self { handle, looper, journaler, flusher, journal_work, flush_work, flush_done })
     }
@@ -324,7 +326,11 @@ fn fold_again(state: &mut State, facts: &mut Facts, position: Position, record: 
                 new.insert(known.unwrap_or_default())
             }
         };
+        let was_incomplete = entity.incomplete;
         fold::fold(Arc::make_mut(entity), position, record.recorded_at_us, fact);
+        if let Some(gate) = Gate::of(was_incomplete, entity) {
+            state.gate(&gate, record.recorded_at_us);
+        }
     }
     state.absorb(position, record, true);
     Ok(())

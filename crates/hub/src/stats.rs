@@ -73,6 +73,41 @@ pub struct Stats {
     pub(crate) poisoned: Mutex<Option<String>>,
     pub(crate) stuck: Mutex<Vec<String>>,
     pub(crate) tallies: Mutex<Tallies>,
+    pub(crate) incomplete: Mutex<Vec<IncompleteFigure>>,
+}
+
+/// The incomplete entities of a kind: nobody is told of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncompleteFigure {
+    /// The kind.
+    pub kind: String,
+    /// How many there are.
+    pub count: u64,
+    /// The key of the oldest, and since when it is incomplete (microseconds since 1970 UTC).
+    pub oldest: Option<(String, i64)>,
+    /// How long one may be so before it is reported, microseconds; none is for ever.
+    pub limit_us: Option<i64>,
+}
+
+impl IncompleteFigure {
+    /// How long the oldest has been incomplete, microseconds.
+    pub fn age_us(&self, now_us: i64) -> i64 {
+        self.oldest.as_ref().map_or(0, |(_, since_us)| now_us.saturating_sub(*since_us).max(0))
+    }
+
+    /// What to tell where one has been incomplete for longer than it may.
+    pub fn overdue(&self, now_us: i64) -> Option<String> {
+        let (key, _) = self.oldest.as_ref()?;
+        let age_us = self.age_us(now_us);
+        let limit_us = self.limit_us.filter(|limit_us| age_us > *limit_us)?;
+        Some(format!(
+            "{} incomplete: nobody is told of `{}/{key}` for {} s, more than the {} s allowed",
+            self.count,
+            self.kind,
+            age_us / 1_000_000,
+            limit_us / 1_000_000
+        ))
+    }
 }
 
 /// Whether the hub makes progress, and what is stuck where it does not.
@@ -88,6 +123,11 @@ impl Stats {
     /// The sums as of the last batch.
     pub fn tallies(&self) -> Tallies {
         self.tallies.lock().map(|t| t.clone()).unwrap_or_default()
+    }
+
+    /// The incomplete entities, as of the last second.
+    pub fn incomplete(&self) -> Vec<IncompleteFigure> {
+        self.incomplete.lock().map(|figures| figures.clone()).unwrap_or_default()
     }
 
     /// Why the journal takes no more records, where a write has failed.
@@ -120,6 +160,8 @@ impl Stats {
         if let Ok(more) = self.stuck.lock() {
             stuck.extend(more.iter().cloned());
         }
+        // What sources have left open is told; it does not keep the hub from its work.
+        stuck.extend(self.incomplete().iter().filter_map(|figure| figure.overdue(now_us())));
         Readiness { ready, stuck }
     }
 }

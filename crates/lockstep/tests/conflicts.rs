@@ -90,7 +90,7 @@ fn conflicts_are_listed_shown_decided_and_taken_back() {
 #[test]
 fn the_hubs_own_kinds_and_names_are_nobodys() {
     let check = |config: &str| run(folder(config).path(), &["check"]).expect(2).out;
-    for kind in ["conflict", "preference"] {
+    for kind in ["alias", "conflict", "merge", "preference"] {
         let said = check(&format!("[domains.{kind}]\npolicy = \"latest\"\n"));
         assert!(said.contains(&format!("`{kind}` is a kind of the hub's own")), "{said}");
     }

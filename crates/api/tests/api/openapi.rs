@@ -118,7 +118,10 @@ async fn every_documented_path_answers_with_a_documented_answer() {
             .replace("{field}", "note")
             .replace("{source}", "shop")
             .replace("{destination}", "erp")
-            .replace("{name}", "erp");
+            .replace("{name}", "erp")
+            .replace("{system}", "shop")
+            .replace("{type}", "id")
+            .replace("{id}", "1");
         assert!(!path.contains('{'), "{path}");
         let answer = server.call(method.clone(), &path, &[], "").await;
         check(&document, &method, &template, &answer);

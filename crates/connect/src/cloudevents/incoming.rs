@@ -267,7 +267,7 @@ impl<V: Check> Intake<'_, V> {
 fn change_invalid(error: &ChangeError, place: Place) -> CloudEventsError {
     let at = match error {
         ChangeError::Kind(_) => place.attribute("type"),
-        ChangeError::Key(_) => place.attribute("subject"),
+        ChangeError::Key(_) | ChangeError::Address(_) => place.attribute("subject"),
         ChangeError::NoField | ChangeError::TooManyFields(_) => place.data(""),
         ChangeError::FieldName(name) => place.data(&format!("/{}", escape(name))),
     };

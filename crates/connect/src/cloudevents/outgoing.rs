@@ -44,6 +44,9 @@ pub fn to_structured(event: &Event, hub_source: &str) -> Bytes {
     out.extend_from_slice(br#","occurredat":""#);
     write_rfc3339(&mut out, fact.occurred_at_us);
     put(&mut out, r#"","partitionkey":"#, &subject);
+    if let Some(into) = fact.merged.as_ref().filter(|into| !into.is_empty()) {
+        put(&mut out, r#","mergedinto":"#, into);
+    }
     if !fact.trace.is_empty() {
         put(&mut out, r#","traceparent":"#, &fact.trace);
     }

@@ -3,12 +3,14 @@
 use std::cmp::Ordering;
 
 use bytes::Bytes;
+use compact_str::CompactString;
 
 use super::conflict::Contest;
 use super::implied::imply;
+use super::members;
 use crate::Position;
 use crate::change::{Change, Field, Input};
-use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, Stamp};
+use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, Stamp, member_system};
 use crate::event::{document, event_type};
 use crate::json::Json;
 use crate::merge::{OPERATOR, Policy, Rule, Standing, Verdict};
@@ -21,23 +23,32 @@ use crate::rules::{Domain, PolicyWalk, Rules};
 pub(super) struct Place<'a> {
     pub(super) input: &'a Input,
     pub(super) system: &'a str,
+    /// The key by which it was said, where that is another one's that was merged into the entity.
+    pub(super) via: &'a str,
     pub(super) index: u32,
     pub(super) position: Position,
 }
 
+impl Place<'_> {
+    /// The name under which the entity keeps what is said here.
+    pub(super) fn name(&self) -> CompactString {
+        member_system(self.system, self.via)
+    }
+}
+
 /// What is decided about one field.
-struct Decided<'a> {
-    effect: Effect,
+pub(super) struct Decided<'a> {
+    pub(super) effect: Effect,
     /// The winning system; empty where it is the change's own, or nobody.
-    winner: &'a str,
-    rule: Rule,
+    pub(super) winner: &'a str,
+    pub(super) rule: Rule,
     /// The value that wins, where it is not what the change says.
-    instead: Option<Bytes>,
-    changed: bool,
+    pub(super) instead: Option<Bytes>,
+    pub(super) changed: bool,
 }
 
 /// The change at hand, as every field of it sees it.
-struct Scene<'a> {
+pub(super) struct Scene<'a> {
     rules: &'a Rules,
     entity: &'a Entity,
     system: &'a str,
@@ -56,16 +67,17 @@ pub(super) fn decide_change(
     mut change: Change,
     place: &Place<'_>,
 ) -> (Fact, Vec<Contest>) {
-    let Place { input, system, index, position } = *place;
+    if entity.has_members() {
+        return members::decide(rules, sent_to, entity, change, place);
+    }
+    let system = place.system;
     let own = entity.system_number(system);
     let domain = rules.domain(&change.kind);
     // A person's word is of single fields: it withdraws nothing else, and brings nothing deleted back.
     if system != OPERATOR {
         imply(entity, own, &mut change.fields);
     }
-    let tie = crate::delivery_hash(&input.source, &input.delivery);
-    let stamp = Stamp { sequence: change.sequence, occurred_at_us: change.occurred_at_us, tie, index, position };
-    let scene = Scene { rules, entity, system, own, stamp, sent_to };
+    let scene = Scene::new(rules, entity, own, &change, place, sent_to);
     let speaks_of_existence = change.fields.iter().any(|f| f.name == DELETED_FIELD);
     let existence = (speaks_of_existence && entity.field(DELETED_FIELD).is_none()).then(|| entity.existence());
 
@@ -101,41 +113,52 @@ pub(super) fn decide_change(
     rest.extend(known.filter_map(as_field));
 
     let won = decided.iter().any(|d| d.effect.is_current() && d.effect != Effect::Echoes && d.winner.is_empty());
-    let document_changed = !changed.is_empty();
     let rulings = group(&decided);
-    let mut fact = Fact {
+    let mut fact = Fact { changed, rest, rulings, ..fact_of(rules, entity, change, place) };
+    finish(rules, entity, &mut fact, won);
+    (fact, contests)
+}
+
+/// A fact of a change, before anything is decided about it.
+pub(super) fn fact_of(rules: &Rules, entity: &Entity, change: Change, place: &Place<'_>) -> Fact {
+    let input = place.input;
+    Fact {
         source: input.source.clone(),
-        system: system.to_owned(),
+        system: place.system.to_owned(),
         delivery: input.delivery.clone(),
         payload_hash: input.payload_hash,
-        index,
-        of: 0,
+        index: place.index,
         sequence: change.sequence,
         occurred_at_us: change.occurred_at_us,
-        outcome: if won { FactOutcome::Applied } else { FactOutcome::Superseded } as i32,
-        version: entity.version + u64::from(document_changed),
+        version: entity.version,
         previous: entity.position,
-        event_type: String::new(),
-        changed,
-        rest,
-        rulings,
         echoed: rules.has_echoes(&change.kind),
         kind: change.kind,
         key: change.key,
         fields: change.fields,
         trace: input.trace.clone().unwrap_or_default(),
-        raw: None,
-        request_key: String::new(),
-        request_hash: 0,
         releases: input.releases.unwrap_or(0),
         received_at_us: input.received_at_us,
-        incomplete: false,
-        deleted: false,
-    };
-    fact.deleted = is_deleted(entity, &fact);
-    fact.incomplete = domain.is_some_and(|domain| is_incomplete(domain, &fact));
-    fact.event_type = type_of(entity, &fact);
-    (fact, contests)
+        via: place.via.to_owned(),
+        ..Fact::default()
+    }
+}
+
+/// What follows from what was decided of the fields: the version, and what is published.
+pub(super) fn finish(rules: &Rules, entity: &Entity, fact: &mut Fact, won: bool) {
+    fact.outcome = if won || fact.is_membership() { FactOutcome::Applied } else { FactOutcome::Superseded } as i32;
+    fact.version += u64::from(!fact.changed.is_empty());
+    fact.deleted = is_deleted(entity, fact);
+    let is_merged = fact.merged.as_ref().map_or(!entity.merged_into.is_empty(), |into| !into.is_empty());
+    if is_merged {
+        // Nobody is told of it by this key any more, and its end is told once.
+        let ends = entity.merged_into.is_empty() && entity.published && !fact.deleted;
+        fact.deleted |= fact.merged.is_some();
+        fact.event_type = if ends { format!("{}.deleted", fact.kind) } else { String::new() };
+        return;
+    }
+    fact.incomplete = rules.domain(&fact.kind).is_some_and(|domain| is_incomplete(domain, fact));
+    fact.event_type = type_of(entity, fact);
 }
 
 /// What stands of a field.
@@ -144,6 +167,20 @@ fn as_field(state: &FieldState) -> Option<Field> {
 }
 
 impl<'a> Scene<'a> {
+    pub(super) fn new(
+        rules: &'a Rules,
+        entity: &'a Entity,
+        own: Option<u32>,
+        change: &Change,
+        place: &Place<'a>,
+        sent_to: Option<Position>,
+    ) -> Self {
+        let tie = crate::delivery_hash(&place.input.source, &place.input.delivery);
+        let (sequence, occurred_at_us) = (change.sequence, change.occurred_at_us);
+        let stamp = Stamp { sequence, occurred_at_us, tie, index: place.index, position: place.position };
+        Self { rules, entity, system: place.system, own, stamp, sent_to }
+    }
+
     fn decide(
         &self,
         state: Option<&'a FieldState>,
@@ -206,7 +243,13 @@ impl<'a> Scene<'a> {
     }
 
     /// What the observation does to its system's claim.
-    fn effect(&self, state: Option<&FieldState>, claim: Option<&Claim>, policy: &Policy, field: &Field) -> Effect {
+    pub(super) fn effect(
+        &self,
+        state: Option<&FieldState>,
+        claim: Option<&Claim>,
+        policy: &Policy,
+        field: &Field,
+    ) -> Effect {
         let rank = |json: &[u8]| policy.ranking().rank(json);
         let silence = match claim {
             Some(claim) if !claim.json.is_empty() => None,
@@ -342,10 +385,11 @@ fn type_of(entity: &Entity, fact: &Fact) -> String {
         let ends = !was_deleted && entity.published;
         return if ends { format!("{}.deleted", fact.kind) } else { String::new() };
     }
-    if fact.changed.is_empty() || fact.incomplete {
+    let returns = !entity.merged_into.is_empty();
+    if (fact.changed.is_empty() && !returns) || fact.incomplete {
         return String::new();
     }
-    let first = !entity.published || was_deleted;
+    let first = !entity.published || was_deleted || returns;
     let telling = match fact.kind.as_str() {
         "order" => LIFECYCLE_FIELD,
         "payment" => "kind",
@@ -360,7 +404,7 @@ fn type_of(entity: &Entity, fact: &Fact) -> String {
     event_type(&fact.kind, first, was, is.as_deref())
 }
 
-fn group(decided: &[Decided<'_>]) -> Vec<Ruling> {
+pub(super) fn group(decided: &[Decided<'_>]) -> Vec<Ruling> {
     let same = |a: &Decided<'_>, b: &Decided<'_>| (a.winner, a.rule, a.effect) == (b.winner, b.rule, b.effect);
     let ruling = |d: &Decided<'_>, fields| Ruling {
         fields,

@@ -1,30 +1,37 @@
 //! The decision: `decide(facts, input, now)`.
 //!
 //! Visibly in this order: seen before? is the version the expected one? who wins each field, and why? what
-//! is published? The outcome is a list of records; their effect on the facts is made by [`fold`] alone, and
-//! shows at once to the next input.
+//! is published? The outcome is a list of records; their effect on the facts is made by
+//! [`fold`](crate::fold::fold) alone, and shows at once to the next input.
 
 mod change;
+mod changes;
 mod conflict;
+mod identity;
 mod implied;
+mod members;
 mod order;
+mod refusal;
+mod words;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use thiserror::Error;
+use compact_str::CompactString;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use change::{Place, decide_change};
+use changes::decide_changes;
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
+pub use identity::{ALIAS_OF_KEY, ALIAS_OF_KIND, aliases, has_aliases, holder, known_as};
+pub use members::{INTO_FIELD, MERGE_KIND, chain, conflicts_of_merge, may_merge, merged_by};
+pub use refusal::Refusal;
 
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::entity::{DELETED_FIELD, Entity, FieldState};
-use crate::fold::fold;
-use crate::merge::{OPERATOR, Rule};
+use crate::merge::Rule;
 use crate::path::base_of;
-use crate::record::{Body, Fact, FactOutcome, QuarantineClosed, Quarantined, Record};
+use crate::record::{Body, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
 use crate::{EntityId, Position, delivery_hash, entity_id};
 
@@ -80,12 +87,40 @@ pub struct Facts {
     pub sent: SentTo,
     /// The position that the next record will have.
     pub next: Position,
+    /// The entities that the last decided input has made incomplete, or complete: for the lists kept of them.
+    pub gates: Vec<Gate>,
+}
+
+/// An entity that became incomplete, or is so no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Its kind.
+    pub kind: CompactString,
+    /// Its key.
+    pub key: CompactString,
+    /// Whether it is incomplete from now on.
+    pub incomplete: bool,
+}
+
+impl Gate {
+    /// What folding a record has made of an entity that was incomplete before it, or was not.
+    pub fn of(was_incomplete: bool, entity: &Entity) -> Option<Self> {
+        let gate = || Self { kind: entity.kind.clone(), key: entity.key.clone(), incomplete: entity.incomplete };
+        (was_incomplete != entity.incomplete).then(gate)
+    }
 }
 
 impl Facts {
     /// Facts of an empty hub.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, entities: HashMap::default(), seen: HashMap::default(), sent: SentTo::new(), next: 1 }
+        Self {
+            rules,
+            entities: HashMap::default(),
+            seen: HashMap::default(),
+            sent: SentTo::new(),
+            next: 1,
+            gates: Vec::new(),
+        }
     }
 }
 
@@ -98,37 +133,6 @@ pub struct Decision {
     pub outcome: Outcome,
 }
 
-/// Why an input is refused. Nothing is recorded of it.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Refusal {
-    /// The same key with another payload.
-    #[error("the key `{key}` was used before with another payload (record {of})")]
-    KeyReused {
-        /// The key or delivery id.
-        key: String,
-        /// The record of its first use.
-        of: Position,
-    },
-    /// What the order has come to does not allow the change.
-    #[error("{id} can't be changed so: {reason}")]
-    OrderState {
-        /// The order.
-        id: String,
-        /// Why not, in words.
-        reason: String,
-    },
-    /// The entity has another version than the writer believes.
-    #[error("{id} has version {current}, not {expected}")]
-    Version {
-        /// The entity.
-        id: String,
-        /// What the writer expected.
-        expected: u64,
-        /// What it is; 0 where it does not exist.
-        current: u64,
-    },
-}
-
 /// The hash under which a request's `Idempotency-Key` is remembered, apart from delivery ids.
 pub fn request_key_hash(source: &str, key: &str) -> u64 {
     delivery_hash(&format!("{source}\u{1}request"), key)
@@ -136,6 +140,7 @@ pub fn request_key_hash(source: &str, key: &str) -> u64 {
 
 /// Decides one input.
 pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decision, Refusal> {
+    facts.gates.clear();
     let hash = delivery_hash(&input.source, &input.delivery);
     if let Some((key, payload_hash)) = &input.request_key
         && let Some(seen) = facts.seen.get(&request_key_hash(&input.source, key))
@@ -164,14 +169,20 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         return Ok(Decision { records: Vec::new(), outcome: Outcome::Superseded { position: 0, count: 0 } });
     }
     let body = match body {
-        InputBody::Changes(changes) => match (ahead_of_time(&facts.rules, &input, &changes), input.releases) {
-            // It is there already, and stays.
-            (Some(_), Some(position)) => {
-                return Ok(Decision { records: Vec::new(), outcome: Outcome::Quarantined { position } });
+        InputBody::Changes(mut changes) => {
+            let reason = match ahead_of_time(&facts.rules, &input, &changes) {
+                None => identity::resolve(facts, &input, &mut changes)?,
+                ahead => ahead,
+            };
+            match (reason, input.releases) {
+                // It is there already, and stays.
+                (Some(_), Some(position)) => {
+                    return Ok(Decision { records: Vec::new(), outcome: Outcome::Quarantined { position } });
+                }
+                (Some(reason), None) => InputBody::Quarantine(reason),
+                (None, _) => InputBody::Changes(changes),
             }
-            (Some(reason), None) => InputBody::Quarantine(reason),
-            (None, _) => InputBody::Changes(changes),
-        },
+        }
         quarantine => quarantine,
     };
     let decision = match body {
@@ -201,129 +212,6 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     Ok(decision)
 }
 
-fn decide_changes(
-    facts: &mut Facts,
-    input: &mut Input,
-    changes: Vec<Change>,
-    now_us: i64,
-) -> Result<Decision, Refusal> {
-    // Every expectation is checked before the first record: an input is recorded whole or not at all.
-    for change in &changes {
-        if let Some(expected) = change.expected_version {
-            let id = change.id();
-            let current = facts.entities.get(&id).map_or(0, |e| e.version);
-            if current != expected {
-                return Err(Refusal::Version { id: id.into(), expected, current });
-            }
-        }
-    }
-    // A person who decides a conflict corrects what is told of an order; that is no edit.
-    if input.reject_reuse && input.system != OPERATOR {
-        check_orders(facts, input, &changes)?;
-    }
-    let first = facts.next;
-    let count = changes.len() as u32;
-    let (mut applied, mut changed, mut version) = (false, false, 0);
-    let mut records: Vec<Fact> = Vec::with_capacity(changes.len());
-    let system = input.system.clone();
-    for change in changes {
-        let (mut fact, contests) = decide_one(facts, input, &system, change, records.len() as u32, now_us);
-        if records.is_empty() {
-            version = fact.version;
-            fact.raw = input.raw.take();
-            if let Some((key, payload_hash)) = &input.request_key {
-                fact.request_key.clone_from(key);
-                fact.request_hash = *payload_hash;
-            }
-        }
-        applied |= fact.outcome == FactOutcome::Applied as i32;
-        changed |= !fact.event_type.is_empty();
-        let id = if contests.is_empty() { EntityId::default() } else { entity_id(&fact.kind, &fact.key) };
-        let consequences = consequences(facts, &fact, now_us);
-        records.push(fact);
-        for change in consequences {
-            records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
-        }
-        for contest in contests {
-            let Some(entity) = facts.entities.get(&id) else { continue };
-            let change = contest.change(entity, facts.next, now_us);
-            records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
-        }
-    }
-    let outcome = if applied {
-        Outcome::Applied { position: first, count, version, changed }
-    } else {
-        Outcome::Superseded { position: first, count }
-    };
-    let of = records.len() as u32;
-    let counted = |fact| Record::new(now_us, Body::Fact(Box::new(Fact { of, ..fact })));
-    Ok(Decision { records: records.into_iter().map(counted).collect(), outcome })
-}
-
-/// An API client is told at once that an order can't be changed so any more; of other systems it is recorded.
-fn check_orders(facts: &Facts, input: &Input, changes: &[Change]) -> Result<(), Refusal> {
-    for change in changes.iter().filter(|change| change.kind == "order") {
-        let id = change.id();
-        // Nearly every order is still open to everything: only for the others it is worth a second look.
-        let Some(entity) = facts.entities.get(&id).filter(|entity| order::is_settled(entity)) else { continue };
-        let place = Place { input, system: &input.system, index: 0, position: facts.next };
-        let (fact, _) = decide_change(&facts.rules, None, entity, change.clone(), &place);
-        if let Some(reason) = order::refused(entity, &fact) {
-            return Err(Refusal::OrderState { id: id.into(), reason });
-        }
-    }
-    Ok(())
-}
-
-/// What the hub has to say of an order after a fact about it or about one of its items.
-fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
-    if !order::is_about_orders(&fact.kind) {
-        return Vec::new();
-    }
-    let Some(entity) = facts.entities.get(&entity_id(&fact.kind, &fact.key)) else { return Vec::new() };
-    let Some(id) = order::order_of_entity(entity) else {
-        let concerned = order::concerns(entity, fact);
-        return if concerned { order::changes(entity, order::derive(entity, now_us), facts.next) } else { Vec::new() };
-    };
-    let (kind, key) = id.split_once('/').unwrap_or_default();
-    let known = facts.entities.get(&id).map(|known| Entity::clone(known));
-    let mut order = known.unwrap_or_else(|| Entity { kind: kind.into(), key: key.into(), ..Entity::default() });
-    let at_us = |field| (fact.occurred_at_us, field);
-    let fields = order::item(entity, &order).into_iter().map(at_us).collect();
-    let mut changes = order::changes(&order, fields, facts.next);
-    // What follows from the item is worked out with it in place.
-    if let [change] = changes.as_slice() {
-        let place = Place { input: &Input::of_the_hub(fact), system: HUB, index: u32::MAX, position: facts.next };
-        let (item, _) = decide_change(&facts.rules, None, &order, change.clone(), &place);
-        fold(&mut order, facts.next, now_us, &item);
-        let derived = order::derive(&order, now_us);
-        changes.extend(order::changes(&order, derived, facts.next + 1));
-    }
-    changes
-}
-
-/// Decides one change, and folds it, so that it shows at once to the next.
-fn decide_one(
-    facts: &mut Facts,
-    input: &Input,
-    system: &str,
-    change: Change,
-    index: u32,
-    now_us: i64,
-) -> (Fact, Vec<conflict::Contest>) {
-    let position = facts.next;
-    facts.next += 1;
-    let sent_to = facts.rules.may_echo(&change.kind, system).then(|| facts.sent.get(system).copied()).flatten();
-    let entity = facts.entities.entry(change.id()).or_default();
-    let place = Place { input, system, index, position };
-    let (fact, contests) = decide_change(&facts.rules, sent_to, entity, change, &place);
-    fold(Arc::make_mut(entity), position, now_us, &fact);
-    if fact.kind == PREFERENCE_KIND {
-        prefer(&mut facts.rules, entity);
-    }
-    (fact, contests)
-}
-
 /// Has a preference in force, as its document says it.
 pub fn prefer(rules: &mut Rules, preference: &Entity) {
     let Some((kind, field)) = preference.key.split_once(':') else { return };
@@ -331,7 +219,8 @@ pub fn prefer(rules: &mut Rules, preference: &Entity) {
     rules.prefer_always(kind, field, system.flatten().as_deref());
 }
 
-/// The ids of the documents that deciding a change may touch, beside the entity itself, which is as it was loaded.
+/// The ids of the documents that deciding a change may touch, beside the entity itself, which is as it was loaded; it may
+/// also be one that the changed entity is merged into.
 pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> Vec<EntityId> {
     let domain = rules.domain(&change.kind).filter(|_| rules.may_contest(&change.kind));
     let orders =
@@ -343,13 +232,17 @@ pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> 
     }
     let given = change.fields.iter().map(|field| field.name.as_str());
     // What a change implies of fields that it does not name, see `imply`.
-    let of_all = change.fields.iter().any(|f| f.name == DELETED_FIELD || base_of(&f.name).len() != f.name.len());
+    // What is said of a member may take back what was said of another one.
+    let is_one_of_many = entity.is_some_and(|e| e.has_members() || e.key != change.key.as_str());
+    let of_all = is_one_of_many
+        || change.fields.iter().any(|f| f.name == DELETED_FIELD || base_of(&f.name).len() != f.name.len());
     let implied = entity.into_iter().flat_map(|e| &e.fields).map(|field| field.name.as_str());
     let implied = implied.filter(|name| of_all || *name == DELETED_FIELD);
     let contested = given.chain(implied).filter(|name| {
         domain.is_some_and(|d| d.policy(name).may_contest()) || entity.and_then(|e| e.field(name)).is_some_and(is_open)
     });
-    let conflict = |field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, field));
+    let key = entity.map_or(change.key.as_str(), |e| e.key.as_str());
+    let conflict = |field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, key, field));
     contested.map(conflict).chain(orders).collect()
 }
 

@@ -32,6 +32,17 @@ pub(super) fn is_about_orders(kind: &str) -> bool {
     kind == "order" || LEDGERS.iter().any(|(item, _)| *item == kind)
 }
 
+/// Where a change names the order of which it is an item.
+pub(super) fn order_field(change: &Change) -> Option<usize> {
+    LEDGERS.iter().find(|(item, _)| *item == change.kind)?;
+    change.fields.iter().position(|f| f.name == ORDER_FIELD)
+}
+
+/// The key that a field names.
+pub(super) fn key_of(field: &Field) -> Option<String> {
+    serde_json::from_slice(&field.json).ok()
+}
+
 /// The order's key of an item that is folded already.
 pub(super) fn order_of_entity(item: &Entity) -> Option<EntityId> {
     LEDGERS.iter().find(|(kind, _)| *kind == item.kind)?;

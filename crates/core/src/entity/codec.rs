@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! Entity     1 kind  2 key  3 version  4 position  5 created_at_us  6 updated_at_us  7 systems*  8 fields*
-//!            9 recents*  10 pruned  11 published  12 incomplete  13 further stamps*
+//!            9 recents*  10 pruned  11 published  12 incomplete  13 merged_into  14 further stamps*
 //! FieldState 1 name  2 winner  3 rule  4 claims*  5 nobody  6 since  7 joined  8 past*
 //! Claim      1 system  6 json  8 run  11 echo  and, as numbers from 1 among the recent and then the further stamps,
 //!            12 start  13 last  14 bound.  Read, and no longer written: a start in parts (2 sequence,
@@ -59,7 +59,8 @@ impl Entity {
                 (10, VARINT) => entity.pruned = decode_varint(&mut bytes)?,
                 (11, VARINT) => entity.published = decode_varint(&mut bytes)? != 0,
                 (12, VARINT) => entity.incomplete = decode_varint(&mut bytes)? != 0,
-                (13, TEXT) => entity.stamps.others.push(Stamp::decode(&mut part(&mut bytes)?)?),
+                (13, TEXT) => entity.merged_into = text(&mut bytes)?,
+                (14, TEXT) => entity.stamps.others.push(Stamp::decode(&mut part(&mut bytes)?)?),
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
@@ -90,7 +91,7 @@ impl Entity {
             stamp.encode(&mut out);
         }
         for stamp in &self.stamps.others {
-            encode_key(13, TEXT, &mut out);
+            encode_key(14, TEXT, &mut out);
             encode_varint(stamp.encoded_len() as u64, &mut out);
             stamp.encode(&mut out);
         }
@@ -102,6 +103,9 @@ impl Entity {
         put_varint(&mut out, 10, self.pruned);
         put_varint(&mut out, 11, u64::from(self.published));
         put_varint(&mut out, 12, u64::from(self.incomplete));
+        if !self.merged_into.is_empty() {
+            put_text(&mut out, 13, self.merged_into.as_bytes());
+        }
         out.into()
     }
 }
@@ -359,6 +363,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             kind in "[a-z]{1,8}", key in ".{1,40}", numbers: (u64, u64, i64, i64, u64), flags: (bool, bool),
+            merged_into in ".{0,9}",
             recents in proptest::collection::vec(recent(), 2), others in proptest::collection::vec(stamp(), 2),
             systems in proptest::collection::vec(".{0,30}", 0..4), fields in proptest::collection::vec(field(), 0..6),
         ) {
@@ -377,6 +382,7 @@ mod tests {
                 pruned,
                 published,
                 incomplete,
+                merged_into: merged_into.into(),
             };
             let bytes = entity.encode();
             prop_assert_eq!(Entity::decode(bytes.clone()).unwrap(), entity);

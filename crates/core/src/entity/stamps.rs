@@ -111,7 +111,7 @@ impl Stamps {
     }
 
     /// The later one of two.
-    pub(super) fn later(&self, a: StampId, b: StampId) -> StampId {
+    pub(crate) fn later(&self, a: StampId, b: StampId) -> StampId {
         if self[a].order(&self[b]).is_lt() { b } else { a }
     }
 

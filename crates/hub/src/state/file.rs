@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use crate::failure::OpenError;
 use crate::handle::{DeadLetterFilter, QuarantineFilter};
+use crate::state::incomplete;
 use crate::state::overlay::DeadLetterKey;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{self, Run};
@@ -59,6 +60,7 @@ impl StateFile {
         connection.pragma_update(None, "cache_size", -16_000)?;
         connection.execute_batch(SCHEMA)?;
         connection.execute_batch(seen::SCHEMA)?;
+        incomplete::prepare(&connection)?;
         connection.pragma_update(None, "user_version", FORMAT)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection, path: path.to_owned() })

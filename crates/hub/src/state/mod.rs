@@ -8,6 +8,7 @@
 //! until that one has written it: changing it before copies it.
 
 pub(crate) mod file;
+pub(crate) mod incomplete;
 pub(crate) mod overlay;
 pub(crate) mod rows;
 pub(crate) mod seen;
@@ -68,6 +69,8 @@ pub(crate) struct State {
     runs: Vec<Arc<Run>>,
     pub(crate) overlay: Overlay,
     pub(crate) tallies: Tallies,
+    /// How many entities of each kind are incomplete.
+    pub(crate) incomplete: BTreeMap<String, u64>,
     /// The last record folded in.
     pub(crate) position: Position,
     pub(crate) recorded_at_us: i64,
@@ -103,6 +106,7 @@ impl State {
     pub(crate) fn new(file: StateFile, cache_bytes_max: usize) -> Result<Self, rusqlite::Error> {
         let meta = file.meta()?;
         let runs = file.seen_runs()?;
+        let incomplete = incomplete::counts(&file.connection)?;
         Ok(Self {
             file,
             dirty: HashMap::new(),
@@ -119,6 +123,7 @@ impl State {
             runs,
             overlay: Overlay::default(),
             tallies: meta.tallies,
+            incomplete,
             position: meta.position,
             recorded_at_us: meta.recorded_at_us,
             flushed: meta.position,

@@ -1,9 +1,10 @@
-//! Changes to the lists of quarantine and dead letters that the state file does not have yet.
+//! Changes to the lists of quarantine, dead letters and incomplete entities that the state file does not have yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::Position;
 
+use crate::state::incomplete::IncompleteOverlay;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 
 /// A dead letter's key.
@@ -16,6 +17,7 @@ pub(crate) struct Overlay {
     pub(crate) quarantine_closed: BTreeSet<Position>,
     pub(crate) dead_opened: BTreeMap<DeadLetterKey, DeadLetterRow>,
     pub(crate) dead_closed: BTreeSet<DeadLetterKey>,
+    pub(crate) incomplete: IncompleteOverlay,
 }
 
 impl Overlay {
@@ -48,6 +50,7 @@ impl Overlay {
             self.close_dead_letter(&destination, event);
         }
         self.dead_opened.extend(newer.dead_opened);
+        self.incomplete.put_over(newer.incomplete);
     }
 }
 

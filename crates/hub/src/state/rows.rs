@@ -51,3 +51,25 @@ pub struct DeadLetterRow {
     /// When it was given up, microseconds since 1970 UTC.
     pub dead_at_us: i64,
 }
+
+/// An incomplete entity: nobody is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IncompleteRow {
+    /// Its kind.
+    pub kind: String,
+    /// Its key.
+    pub key: String,
+    /// Since when, microseconds since 1970 UTC.
+    pub since_us: i64,
+}
+
+/// An incomplete entity, and what it waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IncompleteEntity {
+    /// Which one, and since when.
+    pub row: IncompleteRow,
+    /// The required fields that have no value.
+    pub missing: Vec<String>,
+    /// The systems that have spoken of it.
+    pub systems: Vec<String>,
+}

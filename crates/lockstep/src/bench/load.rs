@@ -139,8 +139,8 @@ impl Orders {
         constant.sort_by(|a, b| a.name.cmp(&b.name));
         // Lines by their id, as intake hands them over.
         let rules = lockstep_core::Rules::new();
-        let constant = lockstep_core::path::split(constant, rules.parts("order"))
-            .unwrap_or_else(|error| unreachable!("{error}"));
+        let constant =
+            lockstep_core::path::split(constant, rules.parts("order")).unwrap_or_else(|error| unreachable!("{error}"));
         Self { random: fastrand::Rng::with_seed(lane + 1), entities, number: lane << 40, constant, run }
     }
 

@@ -1,5 +1,8 @@
 //! `lockstep entity`: what is known of an entity, how it came about, and why.
 
+mod incomplete;
+mod merge;
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -29,6 +32,17 @@ enum EntityCommand {
     /// Say for each field who won, by which rule, and who lost and why.
     #[command(after_help = "Example:\n  lockstep entity explain price/SKU-1:web:EUR --field amount")]
     Explain(ExplainArgs),
+    /// List the entities of which nobody is told, because required fields are missing; the oldest of each kind first.
+    #[command(after_help = "Example:\n  lockstep entity incomplete --kind order --older-than 5m")]
+    Incomplete(incomplete::IncompleteArgs),
+    /// Merge an entity into another one, because they are one. It can be undone.
+    #[command(
+        after_help = "Example:\n  lockstep entity merge customer/web:8 customer/web:7 --reason 'the same person'"
+    )]
+    Merge(merge::MergeArgs),
+    /// Undo a merge: the entity is one of its own again, with all that was said by its key.
+    #[command(after_help = "Example:\n  lockstep entity unmerge customer/web:8 --reason 'a namesake'")]
+    Unmerge(merge::UnmergeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +99,9 @@ pub async fn run(args: &EntityArgs, output: &Output) -> Result<Exit, Failure> {
         EntityCommand::Show(args) => entity(args, output).await,
         EntityCommand::History(args) => history(args, output).await,
         EntityCommand::Explain(args) => explain(args, output).await,
+        EntityCommand::Incomplete(args) => incomplete::run(args, output).await,
+        EntityCommand::Merge(args) => merge::merge(args, output).await,
+        EntityCommand::Unmerge(args) => merge::unmerge(args, output).await,
     }
 }
 
@@ -101,6 +118,10 @@ async fn entity(args: &NameArgs, output: &Output) -> Result<Exit, Failure> {
         when("updated_at"),
         when("created_at")
     ))?;
+    let members = strings(&entity["members"]);
+    if !members.is_empty() {
+        output.line(&format!("merged into it: {}", show::clean(&members.join(", "))))?;
+    }
     let mut table = Table::new(&["field", "value"]);
     for (name, value) in entity["document"].as_object().into_iter().flatten() {
         table.row([name.clone(), show::value(value)]);
@@ -190,7 +211,7 @@ fn explanation_table(explanation: &Value, with_reason: bool) -> Table {
         table.row([
             text(field, "field"),
             show::value(&field["value"]),
-            text(winner, "system"),
+            who(winner),
             text(field, "rule"),
             time::shorten(&text(winner, "occurred_at")),
             winner["position"].to_string(),
@@ -203,7 +224,7 @@ fn explanation_table(explanation: &Value, with_reason: bool) -> Table {
                 Style::Dim,
                 &format!(
                     "{} said {} ({}, position {}): {}",
-                    text(loser, "system"),
+                    who(loser),
                     show::value(&loser["value"]),
                     time::shorten(&text(loser, "occurred_at")),
                     loser["position"],
@@ -213,6 +234,12 @@ fn explanation_table(explanation: &Value, with_reason: bool) -> Table {
         }
     }
     table
+}
+
+/// The system of a claim, with the key by which it was said where that is a merged one's.
+fn who(claim: &Value) -> String {
+    let system = claim["system"].as_str().unwrap_or_default();
+    claim["member"].as_str().map_or_else(|| system.to_owned(), |member| format!("{system}@{member}"))
 }
 
 fn heading(entity: &Value, output: &Output) -> String {

@@ -208,7 +208,7 @@ impl HttpConfig {
 }
 
 /// A kind of entity: which policy decides its fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DomainConfig {
     /// The policy of every field that has none of its own.
@@ -230,9 +230,29 @@ pub struct DomainConfig {
     pub objects: Vec<String>,
     /// Fields without which nobody is told of an entity, beside those that its schema requires.
     pub required: Vec<String>,
+    /// How long an entity may be without a required field before it is reported, in readiness, in the metrics and once in
+    /// the log; 0 is for ever.
+    pub incomplete_after_s: u64,
     /// A JSON Schema for the fields of this kind, a file relative to the configuration. Kinds that Lockstep
     /// does not know need one.
     pub schema: Option<PathBuf>,
+}
+
+impl Default for DomainConfig {
+    fn default() -> Self {
+        Self {
+            policy: PolicyName::default(),
+            owner: Vec::new(),
+            states: Vec::new(),
+            ties: Ties::default(),
+            fields: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            objects: Vec::new(),
+            required: Vec::new(),
+            incomplete_after_s: 300,
+            schema: None,
+        }
+    }
 }
 
 /// The policy of a single field.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use lockstep_connect::destination::Outlet;
 use lockstep_connect::schema::Schemas;
-use lockstep_core::decide::{CONFLICT_KIND, PREFERENCE_KIND};
+use lockstep_core::alias::ALIAS_KIND;
+use lockstep_core::decide::{CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND};
 
 use super::{ResolvedDestination, Resolver};
 use crate::config::destination::DestinationConfig;
@@ -72,7 +73,7 @@ impl Resolver<'_> {
             self.no_twins(&at(list), entries);
         }
         // The hub's own documents are published too.
-        let own = [CONFLICT_KIND, PREFERENCE_KIND];
+        let own = [ALIAS_KIND, CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND];
         let known: Vec<&str> = schemas.iter().map(|(kind, _)| kind).chain(own).collect();
         for (number, kind) in filter.kinds.iter().enumerate() {
             if !known.contains(&kind.as_str()) {

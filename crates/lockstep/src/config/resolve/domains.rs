@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use lockstep_connect::schema::Schemas;
+use lockstep_core::alias::ALIAS_KIND;
 use lockstep_core::change::check_kind;
-use lockstep_core::decide::{CONFLICT_KIND, PREFERENCE_KIND};
+use lockstep_core::decide::{CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND};
 use lockstep_core::merge::{BusinessState, HighestVersion, Latest, Max, Min, Owner, Policy, Review, Union};
 use lockstep_core::path::{Part, Parts, base_of};
 use lockstep_core::{Domain, Rules};
@@ -30,7 +31,7 @@ impl Resolver<'_> {
                 self.report(&at, error.to_string());
                 continue;
             }
-            if [CONFLICT_KIND, PREFERENCE_KIND].contains(&kind.as_str()) {
+            if [ALIAS_KIND, CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND].contains(&kind.as_str()) {
                 self.report(&at, format!("`{kind}` is a kind of the hub's own: nobody else writes it"));
                 continue;
             }
@@ -45,7 +46,9 @@ impl Resolver<'_> {
             let parts = self.parts(kind, domain);
             let mut required = schemas.required(kind);
             required.extend(domain.required.iter().filter(|name| !schemas.required(kind).contains(name)).cloned());
-            rules.declare(Domain { kind: kind.clone(), policy, fields, parts, required });
+            let after_us = domain.incomplete_after_s.saturating_mul(1_000_000) as i64;
+            let incomplete_after_us = Some(after_us).filter(|us| *us > 0);
+            rules.declare(Domain { kind: kind.clone(), policy, fields, parts, required, incomplete_after_us });
             schemas.merge_parts(kind, rules.parts(kind).clone());
         }
         rules.skew_max_us = Some(config.hub.clock_skew_max_s.saturating_mul(1_000_000) as i64).filter(|us| *us > 0);

@@ -127,6 +127,7 @@ impl Flusher {
                     row.dead_at_us
                 ])?;
         }
+        snapshot.timers.write(&transaction)?;
         let (runs, retired) = self.write_seen(&transaction, snapshot)?;
         self.file.write_meta(&Meta {
             position: snapshot.position,

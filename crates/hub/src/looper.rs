@@ -47,6 +47,8 @@ pub(crate) enum Message {
     Submit(Submission),
     Ask(Query),
     Report(Report),
+    /// What timers that are due have to say.
+    Due(Vec<Input>),
     JournalFailed(Unavailable),
     JournalRecovered,
     Shutdown,
@@ -64,6 +66,16 @@ pub(crate) enum Mode {
     Poisoned(Unavailable),
 }
 
+impl Message {
+    fn inputs(&self) -> &[Input] {
+        match self {
+            Self::Submit(submission) => &submission.inputs,
+            Self::Due(inputs) => inputs,
+            _ => &[],
+        }
+    }
+}
+
 impl Mode {
     /// Why nothing may be written now.
     fn refuses(&self) -> Option<Unavailable> {
@@ -78,7 +90,7 @@ impl Mode {
 /// The bytes of records at which a batch is closed: a small change can make a large record, since an event
 /// carries the whole document.
 const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
@@ -113,18 +125,28 @@ pub(crate) struct Clock {
     pub(crate) not_before: Instant,
     pub(crate) last_figures: Instant,
     pub(crate) last_retention: Instant,
+    /// After timers could not be looked at or said, when that may be tried again.
+    pub(crate) timers_not_before: Instant,
 }
 
 impl Clock {
     pub(crate) fn new(time: Time) -> Self {
         let now = time.now();
-        Self { time, generation: 0, last_flush: now, not_before: now, last_figures: now, last_retention: now }
+        Self {
+            time,
+            generation: 0,
+            last_flush: now,
+            not_before: now,
+            last_figures: now,
+            last_retention: now,
+            timers_not_before: now,
+        }
     }
 }
 
 /// The batch that is being decided.
 #[derive(Default)]
-struct Open {
+pub(crate) struct Open {
     records: Vec<Record>,
     bytes: usize,
     replies: Vec<Reply>,
@@ -142,7 +164,7 @@ impl Looper {
         loop {
             let next = match self.carried.pop_front() {
                 Some(message) => Ok(message),
-                None => self.inbox.recv_timeout(TICK),
+                None => self.inbox.recv_timeout(self.until_timer()),
             };
             if self.round(next) {
                 return self.close();
@@ -158,6 +180,7 @@ impl Looper {
 
     fn round(&mut self, next: Result<Message, RecvTimeoutError>) -> bool {
         let mut messages = Vec::new();
+        messages.extend(self.due());
         match next {
             Ok(message) => self.collect(message, &mut messages),
             Err(RecvTimeoutError::Timeout) => {}
@@ -190,7 +213,7 @@ impl Looper {
         if self.facts.rules.any_echoes() {
             self.facts.sent = self.controls.sent();
         }
-        let inputs = messages.iter().map(|m| if let Message::Submit(s) = m { s.inputs.len() } else { 1 }).sum();
+        let inputs = messages.iter().map(|m| m.inputs().len().max(1)).sum();
         let mut open = Open { records: Vec::with_capacity(inputs), ..Open::default() };
         let mut shutdown = false;
         // Without its facts nothing may be decided; everything else goes on, in its order.
@@ -220,6 +243,10 @@ impl Looper {
                         self.take_report(report.body, &mut open);
                     }
                 }
+                Message::Due(inputs) => match self.refuses().or_else(|| unread.clone()) {
+                    None => self.say(inputs, &mut open),
+                    Some(_) => self.timers_later(),
+                },
                 Message::JournalFailed(cause) => failed = Some(cause),
                 Message::JournalRecovered => self.resume(),
                 Message::Shutdown => shutdown = true,
@@ -235,8 +262,7 @@ impl Looper {
     /// One read for everything that the batch needs.
     fn load(&mut self, messages: &[Message]) -> Result<(), StateError> {
         for message in messages {
-            let Message::Submit(submission) = message else { continue };
-            for input in &submission.inputs {
+            for input in message.inputs() {
                 let hash = delivery_hash(&input.source, &input.delivery);
                 self.load_seen(hash, |record| same_delivery(record, &input.source, &input.delivery))?;
                 if let Some((key, _)) = &input.request_key {
@@ -268,8 +294,13 @@ impl Looper {
     }
 
     fn decide(&mut self, submission: Submission, open: &mut Open) {
-        let now = self.clock.time.now_us();
         let Submission { inputs, reply, permit, arrived, .. } = submission;
+        let answers = self.decide_all(inputs, open);
+        open.replies.push(Reply { to: reply, answers, arrived, permit });
+    }
+
+    pub(crate) fn decide_all(&mut self, inputs: Vec<Input>, open: &mut Open) -> Vec<Answer> {
+        let now = self.clock.time.now_us();
         let mut answers = Vec::with_capacity(inputs.len());
         let mut refused_whole: Option<Refusal> = None;
         for (number, input) in inputs.into_iter().enumerate() {
@@ -308,7 +339,7 @@ impl Looper {
                 }
             }
         }
-        open.replies.push(Reply { to: reply, answers, arrived, permit });
+        answers
     }
 
     /// Why nothing may be written now.

@@ -8,6 +8,7 @@ mod change;
 mod conflict;
 mod implied;
 mod order;
+pub mod timer;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -217,8 +218,13 @@ fn decide_changes(
         applied |= fact.outcome == FactOutcome::Applied as i32;
         changed |= !fact.event_type.is_empty();
         let id = entity_id(&fact.kind, &fact.key);
-        let consequences = consequences(facts, &fact, now_us);
         records.push(fact);
+        let taken_back = facts.entities.get(&id).and_then(|entity| timer::taken_back(entity, facts.next));
+        if let Some(change) = taken_back {
+            records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
+        }
+        let Some(last) = records.last() else { continue };
+        let consequences = consequences(facts, last, now_us);
         for change in consequences {
             records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
         }
@@ -258,7 +264,7 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
     let Some(entity) = facts.entities.get(&entity_id(&fact.kind, &fact.key)) else { return Vec::new() };
     let Some(id) = order::order_of_entity(entity) else {
         let concerned = order::concerns(entity, fact);
-        let derived = if concerned { order::derive(entity, now_us) } else { Vec::new() };
+        let derived = if concerned { order::derive(entity) } else { Vec::new() };
         return order::changes(entity, derived, facts.next);
     };
     let (kind, key) = id.split_once('/').unwrap_or_default();
@@ -272,7 +278,7 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
         let place = Place { input: &Input::of_the_hub(fact), system: HUB, index: u32::MAX, position: facts.next };
         let (item, _) = decide_change(&facts.rules, None, &order, change.clone(), &place);
         fold(&mut order, facts.next, now_us, &item);
-        let derived = order::derive(&order, now_us);
+        let derived = order::derive(&order);
         changes.extend(order::changes(&order, derived, facts.next + 1));
     }
     changes
@@ -331,7 +337,7 @@ pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> 
 
 /// The first change whose source's clock is too far ahead to be believed.
 fn ahead_of_time(rules: &Rules, input: &Input, changes: &[Change]) -> Option<QuarantineReason> {
-    let limit_us = rules.skew_max_us?;
+    let limit_us = rules.skew_max_us.filter(|_| input.system != HUB)?;
     let ahead_us = |change: &Change| change.occurred_at_us.saturating_sub(input.received_at_us);
     let (at, change) = changes.iter().enumerate().find(|(_, change)| ahead_us(change) > limit_us)?;
     let (ahead_s, limit_s) = (ahead_us(change) / 1_000_000, limit_us / 1_000_000);

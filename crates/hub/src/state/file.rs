@@ -13,6 +13,7 @@ use crate::handle::{DeadLetterFilter, QuarantineFilter};
 use crate::state::overlay::DeadLetterKey;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{self, Run};
+use crate::state::timers;
 use crate::tally::Tallies;
 
 /// The format that this version writes.
@@ -59,6 +60,7 @@ impl StateFile {
         connection.pragma_update(None, "cache_size", -16_000)?;
         connection.execute_batch(SCHEMA)?;
         connection.execute_batch(seen::SCHEMA)?;
+        timers::make(&connection)?;
         connection.pragma_update(None, "user_version", FORMAT)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection, path: path.to_owned() })

@@ -7,6 +7,7 @@ pub(crate) mod file;
 pub(crate) mod overlay;
 pub(crate) mod rows;
 pub(crate) mod seen;
+pub(crate) mod timers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::state::file::StateFile;
 use crate::state::overlay::Overlay;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{Run, SeenMap};
+use crate::state::timers::Changed;
 use crate::tally::Tallies;
 
 /// What is flushed in one transaction: everything that changed up to a position.
@@ -31,6 +33,7 @@ pub(crate) struct Snapshot {
     pub(crate) entities: HashMap<String, Bytes>,
     pub(crate) seen: SeenMap,
     pub(crate) overlay: Overlay,
+    pub(crate) timers: Changed,
     pub(crate) tallies: Tallies,
 }
 
@@ -48,6 +51,9 @@ pub(crate) struct State {
     recent: SeenMap,
     runs: Vec<Arc<Run>>,
     pub(crate) overlay: Overlay,
+    timers: Changed,
+    /// When the next timer is due that the file has.
+    file_timer_us: Option<i64>,
     pub(crate) tallies: Tallies,
     /// The last record folded in.
     pub(crate) position: Position,
@@ -69,6 +75,7 @@ impl State {
     pub(crate) fn new(file: StateFile, cache_bytes_max: usize) -> Result<Self, rusqlite::Error> {
         let meta = file.meta()?;
         let runs = file.seen_runs()?;
+        let file_timer_us = file.next_timer_us(i64::MIN)?;
         Ok(Self {
             file,
             dirty: HashMap::new(),
@@ -82,6 +89,8 @@ impl State {
             recent: SeenMap::default(),
             runs,
             overlay: Overlay::default(),
+            timers: Changed::default(),
+            file_timer_us,
             tallies: meta.tallies,
             position: meta.position,
             recorded_at_us: meta.recorded_at_us,
@@ -121,6 +130,7 @@ impl State {
 
     /// Takes a changed entity.
     pub(crate) fn put(&mut self, id: String, entity: &Entity) {
+        self.timers.put(&id, entity);
         let bytes = entity.encode();
         // An older copy among the clean ones would come back to light after the flush.
         for (generation, total) in [(&mut self.young, &mut self.young_bytes), (&mut self.old, &mut self.old_bytes)] {
@@ -288,6 +298,7 @@ impl State {
             entities: std::mem::take(&mut self.dirty),
             seen: std::mem::take(&mut self.recent),
             overlay: std::mem::take(&mut self.overlay),
+            timers: std::mem::take(&mut self.timers),
             tallies: self.tallies.clone(),
         });
         self.flushing.clone()
@@ -298,6 +309,7 @@ impl State {
         let done = std::mem::take(&mut self.flushing);
         self.flushed = done.position;
         self.runs = runs;
+        self.look_again_for_timers();
         if let Some(done) = Arc::into_inner(done) {
             for (id, bytes) in done.entities {
                 if !self.dirty.contains_key(&id) {
@@ -321,6 +333,8 @@ impl State {
         }
         let newer = std::mem::replace(&mut self.overlay, back.overlay.clone());
         self.overlay.put_over(newer);
+        let newer = std::mem::replace(&mut self.timers, back.timers.clone());
+        self.timers.put_over(newer);
     }
 
     /// The layers of lists that the file does not have yet, older first.

@@ -93,8 +93,12 @@ impl World {
 
     /// The number of the last record that is durable: whatever is recorded moves it on.
     fn recorded(&self) -> u64 {
-        let (_, text) = self.hub.http("GET", "/metrics", &[("authorization", &format!("Bearer {}", self.hub.key))], b"");
-        let line = text.lines().find(|line| line.starts_with("lockstep_durable_position ")).unwrap_or_else(|| panic!("{text}"));
+        let (_, text) =
+            self.hub.http("GET", "/metrics", &[("authorization", &format!("Bearer {}", self.hub.key))], b"");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("lockstep_durable_position "))
+            .unwrap_or_else(|| panic!("{text}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 }

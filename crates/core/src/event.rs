@@ -107,8 +107,8 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
 
 /// The type of the event that a changed document publishes.
 ///
-/// `was` and `is` are the lifecycle before and after, for orders, and the status, for conflicts; `is` is the `kind`
-/// field for payments.
+/// `was` and `is` are what tells before and after: the lifecycle of an order, the status of a conflict, the `kind` of a
+/// payment.
 pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>) -> String {
     let name = |json: Option<&[u8]>| {
         json.and_then(|j| std::str::from_utf8(j).ok()).map(|j| j.trim_matches('"').to_owned()).unwrap_or_default()
@@ -130,6 +130,8 @@ pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>
         },
         "product" if first => "created",
         "stock" => "counted",
+        // Once told, what happened has not happened again because something else of it changes.
+        "payment" if !first && was == is => "changed",
         "payment" => match name(is).as_str() {
             "auth" => "authorized",
             "capture" => "captured",

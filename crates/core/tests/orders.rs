@@ -299,6 +299,36 @@ fn an_authorization_that_was_captured_voided_deleted_or_declined_does_not_expire
 }
 
 #[test]
+fn a_payment_says_what_happened_once_over_its_life() {
+    let mut world = World::new();
+    let steps = [
+        (json!({"kind": "auth", "psp_ref": "p"}), "payment.authorized"),
+        (json!({"kind": "auth", "gateway": "cards"}), "payment.changed"),
+        (json!({"kind": "capture"}), "payment.captured"),
+        (json!({"reason": "shipped"}), "payment.changed"),
+        (json!({"kind": "capture", "message": "settled"}), "payment.changed"),
+        (json!({"kind": "capture", "message": "settled"}), ""),
+        (json!({"kind": "refund"}), "payment.refunded"),
+        (json!({"kind": "refund", "reason": "returned"}), "payment.changed"),
+        (json!({"kind": "chargeback"}), "payment.charged_back"),
+        (json!({"kind": "capture"}), "payment.captured"),
+    ];
+    for (at, (fields, expected)) in steps.into_iter().enumerate() {
+        let decision = world.say("psp", "payment/a", at as i64 + 1, fields.clone()).unwrap();
+        assert_eq!(fact(&decision.records[0]).unwrap().event_type, expected, "{fields}");
+    }
+    // Deleted and told of again, it is new to everybody.
+    world.say("psp", "payment/a", 20, Value::Null).unwrap();
+    let again = world.say("psp", "payment/a", 21, json!({"kind": "capture"})).unwrap();
+    assert_eq!(fact(&again.records[0]).unwrap().event_type, "payment.captured");
+    // Told of without what happened, which comes later.
+    let first = world.say("psp", "payment/b", 1, json!({"psp_ref": "q"})).unwrap();
+    assert_eq!(fact(&first.records[0]).unwrap().event_type, "payment.changed");
+    let then = world.say("psp", "payment/b", 2, json!({"kind": "void"})).unwrap();
+    assert_eq!(fact(&then.records[0]).unwrap().event_type, "payment.voided");
+}
+
+#[test]
 fn a_cancelled_or_closed_order_is_neither_edited_nor_brought_back_by_an_api_client() {
     for state in ["cancelled", "closed"] {
         let mut world = World::new();

@@ -34,6 +34,14 @@ impl Event {
         matches!(&record.body, Some(Body::Fact(fact)) if !fact.event_type.is_empty())
     }
 
+    /// Whether it tells of nothing but what that system has just said itself: it has all of the change already. Where
+    /// the change is that another system's word stands now, it is no longer that system's own.
+    pub fn is_word_of(&self, system: &str) -> bool {
+        let fact = &self.fact;
+        let is_anothers = |name: &str| fact.rest.binary_search_by(|f| f.name.as_str().cmp(name)).is_ok();
+        fact.system == system && !self.changed().any(is_anothers)
+    }
+
     /// The entity's document after the change, sorted by name.
     pub fn document(&self) -> Vec<&Field> {
         document(&self.fact)

@@ -238,6 +238,7 @@ impl State {
                 tally.open = progress.open.iter().copied().collect();
                 tally.delivered += progress.delivered;
                 tally.filtered += progress.filtered;
+                tally.own_words += progress.own_words;
                 tally.skipped += progress.skipped;
             }
             Some(Body::DeadLettered(dead)) => {

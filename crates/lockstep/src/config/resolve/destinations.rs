@@ -106,6 +106,9 @@ impl Resolver<'_> {
             Some(file) => Some(self.program(&["destinations", name, "mapping"], Path::new(file))?),
         };
         let mut outlet = Outlet::new(hub_source, config.filter().clone());
+        if !config.delivery.echo_own {
+            outlet = outlet.without_words_of(config.delivery.system.as_str());
+        }
         if let Some(condition) = condition {
             outlet = outlet.with_condition(condition);
         }

@@ -31,6 +31,9 @@ use crate::{Position, delivery_hash, entity_id};
 /// The kind of a person's decisions that a system is always preferred for a field: `preference/<kind>:<field>`.
 pub const PREFERENCE_KIND: &str = "preference";
 
+/// The kinds of what the hub itself keeps of its work: of use to who asks for it, not to a copy of the business.
+pub const OWN_KINDS: [&str; 2] = [CONFLICT_KIND, PREFERENCE_KIND];
+
 /// A fixed hasher: no randomness enters the core.
 pub type FixedState = BuildHasherDefault<Xxh3>;
 

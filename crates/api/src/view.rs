@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, sentence};
 
 /// Fields by name, their values as they are kept.
 pub(crate) type Fields = BTreeMap<String, Box<RawValue>>;
@@ -64,7 +64,7 @@ pub(crate) struct OutcomeBody {
     /// The first record of the first delivery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duplicate_of: Option<u64>,
-    /// Why it was refused: `version-mismatch`, `key-reused` or `order-state`.
+    /// Why it was refused: `version-mismatch`, `key-reused`, `order-state` or `clock-skew`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<&'static str>,
     /// The same in a sentence.
@@ -104,8 +104,9 @@ impl From<&Refusal> for OutcomeBody {
             Refusal::KeyReused { .. } => (Code::KeyReused, None),
             Refusal::Version { current, .. } => (Code::VersionMismatch, Some(*current)),
             Refusal::OrderState { .. } => (Code::OrderState, None),
+            Refusal::ClockAhead { .. } => (Code::ClockSkew, None),
         };
-        let (code, detail) = (Some(code.name()), Some(refusal.to_string()));
+        let (code, detail) = (Some(code.name()), Some(sentence(refusal)));
         Self { outcome: "refused", code, detail, current_version, ..Self::default() }
     }
 }

@@ -99,6 +99,16 @@ pub enum Refusal {
         /// Why not, in words.
         reason: String,
     },
+    /// The change occurred further ahead of the hub's clock than is allowed.
+    #[error("{}", ahead(.id, *.ahead_s, *.limit_s))]
+    ClockAhead {
+        /// The entity.
+        id: String,
+        /// How far ahead, in seconds.
+        ahead_s: i64,
+        /// How far is allowed, in seconds.
+        limit_s: i64,
+    },
     /// The entity has another version than the writer believes.
     #[error("{id} has version {current}, not {expected}")]
     Version {
@@ -147,11 +157,17 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     }
     let body = match body {
         InputBody::Changes(changes) => match (ahead_of_time(&facts.rules, &input, &changes), input.releases) {
+            // A client can mend its clock and ask again; nothing is kept of what it had not got right.
+            (Some((_, refusal)), None) if input.reject_reuse => return Err(refusal),
             // It is there already, and stays.
             (Some(_), Some(position)) => {
                 return Ok(Decision { records: Vec::new(), outcome: Outcome::Quarantined { position } });
             }
-            (Some(reason), None) => InputBody::Quarantine(reason),
+            (Some((at, ahead)), None) => InputBody::Quarantine(QuarantineReason {
+                code: "clock-skew".into(),
+                detail: ahead.to_string(),
+                at: format!("/{at}/occurred_at"),
+            }),
             (None, _) => InputBody::Changes(changes),
         },
         quarantine => quarantine,
@@ -338,19 +354,18 @@ pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> 
     contested.map(conflict).chain(orders).collect()
 }
 
-/// The first change whose source's clock is too far ahead to be believed.
-fn ahead_of_time(rules: &Rules, input: &Input, changes: &[Change]) -> Option<QuarantineReason> {
+/// The first change whose source's clock is too far ahead to be believed: its number, and why not.
+fn ahead_of_time(rules: &Rules, input: &Input, changes: &[Change]) -> Option<(usize, Refusal)> {
     let limit_us = rules.skew_max_us.filter(|_| input.system != HUB)?;
     let ahead_us = |change: &Change| change.occurred_at_us.saturating_sub(input.received_at_us);
     let (at, change) = changes.iter().enumerate().find(|(_, change)| ahead_us(change) > limit_us)?;
     let (ahead_s, limit_s) = (ahead_us(change) / 1_000_000, limit_us / 1_000_000);
-    Some(QuarantineReason {
-        code: "clock-skew".into(),
-        detail: format!(
-            "{} occurred {ahead_s} s after it was received, more than the {limit_s} s allowed: it would win over \
-             everything until then",
-            change.id()
-        ),
-        at: format!("/{at}/occurred_at"),
-    })
+    Some((at, Refusal::ClockAhead { id: change.id(), ahead_s, limit_s }))
+}
+
+fn ahead(id: &str, ahead_s: i64, limit_s: i64) -> String {
+    format!(
+        "{id} occurred {ahead_s} s after it was received, more than the {limit_s} s allowed: it would win over everything \
+         until then"
+    )
 }

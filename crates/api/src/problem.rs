@@ -303,6 +303,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::KeyReused { of, .. } => Self::new(Code::KeyReused, detail).with("first_use", of),
             Refusal::OrderState { .. } => Self::new(Code::OrderState, detail),
+            Refusal::Released { .. } => Self::new(Code::AlreadyReleased, detail),
             Refusal::ClockAhead { limit_s, .. } => Self::new(Code::ClockSkew, detail).with("limit_s", limit_s),
             Refusal::Version { current, .. } => {
                 let problem = Self::new(Code::VersionMismatch, detail).with("current_version", current);

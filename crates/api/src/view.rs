@@ -104,6 +104,7 @@ impl From<&Refusal> for OutcomeBody {
             Refusal::KeyReused { .. } => (Code::KeyReused, None),
             Refusal::Version { current, .. } => (Code::VersionMismatch, Some(*current)),
             Refusal::OrderState { .. } => (Code::OrderState, None),
+            Refusal::Released { .. } => (Code::AlreadyReleased, None),
             Refusal::ClockAhead { .. } => (Code::ClockSkew, None),
         };
         let (code, detail) = (Some(code.name()), Some(sentence(refusal)));

@@ -269,6 +269,11 @@ impl Looper {
                     let hash = decide::request_key_hash(&input.source, key);
                     self.load_seen(hash, |record| same_request(record, &input.source, key))?;
                 }
+                if let Some(position) = input.releases
+                    && self.state.is_quarantined(position)?
+                {
+                    self.facts.held.insert(position);
+                }
                 let InputBody::Changes(changes) = &input.body else { continue };
                 for change in changes {
                     let id = change.id();
@@ -395,6 +400,7 @@ impl Looper {
     /// batch grows in the inbox.
     fn seal(&mut self, first: Position, open: Open) {
         self.facts.seen.clear();
+        self.facts.held.clear();
         for (id, entity) in self.facts.entities.drain() {
             if entity.position >= first {
                 self.state.put(id, &entity);

@@ -10,7 +10,7 @@ mod implied;
 mod order;
 pub mod timer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 
 use thiserror::Error;
@@ -58,6 +58,8 @@ pub struct Facts {
     pub entities: Entities,
     /// The deliveries among the inputs that were seen before, by [`delivery_hash`].
     pub seen: HashMap<u64, Seen, FixedState>,
+    /// The quarantined records that the inputs release, as far as they are still in quarantine.
+    pub held: BTreeSet<Position>,
     /// How far events were sent to the systems that may echo them.
     pub sent: SentTo,
     /// The position that the next record will have.
@@ -67,7 +69,14 @@ pub struct Facts {
 impl Facts {
     /// Facts of an empty hub.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, entities: HashMap::default(), seen: HashMap::default(), sent: SentTo::new(), next: 1 }
+        Self {
+            rules,
+            entities: HashMap::default(),
+            seen: HashMap::default(),
+            held: BTreeSet::new(),
+            sent: SentTo::new(),
+            next: 1,
+        }
     }
 }
 
@@ -99,6 +108,12 @@ pub enum Refusal {
         /// Why not, in words.
         reason: String,
     },
+    /// The quarantined delivery was released meanwhile.
+    #[error("the delivery of record {position} is no longer in quarantine")]
+    Released {
+        /// The quarantined record.
+        position: Position,
+    },
     /// The change occurred further ahead of the hub's clock than is allowed.
     #[error("{}", ahead(.id, *.ahead_s, *.limit_s))]
     ClockAhead {
@@ -129,6 +144,10 @@ pub fn request_key_hash(source: &str, key: &str) -> u64 {
 /// Decides one input.
 pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decision, Refusal> {
     let hash = delivery_hash(&input.source, &input.delivery);
+    // Two operators may have looked at it at once: the first releases it.
+    if let Some(position) = input.releases.filter(|position| !facts.held.contains(position)) {
+        return Err(Refusal::Released { position });
+    }
     if let Some((key, payload_hash)) = &input.request_key
         && let Some(seen) = facts.seen.get(&request_key_hash(&input.source, key))
         && seen.payload_hash.is_some_and(|hash| hash != *payload_hash)
@@ -147,6 +166,7 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     let body = std::mem::replace(&mut input.body, InputBody::Changes(Vec::new()));
     if matches!(&body, InputBody::Changes(changes) if changes.is_empty()) {
         if let Some(position) = input.releases {
+            facts.held.remove(&position);
             let closed = QuarantineClosed { source: input.source, position };
             let outcome = Outcome::Superseded { position: facts.next, count: 1 };
             facts.next += 1;
@@ -190,6 +210,9 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
             Decision { records: vec![Record::new(now_us, body)], outcome: Outcome::Quarantined { position } }
         }
     };
+    if let Some(position) = &input.releases {
+        facts.held.remove(position);
+    }
     let position = facts.next - decision.records.len() as Position;
     facts.seen.entry(hash).or_insert(Seen { position, payload_hash: Some(input.payload_hash) });
     if let Some((key, payload_hash)) = &input.request_key {

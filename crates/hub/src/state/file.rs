@@ -157,6 +157,11 @@ impl StateFile {
         statement.query_map(params![filter.after as i64, filter.source, limit as i64], row)?.collect()
     }
 
+    pub(crate) fn is_quarantined(&self, position: Position) -> Result<bool, rusqlite::Error> {
+        let mut statement = self.connection.prepare_cached("SELECT 1 FROM quarantine WHERE position = ?1")?;
+        statement.exists([position as i64])
+    }
+
     pub(crate) fn dead_letters(
         &self,
         filter: &DeadLetterFilter,

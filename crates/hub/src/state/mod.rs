@@ -338,6 +338,19 @@ impl State {
         self.timers.put_over(newer);
     }
 
+    /// Whether a record's delivery is in quarantine.
+    pub(crate) fn is_quarantined(&self, position: Position) -> Result<bool, rusqlite::Error> {
+        for layer in self.overlays().into_iter().rev() {
+            if layer.quarantine_opened.contains_key(&position) {
+                return Ok(true);
+            }
+            if layer.quarantine_closed.contains(&position) {
+                return Ok(false);
+            }
+        }
+        self.file.is_quarantined(position)
+    }
+
     /// The layers of lists that the file does not have yet, older first.
     pub(crate) fn overlays(&self) -> [&Overlay; 2] {
         [&self.flushing.overlay, &self.overlay]

@@ -5,7 +5,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use lockstep_connect::cloudevents::{self, CloudEventsError, IncomingEvent, Limits, Mode, Parsed};
-use lockstep_core::{Event, Input, InputBody, Position};
+use lockstep_core::{Event, Input, InputBody, Outcome, Position};
 use lockstep_hub::{Answer, EventFilter, now_us};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -166,6 +166,24 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     } else {
         Err(Problem::header(NAME, "`Idempotency-Key` must be 1 to 255 visible ASCII characters, bare or in quotes"))
     }
+}
+
+/// The `Idempotency-Key` of a request that must have one.
+pub(crate) fn required_key(headers: &HeaderMap) -> Result<String, Problem> {
+    idempotency_key(headers)?.ok_or_else(|| {
+        let detail = "send an `Idempotency-Key`, so that a repetition of this request is known as one";
+        Problem::new(Code::IdempotencyKeyMissing, detail)
+    })
+}
+
+/// The answer to a request with a key, in the words of its client.
+pub(crate) fn answer_to_key(answer: Result<Outcome, Problem>, key: &str) -> Result<Outcome, Problem> {
+    answer.map_err(|problem| match problem.code() {
+        Code::KeyReused => {
+            problem.with_detail(format!("the `Idempotency-Key` `{key}` was used before with another payload"))
+        }
+        _ => problem,
+    })
 }
 
 /// The event filter of a query.

@@ -29,10 +29,10 @@ impl Filter {
             Some(start) => fact.event_type.starts_with(start),
             None => *pattern == fact.event_type,
         };
-        let names = |pattern: &String| pattern.strip_prefix(fact.kind.as_str()).is_some_and(|rest| rest.starts_with('.'));
-        let is_asked_for = !OWN_KINDS.contains(&fact.kind.as_str())
-            || self.kinds.contains(&fact.kind)
-            || self.types.iter().any(names);
+        let names =
+            |pattern: &String| pattern.strip_prefix(fact.kind.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let is_asked_for =
+            !OWN_KINDS.contains(&fact.kind.as_str()) || self.kinds.contains(&fact.kind) || self.types.iter().any(names);
         is_asked_for
             && (self.kinds.is_empty() || self.kinds.contains(&fact.kind))
             && (self.types.is_empty() || self.types.iter().any(is_type))

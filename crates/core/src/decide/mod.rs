@@ -17,7 +17,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
 use change::{Place, decide_change};
-pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
+pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key, former_conflict_key, is_conflict_about};
 
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::entity::{DELETED_FIELD, Entity, FieldState};
@@ -272,7 +272,7 @@ fn decide_changes(
         }
         for contest in contests {
             let Some(entity) = facts.entities.get(&id) else { continue };
-            let change = contest.change(entity, facts.next, now_us);
+            let change = contest.change(entity, &facts.entities, facts.next, now_us);
             records.push(decide_one(facts, input, HUB, change, records.len() as u32, now_us).0);
         }
     }
@@ -373,8 +373,11 @@ pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> 
     let contested = given.chain(implied).filter(|name| {
         domain.is_some_and(|d| d.policy(name).may_contest()) || entity.and_then(|e| e.field(name)).is_some_and(is_open)
     });
-    let conflict = |field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, &change.key, field));
-    contested.map(conflict).chain(orders).collect()
+    let conflict = |field: &str| {
+        let former = former_conflict_key(&change.kind, &change.key, field);
+        former.into_iter().chain([conflict_key(&change.kind, &change.key, field)])
+    };
+    contested.flat_map(conflict).map(|key| entity_id(CONFLICT_KIND, &key)).chain(orders).collect()
 }
 
 /// The first change whose source's clock is too far ahead to be believed: its number, and why not.

@@ -47,6 +47,7 @@ pub(crate) fn json_bytes(content_type: &'static str, body: Bytes) -> Response {
 pub(crate) struct OutcomeBody {
     /// `applied`: at least one field won. `superseded`: recorded, but nothing of it won. `quarantined`: kept for
     /// a person. `duplicate`: seen before, nothing recorded. `refused`: not taken, `code` says why.
+    /// `ping`: nothing but a look whether somebody is there, nothing recorded.
     #[schema(example = "applied")]
     pub(crate) outcome: &'static str,
     /// The first record of it.

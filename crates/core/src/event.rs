@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::Position;
 use crate::change::Field;
 use crate::entity::DELETED_FIELD;
+use crate::merge::Rule;
 use crate::path;
 use crate::record::{Body, Fact, Record};
 
@@ -63,24 +64,32 @@ impl Event {
 
 /// The document after a fact: what of its own fields won, and the rest. Parts of fields are under their paths.
 pub fn document(fact: &Fact) -> Vec<&Field> {
-    // Emptied: its system says nothing of the field any more.
-    let says = |f: &&Field| !f.json.is_empty() && f.name != DELETED_FIELD;
+    // Nobody's word of the field stands: emptied, or said so late that its system had taken it back already.
+    let nobodys: Vec<_> = fact.rulings.iter().filter(|ruling| ruling.rule == Rule::Nobody as i32).collect();
+    let is_nobodys =
+        |at: u32| nobodys.iter().any(|ruling| ruling.fields.is_empty() || ruling.fields.binary_search(&at).is_ok());
+    let says = |at: usize, f: &Field| !f.json.is_empty() && f.name != DELETED_FIELD && !is_nobodys(at as u32);
+    let own = fact.fields.iter().enumerate();
     if fact.rest.is_empty() {
-        return fact.fields.iter().filter(says).collect();
+        return own.filter(|(at, f)| says(*at, f)).map(|(_, f)| f).collect();
     }
     // Both lists are sorted; where a name is in both, the change's own claim lost.
     let mut document = Vec::with_capacity(fact.fields.len() + fact.rest.len());
-    let (mut own, mut rest) = (fact.fields.iter().peekable(), fact.rest.iter().peekable());
+    // Whether it exists is no part of the document, whoever says so.
+    let rest = fact.rest.iter().filter(|f| f.name != DELETED_FIELD);
+    let (mut own, mut rest) = (own.peekable(), rest.peekable());
     loop {
         match (own.peek(), rest.peek()) {
-            (Some(a), Some(b)) if a.name < b.name => document.extend(own.next().filter(says)),
-            (Some(a), Some(b)) => {
+            (Some((_, a)), Some(b)) if a.name < b.name => {
+                document.extend(own.next().filter(|(at, f)| says(*at, f)).map(|(_, f)| f));
+            }
+            (Some((_, a)), Some(b)) => {
                 if a.name == b.name {
                     own.next();
                 }
                 document.extend(rest.next());
             }
-            (Some(_), None) => document.extend(own.next().filter(says)),
+            (Some(_), None) => document.extend(own.next().filter(|(at, f)| says(*at, f)).map(|(_, f)| f)),
             (None, Some(_)) => document.extend(rest.next()),
             (None, None) => return document,
         }

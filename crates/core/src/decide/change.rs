@@ -22,6 +22,9 @@ pub(super) struct Place<'a> {
     pub(super) position: Position,
 }
 
+/// What [`DELETED_FIELD`] is where nobody has deleted anything.
+static EXISTS: Bytes = Bytes::from_static(b"false");
+
 /// What is decided about one field.
 struct Decided<'a> {
     effect: Effect,
@@ -141,7 +144,9 @@ impl<'a> Scene<'a> {
         {
             return unchanged;
         }
-        let before = state.and_then(FieldState::value);
+        // Before anybody speaks of it, what exists exists: a deletion that loses changes nothing.
+        let exists = (field.name == DELETED_FIELD).then_some(&EXISTS);
+        let before = state.and_then(FieldState::value).or(exists);
         let own = self.own_standing(claim, effect, field);
         let mut others = state
             .into_iter()

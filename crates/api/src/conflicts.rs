@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::header;
 use lockstep_core::Entity;
-use lockstep_core::decide::{CONFLICT_KIND, STATUS_FIELD, conflict_key};
+use lockstep_core::decide::{CONFLICT_KIND, STATUS_FIELD, conflict_key, former_conflict_key, is_conflict_about};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -165,7 +165,12 @@ pub(crate) async fn find(api: &Api, (kind, key, field): &(String, String, String
     let of = conflict_key(kind, key, field);
     let unknown =
         || Problem::new(Code::UnknownConflict, format!("there is no conflict about `{field}` of `{kind}/{key}`"));
-    let conflict = current::ask(|| api.hub.entity(CONFLICT_KIND, &of)).await?.ok_or_else(unknown)?;
+    let mut conflict = current::ask(|| api.hub.entity(CONFLICT_KIND, &of)).await?;
+    if let (None, Some(former)) = (&conflict, former_conflict_key(kind, key, field)) {
+        let known = current::ask(|| api.hub.entity(CONFLICT_KIND, &former)).await?;
+        conflict = known.filter(|conflict| is_conflict_about(conflict, key, field));
+    }
+    let conflict = conflict.ok_or_else(unknown)?;
     let entity = current::ask(|| api.hub.entity(kind, key)).await?.ok_or_else(unknown)?;
     Ok(Found { conflict, entity, field: field.clone() })
 }

@@ -30,8 +30,10 @@ pub(crate) struct DestinationBody {
     delivered: u64,
     /// Those still to be settled.
     pending: u64,
-    /// Those that its filter kept back.
+    /// Those that its filter kept back, and its own system's words among them.
     filtered: u64,
+    /// How many of those filtered its own system had just said itself: it is not told them unless `echo_own` is set.
+    own_words: u64,
     /// Open dead letters.
     dead: u64,
     /// Dead letters given up by an operator.
@@ -69,6 +71,7 @@ fn body(
         delivered: tally.delivered,
         pending: tally.pending(published).max(0) as u64,
         filtered: tally.filtered,
+        own_words: tally.own_words,
         dead: tally.dead,
         discarded: tally.discarded,
         superseded: tally.superseded,

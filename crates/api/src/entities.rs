@@ -213,10 +213,7 @@ pub(crate) async fn patch(
     check_key(&key).map_err(|e| Problem::parameter("key", e.to_string()))?;
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
-    let Some(request_key) = events::idempotency_key(&headers)? else {
-        let detail = "send an `Idempotency-Key`, so that a repetition of this request is known as one";
-        return Err(Problem::new(Code::IdempotencyKeyMissing, detail));
-    };
+    let request_key = events::required_key(&headers)?;
     let expected_version = if_match(&headers)?.or(if_none_match_any(&headers)?);
     json_content(&headers)?;
     let body = body::read(&headers, body, api.options.body_bytes_max, &api.options).await?;
@@ -255,13 +252,7 @@ pub(crate) async fn patch(
         body: InputBody::Changes(vec![change]),
         releases: None,
     };
-    let outcome = match view::only(api.hub.submit(vec![input]).await?) {
-        Err(problem) if problem.code() == Code::KeyReused => {
-            let detail = format!("the `Idempotency-Key` `{request_key}` was used before with another payload");
-            return Err(problem.with_detail(detail));
-        }
-        outcome => outcome?,
-    };
+    let outcome = events::answer_to_key(view::only(api.hub.submit(vec![input]).await?), &request_key)?;
     let mut response = view::json(&OutcomeBody::from(&outcome));
     if let Outcome::Applied { version, .. } = outcome {
         response.headers_mut().extend(etag(version).map(|tag| (header::ETAG, tag)));

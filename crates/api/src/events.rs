@@ -5,7 +5,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use lockstep_connect::cloudevents::{self, CloudEventsError, IncomingEvent, Limits, Mode, Parsed};
-use lockstep_core::{Event, Input, InputBody, Position};
+use lockstep_core::{Event, Input, InputBody, Outcome, Position};
 use lockstep_hub::{Answer, EventFilter, now_us};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -26,7 +26,7 @@ const BATCH: &str = "application/cloudevents-batch+json";
 pub(crate) struct EventResults {
     /// What became of each event, in their order.
     results: Vec<OutcomeBody>,
-    /// How many of them were refused (a reused id, another version): those were not taken, the others were.
+    /// How many of them were refused (a reused id, another version, a time too far ahead): those were not taken, the others were.
     refused: usize,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct EventResults {
         (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "Not a CloudEvents content type", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "An event is not valid, or its identity or the request's key was used with other content", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "An event is not valid or too far ahead of the hub's clock, or its identity or the request's key was used with other content", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "The hub is saturated; `Retry-After` says when to try again", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "The hub can't write now", body = ProblemBody, content_type = "application/problem+json"),
     ),
@@ -91,7 +91,7 @@ pub(crate) async fn post(State(api): State<Api>, caller: Writer, request: Reques
         };
         event.change.expected_version = expected_version;
     }
-    let single = parsed.mode != Mode::Batched;
+    let mode = parsed.mode;
     let make = |event: IncomingEvent| Input {
         source: source.to_owned(),
         system: system.to_owned(),
@@ -107,7 +107,7 @@ pub(crate) async fn post(State(api): State<Api>, caller: Writer, request: Reques
         releases: None,
     };
     let answers = api.hub.submit(parsed.events.into_iter().map(make).collect()).await?;
-    answer(answers, single)
+    answer(answers, mode)
 }
 
 fn parse(api: &Api, headers: &HeaderMap, body: &Bytes, received_at_us: i64) -> Result<Parsed, Problem> {
@@ -115,12 +115,20 @@ fn parse(api: &Api, headers: &HeaderMap, body: &Bytes, received_at_us: i64) -> R
     cloudevents::parse(headers, body, &limits, received_at_us, &*api.schemas).map_err(Problem::from)
 }
 
-fn answer(answers: Vec<Answer>, single: bool) -> Result<Response, Problem> {
+fn answer(answers: Vec<Answer>, mode: Mode) -> Result<Response, Problem> {
+    let single = mode != Mode::Batched;
     let refused = answers.iter().filter(|a| a.is_err()).count();
     // Where nothing was taken, the request as a whole was refused.
     if refused > 0 && (single || refused == answers.len()) {
         return match answers.into_iter().find_map(Result::err) {
-            Some(refusal) => Err(refusal.into()),
+            Some(refusal) => {
+                let problem = Problem::from(refusal);
+                Err(match (problem.code(), mode) {
+                    (Code::ClockSkew, Mode::Structured) => problem.with("pointer", "/time"),
+                    (Code::ClockSkew, Mode::Binary) => problem.with("parameter", "ce-time"),
+                    _ => problem,
+                })
+            }
             None => Err(Problem::new(Code::ReadFailed, "the answer was lost")),
         };
     }
@@ -158,6 +166,24 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     } else {
         Err(Problem::header(NAME, "`Idempotency-Key` must be 1 to 255 visible ASCII characters, bare or in quotes"))
     }
+}
+
+/// The `Idempotency-Key` of a request that must have one.
+pub(crate) fn required_key(headers: &HeaderMap) -> Result<String, Problem> {
+    idempotency_key(headers)?.ok_or_else(|| {
+        let detail = "send an `Idempotency-Key`, so that a repetition of this request is known as one";
+        Problem::new(Code::IdempotencyKeyMissing, detail)
+    })
+}
+
+/// The answer to a request with a key, in the words of its client.
+pub(crate) fn answer_to_key(answer: Result<Outcome, Problem>, key: &str) -> Result<Outcome, Problem> {
+    answer.map_err(|problem| match problem.code() {
+        Code::KeyReused => {
+            problem.with_detail(format!("the `Idempotency-Key` `{key}` was used before with another payload"))
+        }
+        _ => problem,
+    })
 }
 
 /// The event filter of a query.

@@ -13,6 +13,7 @@ mod conflict_diff;
 mod conflicts;
 mod current;
 mod dead_letters;
+mod deletion;
 mod destinations;
 mod entities;
 mod events;

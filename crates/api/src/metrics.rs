@@ -227,7 +227,11 @@ fn destinations(text: &mut Text, tallies: &Tallies, (running, down): Standing<'_
     for (name, tally) in known() {
         text.sample("destination_delivered_total", &[("destination", name)], tally.delivered);
     }
-    text.family("destination_filtered_total", "counter", "Events that the filter kept back.");
+    text.family(
+        "destination_filtered_total",
+        "counter",
+        "Events that the filter kept back, or that its own system had said.",
+    );
     for (name, tally) in known() {
         text.sample("destination_filtered_total", &[("destination", name)], tally.filtered);
     }

@@ -9,8 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::{
-    Api, aliases, conflicts, dead_letters, destinations, entities, events, explain, health, history, incomplete,
-    merges, metrics, middleware, preferences, quarantine, resolve, schemas, stream, view, webhooks,
+    Api, aliases, conflicts, dead_letters, deletion, destinations, entities, events, explain, health, history,
+    incomplete, merges, metrics, middleware, preferences, quarantine, resolve, schemas, stream, view, webhooks,
 };
 
 /// Every resource: a newcomer adds a line here.
@@ -21,7 +21,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(events::show))
         .routes(routes!(stream::stream))
         .routes(routes!(entities::list))
-        .routes(routes!(entities::show, entities::patch))
+        .routes(routes!(entities::show, entities::patch, deletion::delete))
         .routes(routes!(history::show))
         .routes(routes!(explain::show))
         .routes(routes!(destinations::list))

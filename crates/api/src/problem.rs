@@ -122,6 +122,8 @@ codes! {
     VersionMismatch = "version-mismatch", PRECONDITION_FAILED, "The entity has another version";
     /// What the order has come to does not allow the change.
     OrderState = "order-state", CONFLICT, "The order can't be changed so any more";
+    /// The time of an event is further ahead of the hub's clock than is allowed.
+    ClockSkew = "clock-skew", UNPROCESSABLE_ENTITY, "The time is too far ahead";
     /// The input is not understood or not valid.
     InvalidEvent = "invalid-event", UNPROCESSABLE_ENTITY, "The event is not valid";
     /// A quarantined delivery is still not understood.
@@ -202,6 +204,9 @@ pub struct ProblemBody {
     /// The entity that it was given to, or by which it was named, for `alias-taken`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claimed: Option<String>,
+    /// How far a time may be ahead of the hub's clock, for `clock-skew`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_s: Option<i64>,
     /// When to try again, for `saturated` and `disk-full`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u32>,
@@ -311,7 +316,7 @@ impl From<Unavailable> for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let detail = refusal.to_string();
+        let detail = sentence(&refusal);
         match refusal {
             Refusal::KeyReused { of, .. } => Self::new(Code::KeyReused, detail).with("first_use", of),
             Refusal::OrderState { .. } => Self::new(Code::OrderState, detail),
@@ -325,6 +330,8 @@ impl From<Refusal> for Problem {
                 let pointer = format!("/{}", lockstep_core::alias::EXTERNAL_IDS_FIELD);
                 Self::new(Code::InvalidEvent, detail).with("pointer", pointer).with("reason", "alias-invalid")
             }
+            Refusal::Released { .. } => Self::new(Code::AlreadyReleased, detail),
+            Refusal::ClockAhead { limit_s, .. } => Self::new(Code::ClockSkew, detail).with("limit_s", limit_s),
             Refusal::Version { current, .. } => {
                 let problem = Self::new(Code::VersionMismatch, detail).with("current_version", current);
                 match crate::entities::etag(current) {
@@ -333,6 +340,16 @@ impl From<Refusal> for Problem {
                 }
             }
         }
+    }
+}
+
+/// Why an input was refused, as its client knows the fields.
+pub(crate) fn sentence(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::ClockAhead { .. } => {
+            format!("`time` must be when it occurred: {refusal} (`clock_skew_max_s` of the hub)")
+        }
+        other => other.to_string(),
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, sentence};
 
 /// Fields by name, their values as they are kept.
 pub(crate) type Fields = BTreeMap<String, Box<RawValue>>;
@@ -47,6 +47,7 @@ pub(crate) fn json_bytes(content_type: &'static str, body: Bytes) -> Response {
 pub(crate) struct OutcomeBody {
     /// `applied`: at least one field won. `superseded`: recorded, but nothing of it won. `quarantined`: kept for
     /// a person. `duplicate`: seen before, nothing recorded. `refused`: not taken, `code` says why.
+    /// `ping`: nothing but a look whether somebody is there, nothing recorded.
     #[schema(example = "applied")]
     pub(crate) outcome: &'static str,
     /// The first record of it.
@@ -64,7 +65,7 @@ pub(crate) struct OutcomeBody {
     /// The first record of the first delivery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duplicate_of: Option<u64>,
-    /// Why it was refused: `version-mismatch`, `key-reused` or `order-state`.
+    /// Why it was refused: `version-mismatch`, `key-reused`, `order-state` or `clock-skew`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<&'static str>,
     /// The same in a sentence.
@@ -108,8 +109,10 @@ impl From<&Refusal> for OutcomeBody {
             Refusal::AliasTaken { .. } => (Code::AliasTaken, None),
             Refusal::AliasInvalid { .. } => (Code::InvalidEvent, None),
             Refusal::Merge { .. } => (Code::MergeImpossible, None),
+            Refusal::Released { .. } => (Code::AlreadyReleased, None),
+            Refusal::ClockAhead { .. } => (Code::ClockSkew, None),
         };
-        let (code, detail) = (Some(code.name()), Some(refusal.to_string()));
+        let (code, detail) = (Some(code.name()), Some(sentence(refusal)));
         Self { outcome: "refused", code, detail, current_version, ..Self::default() }
     }
 }

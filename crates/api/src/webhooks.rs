@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, header};
+use lockstep_connect::signature::SignatureError;
 use lockstep_core::{Input, InputBody, Raw, decide};
 use lockstep_hub::now_us;
 use utoipa::ToSchema;
@@ -26,7 +27,7 @@ pub(crate) struct RawBody(Vec<u8>);
 ///
 /// Its signature is checked over the raw bytes before anything is parsed. A delivery that was seen before is
 /// answered with `duplicate`, one that is authentic but not understood with `quarantined`: both are a success
-/// for the sender.
+/// for the sender. What a shop system sends unsigned to see whether somebody is there is answered with `ping`.
 #[utoipa::path(
     post,
     path = "/v1/webhooks/{source}",
@@ -58,7 +59,11 @@ pub(crate) async fn receive(
     let headers = parts.headers;
     let body = body::read(&headers, body, api.options.webhook_bytes_max, &api.options).await?;
     let received_at_us = now_us();
-    if let Err(error) = intake.verifier.verify(&headers, &body, received_at_us / 1_000_000) {
+    let verified = intake.verifier.verify(&headers, &body, received_at_us / 1_000_000);
+    if let Err(error) = verified {
+        if matches!(error, SignatureError::Missing { .. }) && intake.source.is_ping(&headers, &body) {
+            return Ok(view::json(&OutcomeBody { outcome: "ping", ..OutcomeBody::default() }));
+        }
         api.hub.stats().unauthentic.fetch_add(1, Ordering::Relaxed);
         return Err(error.into());
     }

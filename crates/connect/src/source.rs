@@ -36,6 +36,11 @@ impl Source {
         &self.translator
     }
 
+    /// Whether an unsigned request is the one that its system sends when a webhook is turned on.
+    pub fn is_ping(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+        self.translator.pack().is_ping(headers, body)
+    }
+
     /// The topic of a delivery.
     pub fn topic(&self, headers: &HeaderMap) -> Option<String> {
         self.translator.pack().topic(headers)

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::Position;
 use crate::change::Field;
 use crate::entity::DELETED_FIELD;
+use crate::merge::Rule;
 use crate::path;
 use crate::record::{Body, Fact, Record};
 
@@ -34,6 +35,14 @@ impl Event {
         matches!(&record.body, Some(Body::Fact(fact)) if !fact.event_type.is_empty())
     }
 
+    /// Whether it tells of nothing but what that system has just said itself: it has all of the change already. Where
+    /// the change is that another system's word stands now, it is no longer that system's own.
+    pub fn is_word_of(&self, system: &str) -> bool {
+        let fact = &self.fact;
+        let is_anothers = |name: &str| fact.rest.binary_search_by(|f| f.name.as_str().cmp(name)).is_ok();
+        fact.system == system && !self.changed().any(is_anothers)
+    }
+
     /// The entity's document after the change, sorted by name.
     pub fn document(&self) -> Vec<&Field> {
         document(&self.fact)
@@ -55,24 +64,32 @@ impl Event {
 
 /// The document after a fact: what of its own fields won, and the rest. Parts of fields are under their paths.
 pub fn document(fact: &Fact) -> Vec<&Field> {
-    // Emptied: its system says nothing of the field any more.
-    let says = |f: &&Field| !f.json.is_empty() && f.name != DELETED_FIELD;
+    // Nobody's word of the field stands: emptied, or said so late that its system had taken it back already.
+    let nobodys: Vec<_> = fact.rulings.iter().filter(|ruling| ruling.rule == Rule::Nobody as i32).collect();
+    let is_nobodys =
+        |at: u32| nobodys.iter().any(|ruling| ruling.fields.is_empty() || ruling.fields.binary_search(&at).is_ok());
+    let says = |at: usize, f: &Field| !f.json.is_empty() && f.name != DELETED_FIELD && !is_nobodys(at as u32);
+    let own = fact.fields.iter().enumerate();
     if fact.rest.is_empty() {
-        return fact.fields.iter().filter(says).collect();
+        return own.filter(|(at, f)| says(*at, f)).map(|(_, f)| f).collect();
     }
     // Both lists are sorted; where a name is in both, the change's own claim lost.
     let mut document = Vec::with_capacity(fact.fields.len() + fact.rest.len());
-    let (mut own, mut rest) = (fact.fields.iter().peekable(), fact.rest.iter().peekable());
+    // Whether it exists is no part of the document, whoever says so.
+    let rest = fact.rest.iter().filter(|f| f.name != DELETED_FIELD);
+    let (mut own, mut rest) = (own.peekable(), rest.peekable());
     loop {
         match (own.peek(), rest.peek()) {
-            (Some(a), Some(b)) if a.name < b.name => document.extend(own.next().filter(says)),
-            (Some(a), Some(b)) => {
+            (Some((_, a)), Some(b)) if a.name < b.name => {
+                document.extend(own.next().filter(|(at, f)| says(*at, f)).map(|(_, f)| f));
+            }
+            (Some((_, a)), Some(b)) => {
                 if a.name == b.name {
                     own.next();
                 }
                 document.extend(rest.next());
             }
-            (Some(_), None) => document.extend(own.next().filter(says)),
+            (Some(_), None) => document.extend(own.next().filter(|(at, f)| says(*at, f)).map(|(_, f)| f)),
             (None, Some(_)) => document.extend(rest.next()),
             (None, None) => return document,
         }
@@ -107,8 +124,8 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
 
 /// The type of the event that a changed document publishes.
 ///
-/// `was` and `is` are the lifecycle before and after, for orders, and the status, for conflicts; `is` is the `kind`
-/// field for payments.
+/// `was` and `is` are what tells before and after: the lifecycle of an order, the status of a conflict, the `kind` of a
+/// payment.
 pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>) -> String {
     let name = |json: Option<&[u8]>| {
         json.and_then(|j| std::str::from_utf8(j).ok()).map(|j| j.trim_matches('"').to_owned()).unwrap_or_default()
@@ -130,6 +147,8 @@ pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>
         },
         "product" if first => "created",
         "stock" => "counted",
+        // Once told, what happened has not happened again because something else of it changes.
+        "payment" if !first && was == is => "changed",
         "payment" => match name(is).as_str() {
             "auth" => "authorized",
             "capture" => "captured",

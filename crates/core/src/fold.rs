@@ -149,6 +149,7 @@ fn rule(field: &mut FieldState, rule: i32, winner: u32, fact: &Fact, own: &Field
     if let Some(more) = &mut field.more {
         more.joined = None;
     }
+    field.more.take_if(|more| more.past.is_empty());
     if rule == Rule::Union as i32 {
         // Where the claim that is told as the winner is not the whole value, the whole is in the rest.
         let whole = fact.rest.binary_search_by(|f| f.name.cmp(&own.name)).ok();

@@ -24,6 +24,7 @@ pub mod rules;
 pub mod time;
 
 pub use change::{Change, ChangeError, Field, Input, InputBody, Outcome, QuarantineReason, Raw};
+pub use decide::timer::{Timer, TimerKind};
 pub use decide::{Decision, Facts, Refusal, Seen, decide};
 pub use entity::{Effect, Entity};
 pub use event::Event;

@@ -252,6 +252,9 @@ pub struct Progress {
     /// How far it has looked: every event up to here that is not in `open` is settled.
     #[prost(uint64, tag = "7")]
     pub read_to: Position,
+    /// How many of the filtered ones were its own system's words.
+    #[prost(uint64, tag = "8")]
+    pub own_words: u64,
 }
 
 /// One attempt to deliver.

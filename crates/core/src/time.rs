@@ -1,8 +1,13 @@
-//! Times in documents: RFC 3339 in UTC, as the canonical schemas have them.
+//! Times in documents: RFC 3339, as the canonical schemas have them.
 
-/// Microseconds since 1970 UTC of a time such as `2026-03-01T09:30:00.5Z`; `None` where it is not in this form.
+/// Microseconds since 1970 UTC of a time such as `2026-03-01T09:30:00.5Z` or `2026-03-01T10:30:00.5+01:00`; `None`
+/// where it is not in this form.
 pub fn rfc3339_us(text: &str) -> Option<i64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (date, time) = text.split_once('T')?;
+    let (time, ahead_min) = match time.strip_suffix('Z') {
+        Some(time) => (time, 0),
+        None => offset_min(time)?,
+    };
     let numbers = |text: &str, by: char| -> Option<[i64; 3]> {
         let parts: Vec<i64> = text.split(by).map(|part| part.parse().ok()).collect::<Option<_>>()?;
         parts.try_into().ok()
@@ -21,8 +26,18 @@ pub fn rfc3339_us(text: &str) -> Option<i64> {
     let of_era = years.rem_euclid(400);
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    let seconds = ((days * 24 + hour) * 60 + minute - ahead_min) * 60 + second;
     seconds.checked_mul(1_000_000)?.checked_add(us)
+}
+
+/// A time without its offset from UTC, and that in minutes.
+fn offset_min(time: &str) -> Option<(&str, i64)> {
+    let (time, offset) = time.split_at_checked(time.len().checked_sub(6)?)?;
+    let sign = if offset.starts_with('+') { 1 } else { -1 };
+    let (hours, minutes) = offset.strip_prefix(['+', '-'])?.split_once(':')?;
+    let number = |text: &str| text.parse::<u8>().ok().map(i64::from);
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    (hours < 24 && minutes < 60).then_some((time, sign * (hours * 60 + minutes)))
 }
 
 #[cfg(test)]
@@ -35,7 +50,17 @@ mod tests {
         assert_eq!(rfc3339_us("2026-01-01T00:00:00.000001Z"), Some(1_767_225_600_000_001));
         assert_eq!(rfc3339_us("2024-02-29T12:00:00.5Z"), Some(1_709_208_000_500_000));
         assert_eq!(rfc3339_us("1969-12-31T23:59:59Z"), Some(-1_000_000));
-        for wrong in ["", "2026-01-01", "2026-01-01T00:00:00+01:00", "2026-13-01T00:00:00Z", "x-01-01T00:00:00Z"] {
+        assert_eq!(rfc3339_us("1970-01-01T01:30:00+01:30"), Some(0));
+        assert_eq!(rfc3339_us("1969-12-31T19:00:00.5-05:00"), Some(500_000));
+        for wrong in [
+            "",
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00+0100",
+            "2026-01-01T00:00:00+24:00",
+            "2026-13-01T00:00:00Z",
+            "x-01-01T00:00:00Z",
+        ] {
             assert_eq!(rfc3339_us(wrong), None, "{wrong}");
         }
     }

@@ -1,7 +1,9 @@
 //! Conflicts as the decision makes them: opened, changed, resolved by a person's word, opened again.
 
 use bytes::Bytes;
-use lockstep_core::decide::{CONFLICT_KIND, PREFERENCE_KIND, also_touched};
+use lockstep_core::decide::{
+    CONFLICT_KIND, PREFERENCE_KIND, also_touched, conflict_key, former_conflict_key, is_conflict_about,
+};
 use lockstep_core::merge::{OPERATOR, Policy, Review};
 use lockstep_core::path::Part;
 use lockstep_core::record::Body;
@@ -25,7 +27,7 @@ fn say_of(facts: &mut Facts, (kind, key): (&str, &str), system: &str, at: i64, f
     let input = Input {
         source: system.into(),
         system: system.into(),
-        delivery: format!("{kind} {at}"),
+        delivery: format!("{kind} {key} {at}"),
         payload_hash: 1,
         reject_reuse: false,
         request_key: None,
@@ -147,4 +149,50 @@ fn the_conflicts_of_fields_that_a_change_implies_are_touched_too() {
     let change = Change::new("thing", "1", 0, 3, vec![Field::new("a", "1"), Field::new("b", "1")]).unwrap();
     let ids = also_touched(&latest, facts.entities.get("thing/1").map(AsRef::as_ref), &change);
     assert_eq!(ids, [id("a")], "it ends with the policy that has opened it");
+}
+
+#[test]
+fn conflicts_about_keys_with_a_hash_are_told_apart() {
+    let mut facts = facts();
+    // Each pair was one and the same conflict.
+    let pairs = [(("1#a", "b"), ("1", "a#b")), (("1#", "b"), ("1", "#b")), (("1#a#", "~b"), ("1#a", "#~b"))];
+    let mut at = 0;
+    for (one, other) in pairs {
+        assert_ne!(conflict_key("thing", one.0, one.1), conflict_key("thing", other.0, other.1), "{one:?} {other:?}");
+        for (key, field) in [one, other] {
+            let of = ("thing", key);
+            at += 2;
+            say_of(&mut facts, of, "shop", at, &[(field, "1")]);
+            assert_eq!(say_of(&mut facts, of, "erp", at + 1, &[(field, "2")]), ["conflict.opened"], "{key} {field}");
+            let conflict = &facts.entities[format!("conflict/{}", conflict_key("thing", key, field)).as_str()];
+            assert!(is_conflict_about(conflict, key, field));
+        }
+    }
+    assert_eq!(conflict_key("thing", "1", "lines[7]"), "thing/1#lines[7]", "the others are as they were");
+    assert_eq!(former_conflict_key("thing", "1", "a#b"), None);
+}
+
+#[test]
+fn a_conflict_with_its_former_key_keeps_it() {
+    let mut facts = facts();
+    let of = ("thing", "1#a");
+    say_of(&mut facts, of, "shop", 1, &[("b", "1")]);
+    say_of(&mut facts, of, "erp", 2, &[("b", "2")]);
+    // As it was kept before keys were told apart.
+    let new = format!("conflict/{}", conflict_key("thing", "1#a", "b"));
+    let mut kept = facts.entities.remove(new.as_str()).unwrap();
+    let former = former_conflict_key("thing", "1#a", "b").unwrap();
+    std::sync::Arc::make_mut(&mut kept).key = former.as_str().into();
+    let former = format!("conflict/{former}");
+    facts.entities.insert(former.as_str().into(), kept);
+    let change = Change::new("thing", "1#a", 0, 3, vec![Field::new("b", "1")]).unwrap();
+    let touched = also_touched(&facts.rules, facts.entities.get("thing/1#a").map(AsRef::as_ref), &change);
+    assert!([former.clone(), new.clone()].iter().all(|id| touched.iter().any(|t| t == id)), "{touched:?}");
+    assert_eq!(say_of(&mut facts, of, "erp", 3, &[("b", "1")]), ["conflict.resolved"]);
+    assert!(!facts.entities.contains_key(new.as_str()));
+    assert_eq!(facts.entities[former.as_str()].value("status").unwrap(), "\"resolved\"");
+    // Another one that has had the same name is not it.
+    let other = ("thing", "1");
+    say_of(&mut facts, other, "shop", 4, &[("a#b", "1")]);
+    assert_eq!(say_of(&mut facts, other, "erp", 5, &[("a#b", "2")]), ["conflict.opened"]);
 }

@@ -185,3 +185,61 @@ fn a_delivery_that_proposes_nothing_leaves_nothing() {
     let next = decide(&mut facts, input("web", "d2", "order", 1, &[("a", "1")]), 1).unwrap();
     assert!(matches!(next.outcome, Outcome::Applied { position: 1, .. }));
 }
+
+/// Has a system say something at a time, whole as the record has it.
+fn said(facts: &mut Facts, system: &str, at: i64, change: Change) -> Event {
+    let delivery = format!("{system} {at}");
+    let change = Change { occurred_at_us: at, ..change };
+    let body = InputBody::Changes(vec![change]);
+    let input = Input { body, ..input(system, &delivery, "thing", at, &[("a", "1")]) };
+    let record = decide(facts, input, 100).unwrap().records.remove(0);
+    let Some(Body::Fact(fact)) = record.body else { panic!("not a fact") };
+    Event { position: facts.next - 1, recorded_at_us: 100, fact }
+}
+
+fn fields(fields: &[(&str, &str)]) -> Change {
+    let fields = fields.iter().map(|(name, json)| Field::new(*name, Bytes::copy_from_slice(json.as_bytes()))).collect();
+    Change::new("thing", "1", 0, 0, fields).unwrap()
+}
+
+fn gone() -> Change {
+    Change::deletion("thing", "1", 0, 0).unwrap()
+}
+
+#[test]
+fn a_deletion_that_comes_too_late_changes_nothing() {
+    let mut facts = facts();
+    said(&mut facts, "shop", 5, fields(&[("a", "1")]));
+    let late = said(&mut facts, "erp", 3, gone());
+    assert_eq!((late.fact.event_type.as_str(), late.fact.version, late.fact.deleted), ("", 1, false));
+    // Its word began at 3: another system has to say so.
+    let counts = said(&mut facts, "wms", 6, gone());
+    assert_eq!((counts.fact.event_type.as_str(), counts.fact.version), ("thing.deleted", 2));
+}
+
+#[test]
+fn that_something_exists_is_no_part_of_what_is_published() {
+    let mut facts = facts();
+    said(&mut facts, "shop", 5, fields(&[("a", "1")]));
+    said(&mut facts, "erp", 6, gone());
+    said(&mut facts, "shop", 8, fields(&[("a", "2")]));
+    // The shop's word that it exists stands, and the other system's beside it.
+    let event = said(&mut facts, "erp", 7, fields(&[("b", "3")]));
+    assert_eq!(event.fact.event_type, "thing.changed");
+    assert_eq!(event.document_json(), r#"{"a":2,"b":3}"#);
+}
+
+#[test]
+fn what_its_system_had_taken_back_is_not_published_with_a_late_word() {
+    let mut facts = facts();
+    let states = lockstep_core::order::lifecycle_states();
+    let fields_of = [("state".to_owned(), Policy::BusinessState(states))].into();
+    facts.rules.declare(Domain { kind: "thing".into(), fields: fields_of, ..Domain::default() });
+    said(&mut facts, "shop", 5, fields(&[("lines[]", "[]")]));
+    // Of the late document the state counts, since it is further along; the item was out of the list by then.
+    let late = fields(&[("lines[1]", r#"{"id":1}"#), ("lines[]", r#"["1"]"#), ("state", r#""shipped""#)]);
+    let event = said(&mut facts, "shop", 3, late);
+    assert_eq!(event.fact.event_type, "thing.changed");
+    let document: Vec<_> = event.document().into_iter().map(|f| (f.name.as_str(), f.json.as_ref())).collect();
+    assert_eq!(document, [("lines[]", b"[]".as_ref()), ("state", b"\"shipped\"")]);
+}

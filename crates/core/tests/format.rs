@@ -89,6 +89,7 @@ fn records() -> Vec<Record> {
             open: vec![11, 300],
             delivered: 5,
             filtered: 6,
+            own_words: 0,
             skipped: 7,
             read_to: 400,
         }),

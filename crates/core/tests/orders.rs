@@ -1,9 +1,16 @@
 //! The case table of an order's life: what happened is recorded, whatever the order in which it is heard of, and what
 //! follows from it is worked out.
 
-use lockstep_core::decide::Decision;
-use lockstep_core::{Change, Entity, Facts, Field, Input, InputBody, Refusal, Rules, decide, path};
+use lockstep_core::decide::{Decision, timer};
+use lockstep_core::merge::{Owner, Policy};
+use lockstep_core::record::{Body, Fact};
+use lockstep_core::{
+    Change, Domain, Entity, Facts, Field, Input, InputBody, Record, Refusal, Rules, Timer, TimerKind, decide, path,
+};
 use serde_json::{Value, json};
+
+/// The beginning of 2026.
+const START_US: i64 = 1_767_225_600_000_000;
 
 struct World {
     facts: Facts,
@@ -19,10 +26,14 @@ impl World {
     fn say(&mut self, system: &str, id: &str, at: i64, fields: Value) -> Result<Decision, Refusal> {
         self.number += 1;
         let (kind, key) = id.split_once('/').unwrap();
-        let Value::Object(members) = fields else { panic!("an object") };
-        let fields = members.into_iter().map(|(name, value)| Field::new(name, value.to_string())).collect();
-        let fields = path::split(fields, self.facts.rules.parts(kind)).unwrap();
-        let change = Change::new(kind, key, 0, at, fields).unwrap();
+        let change = match fields {
+            Value::Object(members) => {
+                let fields = members.into_iter().map(|(name, value)| Field::new(name, value.to_string())).collect();
+                let fields = path::split(fields, self.facts.rules.parts(kind)).unwrap();
+                Change::new(kind, key, 0, at, fields).unwrap()
+            }
+            _ => Change::deletion(kind, key, 0, at).unwrap(),
+        };
         let input = Input {
             source: system.into(),
             system: system.into(),
@@ -36,7 +47,7 @@ impl World {
             body: InputBody::Changes(vec![change]),
             releases: None,
         };
-        decide(&mut self.facts, input, 1_767_225_600_000_000 + self.number as i64)
+        decide(&mut self.facts, input, START_US + self.number as i64)
     }
 
     fn order(&mut self, at: i64, fields: Value) {
@@ -183,6 +194,138 @@ fn an_authorization_that_has_run_out_holds_an_order_that_has_not_left() {
     assert_eq!(world.at("/holds"), json!(["payment"]));
     world.pay("c", "capture", 1000, 3);
     assert_eq!(world.at("/holds"), json!([]));
+}
+
+impl World {
+    /// An authorization that ends at a second of 2026, by the provider's word at another one.
+    fn authorize(&mut self, at: i64, expires_second: u32) {
+        let fields = json!({"order": "1", "kind": "auth", "amount": {"currency": "EUR", "minor": 1000},
+            "auth_expires_at": format!("2026-01-01T01:00:{expires_second:02}+01:00")});
+        self.say("psp", "payment/a", START_US + at, fields).unwrap();
+    }
+
+    /// When the authorization is due to expire, in seconds of 2026.
+    fn due(&self) -> Option<i64> {
+        let due_us = TimerKind::AuthorizationExpires.due_us(&self.facts.entities["payment/a"])?;
+        Some((due_us - START_US) / 1_000_000)
+    }
+
+    /// Its time has come: the types of the events that follow.
+    fn expire(&mut self) -> Option<Vec<String>> {
+        let payment = &self.facts.entities["payment/a"];
+        let kind = TimerKind::AuthorizationExpires;
+        let timer = Timer { due_us: kind.due_us(payment)?, kind, id: payment.id().into() };
+        let input = timer::input(&timer, payment, Some(self.entity()), self.facts.next, timer.due_us)?;
+        let decision = decide(&mut self.facts, input, timer.due_us).unwrap();
+        Some(decision.records.iter().filter_map(fact).map(|fact| fact.event_type.clone()).collect())
+    }
+}
+
+fn fact(record: &Record) -> Option<&Fact> {
+    match &record.body {
+        Some(Body::Fact(fact)) => Some(fact),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_hub_says_once_that_an_authorization_has_expired_and_holds_the_order() {
+    let mut world = World::new();
+    world.order(1, placed(2));
+    world.authorize(1, 30);
+    assert_eq!((world.due(), world.at("/payment/state")), (Some(30), json!("authorized")));
+    assert_eq!(world.expire().unwrap(), ["payment.auth_expired", "order.changed", "order.changed"]);
+    assert_eq!((world.at("/payment/state"), world.at("/holds")), (json!("expired"), json!(["payment"])));
+    assert_eq!(world.at("/payment/authorized/minor"), 1000);
+    assert_eq!((world.due(), world.expire()), (None, None));
+    // The provider says it all once more: it is what it said before the end.
+    world.authorize(2, 30);
+    assert_eq!((world.due(), world.at("/payment/state")), (None, json!("expired")));
+}
+
+#[test]
+fn an_authorization_that_is_prolonged_after_its_end_stands_until_its_new_one() {
+    let mut world = World::new();
+    world.order(1, placed(2));
+    world.authorize(1, 30);
+    world.expire().unwrap();
+    world.authorize(31_000_000, 50);
+    assert_eq!((world.at("/payment/state"), world.at("/holds")), (json!("authorized"), json!([])));
+    assert_eq!(world.due(), Some(50));
+    world.expire().unwrap();
+    assert_eq!((world.at("/payment/state"), world.at("/holds")), (json!("expired"), json!(["payment"])));
+    // Back to an end that was said before: it is another timer.
+    world.authorize(51_000_000, 30);
+    assert_eq!((world.due(), world.at("/payment/state")), (Some(30), json!("authorized")));
+    world.expire().unwrap();
+    assert_eq!((world.due(), world.at("/payment/state")), (None, json!("expired")));
+}
+
+#[test]
+fn an_authorization_that_ends_at_once_does_so_whoever_owns_payments_and_whenever_it_was_told() {
+    let mut world = World::new();
+    world.order(1, placed(2));
+    // Told of long after its end.
+    world.authorize(90_000_000, 30);
+    world.expire().unwrap();
+    assert_eq!((world.due(), world.at("/payment/state")), (None, json!("expired")));
+    // Where the provider's word alone counts, the hub's is known and ends the timer.
+    let mut world = World::new();
+    let owner = Policy::Owner(Owner { systems: vec!["psp".into()] });
+    world.facts.rules.declare(Domain { kind: "payment".into(), policy: owner, ..Domain::default() });
+    world.order(1, placed(2));
+    world.authorize(1, 30);
+    world.expire().unwrap();
+    assert_eq!((world.due(), world.at("/payment/state")), (None, json!("authorized")));
+}
+
+#[test]
+fn an_authorization_that_was_captured_voided_deleted_or_declined_does_not_expire() {
+    for kind in ["capture", "void"] {
+        let mut world = World::new();
+        world.order(1, placed(2));
+        world.authorize(1, 30);
+        let fields = json!({"order": "1", "kind": kind, "parent": "a", "amount": {"currency": "EUR", "minor": 1000}});
+        world.say("psp", "payment/b", START_US, fields).unwrap();
+        assert_eq!(world.expire(), None, "{kind}");
+    }
+    for fields in [json!({"status": "failure"}), Value::Null, json!({"kind": "void"})] {
+        let mut world = World::new();
+        world.order(1, placed(2));
+        world.authorize(1, 30);
+        world.say("psp", "payment/a", START_US + 2, fields.clone()).unwrap();
+        assert_eq!(world.due(), None, "{fields}");
+    }
+}
+
+#[test]
+fn a_payment_says_what_happened_once_over_its_life() {
+    let mut world = World::new();
+    let steps = [
+        (json!({"kind": "auth", "psp_ref": "p"}), "payment.authorized"),
+        (json!({"kind": "auth", "gateway": "cards"}), "payment.changed"),
+        (json!({"kind": "capture"}), "payment.captured"),
+        (json!({"reason": "shipped"}), "payment.changed"),
+        (json!({"kind": "capture", "message": "settled"}), "payment.changed"),
+        (json!({"kind": "capture", "message": "settled"}), ""),
+        (json!({"kind": "refund"}), "payment.refunded"),
+        (json!({"kind": "refund", "reason": "returned"}), "payment.changed"),
+        (json!({"kind": "chargeback"}), "payment.charged_back"),
+        (json!({"kind": "capture"}), "payment.captured"),
+    ];
+    for (at, (fields, expected)) in steps.into_iter().enumerate() {
+        let decision = world.say("psp", "payment/a", at as i64 + 1, fields.clone()).unwrap();
+        assert_eq!(fact(&decision.records[0]).unwrap().event_type, expected, "{fields}");
+    }
+    // Deleted and told of again, it is new to everybody.
+    world.say("psp", "payment/a", 20, Value::Null).unwrap();
+    let again = world.say("psp", "payment/a", 21, json!({"kind": "capture"})).unwrap();
+    assert_eq!(fact(&again.records[0]).unwrap().event_type, "payment.captured");
+    // Told of without what happened, which comes later.
+    let first = world.say("psp", "payment/b", 1, json!({"psp_ref": "q"})).unwrap();
+    assert_eq!(fact(&first.records[0]).unwrap().event_type, "payment.changed");
+    let then = world.say("psp", "payment/b", 2, json!({"kind": "void"})).unwrap();
+    assert_eq!(fact(&then.records[0]).unwrap().event_type, "payment.voided");
 }
 
 #[test]

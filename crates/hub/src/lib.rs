@@ -22,6 +22,7 @@ pub mod stepped;
 mod tail;
 mod tally;
 mod time;
+mod timers;
 
 pub use failure::{OpenError, Unavailable};
 pub use handle::{Answer, DeadLetterFilter, HubHandle, IncompleteFilter, Page, QuarantineFilter};

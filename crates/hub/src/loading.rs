@@ -5,15 +5,15 @@ use lockstep_core::record::{Body, Record};
 use lockstep_core::{Change, EntityId, Input, InputBody, Position, Seen, delivery_hash};
 
 use crate::failure::Unavailable;
-use crate::looper::{Looper, Submission, unreadable};
+use crate::looper::{Looper, unreadable};
 use crate::state::{State, StateError};
 
 impl Looper {
     /// Everything that deciding a submission needs. Without it nothing may be decided. One submission after the other,
     /// so that what is touched stays in the processor's cache until it is put back.
-    pub(crate) fn load(&mut self, submission: &Submission) -> Result<(), Unavailable> {
+    pub(crate) fn load(&mut self, inputs: &[Input]) -> Result<(), Unavailable> {
         self.has_merged = false;
-        self.load_all(&submission.inputs).map_err(|error| {
+        self.load_all(inputs).map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "the state can't be read");
             unreadable(error)
         })
@@ -27,6 +27,11 @@ impl Looper {
                 let hash = decide::request_key_hash(&input.source, key);
                 self.load_seen(hash, |record| same_request(record, &input.source, key))?;
             }
+            if let Some(position) = input.releases
+                && self.state.is_quarantined(position)?
+            {
+                self.facts.held.insert(position);
+            }
             self.load_touched(input)?;
         }
         Ok(())
@@ -35,6 +40,7 @@ impl Looper {
     /// Gives back to the state what was loaded; what has a record from `first` on has changed.
     pub(crate) fn put_back(&mut self, first: Position) {
         self.facts.seen.clear();
+        self.facts.held.clear();
         for (id, entity) in self.facts.entities.drain() {
             if entity.position >= first {
                 self.state.put(id, entity);

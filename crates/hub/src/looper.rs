@@ -49,6 +49,8 @@ pub(crate) enum Message {
     Submit(Submission),
     Ask(Query),
     Report(Report),
+    /// What timers that are due have to say.
+    Due(Vec<Input>),
     JournalFailed(Unavailable),
     JournalRecovered,
     Shutdown,
@@ -66,6 +68,16 @@ pub(crate) enum Mode {
     Poisoned(Unavailable),
 }
 
+impl Message {
+    fn inputs(&self) -> &[Input] {
+        match self {
+            Self::Submit(submission) => &submission.inputs,
+            Self::Due(inputs) => inputs,
+            _ => &[],
+        }
+    }
+}
+
 impl Mode {
     /// Why nothing may be written now.
     fn refuses(&self) -> Option<Unavailable> {
@@ -80,7 +92,7 @@ impl Mode {
 /// The bytes of records at which a batch is closed: a small change can make a large record, since an event
 /// carries the whole document.
 const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 const INCOMPLETE_EVERY: Duration = Duration::from_secs(1);
@@ -121,6 +133,8 @@ pub(crate) struct Clock {
     pub(crate) last_figures: Instant,
     pub(crate) last_incomplete: Option<Instant>,
     pub(crate) last_retention: Instant,
+    /// After timers could not be looked at or said, when that may be tried again.
+    pub(crate) timers_not_before: Instant,
 }
 
 impl Clock {
@@ -134,13 +148,14 @@ impl Clock {
             last_figures: now,
             last_incomplete: None,
             last_retention: now,
+            timers_not_before: now,
         }
     }
 }
 
 /// The batch that is being decided.
 #[derive(Default)]
-struct Open {
+pub(crate) struct Open {
     records: Vec<Record>,
     bytes: usize,
     replies: Vec<Reply>,
@@ -158,7 +173,7 @@ impl Looper {
         loop {
             let next = match self.carried.pop_front() {
                 Some(message) => Ok(message),
-                None => self.inbox.recv_timeout(TICK),
+                None => self.inbox.recv_timeout(self.until_timer()),
             };
             if self.round(next) {
                 return self.close();
@@ -174,6 +189,7 @@ impl Looper {
 
     fn round(&mut self, next: Result<Message, RecvTimeoutError>) -> bool {
         let mut messages = Vec::new();
+        messages.extend(self.due());
         match next {
             Ok(message) => self.collect(message, &mut messages),
             Err(RecvTimeoutError::Timeout) => {}
@@ -206,7 +222,7 @@ impl Looper {
         if self.facts.rules.any_echoes() {
             self.facts.sent = self.controls.sent();
         }
-        let inputs = messages.iter().map(|m| if let Message::Submit(s) = m { s.inputs.len() } else { 1 }).sum();
+        let inputs = messages.iter().map(|m| m.inputs().len().max(1)).sum();
         let mut open = Open { records: Vec::with_capacity(inputs), ..Open::default() };
         let mut shutdown = false;
         let mut failed = None;
@@ -220,7 +236,7 @@ impl Looper {
             match message {
                 Message::Submit(submission) => {
                     let first = self.facts.next;
-                    match self.refuses().map_or_else(|| self.load(&submission), Err) {
+                    match self.refuses().map_or_else(|| self.load(&submission.inputs), Err) {
                         Ok(()) => self.decide(submission, &mut open),
                         Err(cause) => drop(submission.reply.send(Err(cause))),
                     }
@@ -235,6 +251,14 @@ impl Looper {
                         self.take_report(report.body, &mut open);
                     }
                 }
+                Message::Due(inputs) => {
+                    let first = self.facts.next;
+                    match self.refuses().map_or_else(|| self.load(&inputs), Err) {
+                        Ok(()) => self.say(inputs, &mut open),
+                        Err(_) => self.timers_later(),
+                    }
+                    self.put_back(first);
+                }
                 Message::JournalFailed(cause) => failed = Some(cause),
                 Message::JournalRecovered => self.resume(),
                 Message::Shutdown => shutdown = true,
@@ -248,16 +272,20 @@ impl Looper {
     }
 
     fn decide(&mut self, submission: Submission, open: &mut Open) {
-        let now = self.clock.time.now_us();
         let Submission { inputs, reply, permit, arrived, .. } = submission;
+        match self.decide_all(inputs, open) {
+            Ok(answers) => open.replies.push(Reply { to: reply, answers, arrived, permit }),
+            // What was decided before it stands: a repetition of it is known as one.
+            Err(cause) => drop(reply.send(Err(cause))),
+        }
+    }
+
+    pub(crate) fn decide_all(&mut self, inputs: Vec<Input>, open: &mut Open) -> Result<Vec<Answer>, Unavailable> {
+        let now = self.clock.time.now_us();
         let mut answers = Vec::with_capacity(inputs.len());
         let mut refused_whole: Option<Refusal> = None;
         for (number, input) in inputs.into_iter().enumerate() {
-            if let Err(cause) = self.load_late(&input) {
-                // What was decided before it stands: a repetition of it is known as one.
-                drop(reply.send(Err(cause)));
-                return;
-            }
+            self.load_late(&input)?;
             let tally = tally(&mut self.state.tallies.sources, &input.source);
             tally.received += 1;
             if let Some(refusal) = &refused_whole {
@@ -297,7 +325,7 @@ impl Looper {
                 }
             }
         }
-        open.replies.push(Reply { to: reply, answers, arrived, permit });
+        Ok(answers)
     }
 
     /// Why nothing may be written now.

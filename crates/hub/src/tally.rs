@@ -47,6 +47,9 @@ pub struct DestinationTally {
     pub delivered: u64,
     /// Events that its filter kept back.
     pub filtered: u64,
+    /// How many of those its own system had just said itself.
+    #[serde(default)]
+    pub own_words: u64,
     /// Open dead letters.
     pub dead: u64,
     /// Dead letters given up by an operator.

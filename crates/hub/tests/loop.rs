@@ -106,8 +106,10 @@ async fn quarantine_is_listed_until_it_is_released() {
     let rows = handle.quarantine(filter()).await.unwrap().items;
     assert_eq!((rows[0].position, rows[0].at.as_str()), (1, "/total"));
     let released = Input { releases: Some(1), ..input("shop", "d1", "a", 1, 1) };
-    let answer = handle.submit(vec![released]).await.unwrap().remove(0);
-    assert!(matches!(answer, Ok(Outcome::Applied { .. })));
+    let answers = handle.submit(vec![released.clone(), released.clone()]).await.unwrap();
+    assert!(matches!(answers[0], Ok(Outcome::Applied { .. })));
+    assert_eq!(answers[1], Err(Refusal::Released { position: 1 }), "in the same batch");
+    assert_eq!(handle.submit(vec![released]).await.unwrap(), [Err(Refusal::Released { position: 1 })]);
     assert!(handle.quarantine(filter()).await.unwrap().items.is_empty());
     hub.shutdown().await;
     let hub = open(dir.path());

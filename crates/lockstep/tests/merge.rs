@@ -10,3 +10,5 @@ mod law;
 mod lifecycle;
 #[path = "merge/order.rs"]
 mod order;
+#[path = "merge/refusals.rs"]
+mod refusals;

@@ -39,7 +39,6 @@ signature = {{ scheme = \"shopify\" }}
 kind = \"webhook\"
 system = \"{name}\"
 url = \"http://{address}/told\"
-filter = {{ systems_except = [\"{name}\"] }}
 secrets = [\"file:{name}.secret\"]
 allow_private_addresses = true
 "

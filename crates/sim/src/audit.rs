@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use lockstep_core::entity::DELETED_FIELD;
 use lockstep_core::record::{Body, Fact, Quarantined, Record};
 use lockstep_core::{Entity, Event, Field};
 use lockstep_journal::Reader;
@@ -45,8 +46,13 @@ pub struct Known {
     pub position: u64,
     /// Its document.
     pub document: Document,
-    /// Whether its last record changed that.
-    changed: bool,
+    /// Whether it is deleted.
+    pub deleted: bool,
+    /// Whether its last record is to be published, and whether any was.
+    publishes: bool,
+    published: bool,
+    /// How often it came back.
+    pub recreations: u64,
     book: Book,
 }
 
@@ -65,6 +71,12 @@ impl Known {
             return violated("state", detail);
         }
         same_document(id, &self.document, &entity.document())?;
+        if entity.is_deleted() != self.deleted {
+            return violated(
+                "deleted",
+                format!("{id} is deleted: {}, should be {}", entity.is_deleted(), self.deleted),
+            );
+        }
         for (name, expected) in &self.document {
             let winner =
                 entity.field(name).and_then(|f| f.winning()).and_then(|c| entity.systems.get(c.system as usize));
@@ -166,10 +178,14 @@ impl Audited {
         let Some(said) = message.said().get(index).filter(|_| in_a_row && fact.index as usize == index) else {
             return violated("twice", format!("record {position} is {message} again: {:?}", delivery.facts));
         };
-        let fields: Vec<(&str, &[u8])> = fact.fields.iter().map(|f| (f.name.as_str(), f.json.as_ref())).collect();
+        // Beside what the message says there is what that implies, which the auditor works out for itself.
+        let given = |f: &&Field| f.name != DELETED_FIELD && !f.json.is_empty();
+        let fields: Vec<_> = fact.fields.iter().filter(given).map(|f| (f.name.as_str(), f.json.as_ref())).collect();
+        let gone = fact.fields.iter().find(|f| f.name == DELETED_FIELD).is_some_and(|f| f.json == "true");
         let wanted: Vec<(&str, &[u8])> = said.fields.iter().map(|(name, json)| (*name, json.as_bytes())).collect();
         let stamp = (fact.kind.as_str(), fact.key.as_str(), fact.sequence, fact.occurred_at_us);
         if fields != wanted
+            || gone != said.deletes
             || stamp != (said.kind, said.key, said.sequence, said.at_us)
             || fact.of as usize != message.said().len()
         {
@@ -189,9 +205,14 @@ impl Audited {
         known.position = position;
         known.book.note(message, said, fact.index);
         let document = known.book.document(said.kind, SEMANTICS);
-        known.changed = document_changed(&known.document, &document);
-        known.version += u64::from(known.changed);
-        known.document = document;
+        let deleted = known.book.is_deleted(SEMANTICS);
+        let changed = document_changed(&known.document, &document) || deleted != known.deleted;
+        known.version += u64::from(changed);
+        // Of what is gone nobody hears but its end, and that only where anybody has heard of it.
+        known.publishes = if deleted { !known.deleted && known.published } else { changed };
+        known.published |= known.publishes;
+        known.recreations += u64::from(known.deleted && !deleted);
+        (known.document, known.deleted) = (document, deleted);
         Ok(())
     }
 
@@ -202,10 +223,13 @@ impl Audited {
             let detail = format!("record {position} makes version {} of {id}, not {}", fact.version, known.version);
             return violated("version", detail);
         }
-        if Event::is_in(record) != known.changed {
+        if Event::is_in(record) != known.publishes {
             return violated("event", format!("record {position} of {id}: a changed document is published, no other"));
         }
         let Some(event) = Event::of(position, record.clone()) else { return Ok(()) };
+        if event.fact.event_type.ends_with(".deleted") != known.deleted {
+            return violated("event", format!("record {position} of {id} is {}", event.fact.event_type));
+        }
         let document: Vec<Field> = event.document().into_iter().cloned().collect();
         same_document(&format!("{id} as published by record {position}"), &known.document, &document)
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::op::{Message, Said};
-use crate::rules::{Judge, RANKS, judge, priority};
+use crate::rules::{FIELDS, FieldRow, Judge, LIST, RANKS, item, priority};
 
 /// When a system counts as having written a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +41,27 @@ pub struct Expected {
 /// A document as it should be, by field.
 pub type Document = BTreeMap<&'static str, Expected>;
 
-/// All that was said of one entity, by field and system.
+/// All that was said of one entity.
 #[derive(Clone, Debug, Default)]
-pub struct Book(BTreeMap<&'static str, BTreeMap<&'static str, Vec<Observation>>>);
+pub struct Book(Vec<Word>);
+
+/// One message's word of it.
+#[derive(Clone, Debug)]
+struct Word {
+    system: &'static str,
+    /// Where it stands; its value is that of no field.
+    at: Observation,
+    said: Said,
+}
+
+impl Word {
+    /// What it says of a field: nothing at all, or that there is nothing (any more), which is empty.
+    fn of(&self, field: &str) -> Option<&'static str> {
+        let given = |name: &str| self.said.fields.iter().find(|(other, _)| *other == name).map(|(_, json)| *json);
+        let says_nothing = self.said.deletes || (item(field).is_some() && given(LIST).is_some());
+        given(field).or(says_nothing.then_some(""))
+    }
+}
 
 impl Book {
     /// Adds what a message says.
@@ -51,21 +69,41 @@ impl Book {
         let way = message.way();
         let id = [way.source.as_bytes(), &[0], message.delivery.as_bytes()].concat();
         let tie = xxhash_rust::xxh3::xxh3_64(&id);
-        for (field, json) in &said.fields {
-            let observation = Observation { sequence: said.sequence, at_us: said.at_us, tie, index, json };
-            self.0.entry(field).or_default().entry(way.system).or_default().push(observation);
+        let at = Observation { sequence: said.sequence, at_us: said.at_us, tie, index, json: "" };
+        self.0.push(Word { system: way.system, at, said: said.clone() });
+    }
+
+    /// What each system says of something, where it says anything.
+    fn claims(
+        &self,
+        judge: Judge,
+        semantics: Semantics,
+        says: impl Fn(&Word) -> Option<&'static str>,
+    ) -> Vec<(&'static str, Observation)> {
+        let mut of: BTreeMap<&'static str, Vec<Observation>> = BTreeMap::new();
+        for word in &self.0 {
+            let said = says(word).map(|json| Observation { json, ..word.at.clone() });
+            of.entry(word.system).or_default().extend(said);
         }
+        let claims = of.into_iter().filter_map(|(system, said)| Some((system, claim(&said, judge, semantics)?)));
+        claims.filter(|(_, claim)| !claim.json.is_empty()).collect()
     }
 
     /// The document that follows.
     pub fn document(&self, kind: &str, semantics: Semantics) -> Document {
-        let field = |(name, systems): (&&'static str, &BTreeMap<&'static str, Vec<Observation>>)| {
-            let judge = judge(kind, name);
-            let claims = systems.iter().filter_map(|(system, said)| Some((*system, claim(said, judge, semantics)?)));
-            let (system, claim) = winner(claims.collect(), judge)?;
-            Some((*name, Expected { json: claim.json, system }))
+        let field = |row: &FieldRow| {
+            let claims = self.claims(row.judge, semantics, |word| word.of(row.name));
+            let (system, claim) = winner(claims, row.judge)?;
+            Some((row.name, Expected { json: claim.json, system }))
         };
-        self.0.iter().filter_map(field).collect()
+        FIELDS.iter().filter(|row| row.kind == kind).filter_map(field).collect()
+    }
+
+    /// Whether it is gone: whoever wrote last decides, by a deletion or by any other word.
+    pub fn is_deleted(&self, semantics: Semantics) -> bool {
+        let claims =
+            self.claims(Judge::Latest, semantics, |word| Some(if word.said.deletes { "true" } else { "false" }));
+        winner(claims, Judge::Latest).is_some_and(|(_, claim)| claim.json == "true")
     }
 }
 

@@ -31,6 +31,12 @@ counts! {
     steps,
     /// Messages that sources had to send.
     inputs,
+    /// Words that something is gone.
+    deletions,
+    /// Deleted documents of which something was said again that counted.
+    recreations,
+    /// Lists given whole.
+    lists,
     /// Inputs that reached a hub, repetitions among them.
     submitted,
     /// Answers that sources have got.

@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use crate::disk::Fate;
 use crate::op::{Content, Message, Op, Said};
-use crate::rules::{FIELDS, KEYS, Sequences, WAYS};
+use crate::rules::{FIELDS, KEYS, LIST, Sequences, WAYS, item};
 
 /// The clock of the world begins here, and the sources' clocks around it.
 pub const START_US: i64 = 1_700_000_000_000_000;
@@ -201,9 +201,26 @@ fn change(
         Sequences::Always => true,
         Sequences::Mixed => rng.bool(),
     };
+    let deletes = rng.u8(..10) == 0;
     let mut fields: Vec<_> = FIELDS.iter().filter(|row| row.kind == kind).collect();
     while fields.len() > 1 && rng.u8(..3) == 0 {
         fields.remove(rng.usize(..fields.len()));
+    }
+    let mut values: Vec<_> = fields.into_iter().map(|row| (row.name, *pick(rng, row.values))).collect();
+    // A list is given whole: with the items that it names, and no others.
+    let list = values.iter().find(|(name, _)| *name == LIST).map(|(_, json)| *json);
+    let named = |name: &str| item(name).is_some_and(|item| list.is_some_and(|json| json.contains(item)));
+    values.retain(|(name, _)| item(name).is_none() || named(name));
+    for row in FIELDS.iter().filter(|row| row.kind == kind && named(row.name)) {
+        if !values.iter().any(|(name, _)| *name == row.name) {
+            values.push((row.name, *pick(rng, row.values)));
+        }
+    }
+    values.sort_unstable();
+    if deletes {
+        values.clear();
+    } else if values.is_empty() {
+        return None;
     }
     let first = rng.usize(..KEYS.len());
     let mut keys = KEYS.iter().cycle().skip(first).take(KEYS.len());
@@ -216,7 +233,8 @@ fn change(
         sequence: if numbered { rng.u64(1..=10) } else { 0 },
         // Few instants, so that there are ties.
         at_us: START_US + rng.i64(0..20) * 1_000_000,
-        fields: fields.into_iter().map(|row| (row.name, *pick(rng, row.values))).collect(),
+        deletes,
+        fields: values,
         expected: None,
     })
 }

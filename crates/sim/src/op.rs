@@ -20,7 +20,9 @@ pub struct Said {
     pub sequence: u64,
     /// The system's clock.
     pub at_us: i64,
-    /// Fields and values as JSON, sorted by name.
+    /// Whether it says that the entity is gone; then it has no fields.
+    pub deletes: bool,
+    /// Fields and values as JSON, sorted by name; items of a list under their paths.
     pub fields: Vec<(&'static str, &'static str)>,
     /// The version that the writer believes current.
     pub expected: Option<u64>,
@@ -109,8 +111,12 @@ impl Message {
 
 fn change(said: &Said) -> Result<Change, ChangeError> {
     let field = |(name, json): &(&'static str, &'static str)| Field::new(*name, Bytes::from_static(json.as_bytes()));
-    let fields = said.fields.iter().map(field).collect();
-    let change = Change::new(said.kind, said.key, said.sequence, said.at_us, fields)?;
+    let change = if said.deletes {
+        Change::deletion(said.kind, said.key, said.sequence, said.at_us)?
+    } else {
+        let fields = said.fields.iter().map(field).collect();
+        Change::new(said.kind, said.key, said.sequence, said.at_us, fields)?
+    };
     Ok(Change { expected_version: said.expected, ..change })
 }
 
@@ -190,6 +196,9 @@ pub enum Op {
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} #{} at {} {{", self.kind, self.key, self.sequence, self.at_us)?;
+        if self.deletes {
+            write!(f, "gone")?;
+        }
         for (at, (name, json)) in self.fields.iter().enumerate() {
             write!(f, "{}{name}: {json}", if at == 0 { "" } else { ", " })?;
         }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_core::merge::{Owner, Policy};
+use lockstep_core::path::Part;
 use lockstep_core::{Domain, Rules};
 
 /// Who decides a field.
@@ -35,8 +36,16 @@ const fn row(kind: &'static str, name: &'static str, judge: Judge, values: &'sta
     FieldRow { kind, name, judge, values }
 }
 
+/// The order of a list of items.
+pub const LIST: &str = "lines[]";
+
+/// The item of a list that a field is, as the list's order names it.
+pub fn item(field: &str) -> Option<&str> {
+    field.strip_prefix("lines[")?.strip_suffix(']').filter(|item| !item.is_empty())
+}
+
 /// All fields, sorted.
-pub const FIELDS: [FieldRow; 8] = [
+pub const FIELDS: [FieldRow; 11] = [
     row(
         "job",
         "lifecycle",
@@ -52,6 +61,10 @@ pub const FIELDS: [FieldRow; 8] = [
             "null",
         ],
     ),
+    // A list that is merged by its items: whoever gives it says of an item that is not in it that it is not there.
+    row("job", "lines[1]", Judge::Latest, &["{\"id\":1,\"qty\":1}", "{\"id\":1,\"qty\":2}"]),
+    row("job", "lines[2]", Judge::Owner(&["erp"]), &["{\"id\":2,\"qty\":1}", "{\"id\":2,\"qty\":2}"]),
+    row("job", LIST, Judge::Latest, &["[]", "[\"1\"]", "[\"2\"]", "[\"1\",\"2\"]", "[\"2\",\"1\"]"]),
     row("job", "note", Judge::Latest, &["null", "\"a\"", "\"b\""]),
     row("job", "total", Judge::Latest, &["10", "20", "30", "40"]),
     row("product", "price", Judge::Owner(&["erp"]), &["1", "2", "3", "null"]),
@@ -130,6 +143,9 @@ pub fn hub_rules() -> Rules {
     for row in &FIELDS {
         let domain =
             domains.entry(row.kind).or_insert_with(|| Domain { kind: row.kind.to_owned(), ..Domain::default() });
+        if row.name == LIST {
+            domain.parts.insert("lines".to_owned(), Part::Items { key: "id".to_owned() });
+        }
         let policy = match row.judge {
             Judge::Latest => continue,
             Judge::Owner(systems) => {

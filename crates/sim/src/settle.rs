@@ -137,6 +137,7 @@ impl World {
         self.flush_all()?;
         let audited = self.audit(true)?;
         self.conserve(&audited)?;
+        self.counts.recreations += audited.entities.values().map(|known| known.recreations).sum::<u64>();
         self.restart()?;
         self.close();
         self.on_files(|files| files.remove())?;
@@ -258,7 +259,8 @@ fn last_word(round: i64) -> Message {
         key: KEYS[0],
         sequence: 0,
         at_us: START_US + round,
-        fields: vec![("total", FIELDS[2].values[0])],
+        deletes: false,
+        fields: vec![("total", "10")],
         expected: None,
     };
     let (delivery, payload) = (format!("last-{round}"), u64::MAX - round as u64);

@@ -14,9 +14,9 @@ use crate::files::Files;
 use crate::generate::{START_US, Setup};
 use crate::ledger::{Ledger, Release, Status};
 use crate::network::Network;
-use crate::op::{Content, Op};
+use crate::op::{Content, Op, Said};
 use crate::replies::{Asker, Reply, Waiting};
-use crate::rules::{FIELDS, KEYS, hub_rules};
+use crate::rules::{FIELDS, KEYS, LIST, hub_rules};
 use crate::violation::{Violation, violated};
 
 /// See the module.
@@ -70,6 +70,9 @@ impl World {
                 let number = self.ledger.say((**message).clone());
                 self.network.send(number);
                 self.counts.inputs += 1;
+                let is_list = |said: &&Said| said.fields.iter().any(|(name, _)| *name == LIST);
+                self.counts.deletions += message.said().iter().filter(|said| said.deletes).count() as u64;
+                self.counts.lists += message.said().iter().filter(is_list).count() as u64;
             }
             Op::Arrive { pick, count } => self.arrive(*pick, *count)?,
             Op::Duplicate { pick } => {

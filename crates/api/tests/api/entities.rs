@@ -173,3 +173,56 @@ async fn explain_tells_who_won_and_who_lost_and_why() {
     server.get(&format!("{path}?field=colour")).await.problem(404, "unknown-field");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn an_entity_is_deleted_like_by_an_event_and_comes_back_by_a_later_word() {
+    let server = Server::start().await;
+    server.event(&price("1", "A", 1099)).await.ok();
+    let path = price_path("A");
+    let delete = |key: &'static str, more: Option<(&'static str, &'static str)>| {
+        let (server, path) = (&server, &path);
+        async move {
+            let headers: Vec<_> = [("idempotency-key", key)].into_iter().chain(more).collect();
+            server.call(Method::DELETE, path, &headers, "").await
+        }
+    };
+    server.call(Method::DELETE, &path, &[], "").await.problem(400, "idempotency-key-missing");
+    let problem = delete("d1", Some(("if-match", "\"7\""))).await.problem(412, "version-mismatch");
+    assert_eq!(problem["current_version"], 1);
+    delete("d1", Some(("if-match", "7"))).await.problem(400, "invalid-header");
+    assert_eq!(server.get(&path).await.ok()["deleted"], json!(null), "nothing was recorded");
+
+    let answer = delete("d2", Some(("if-match", "\"1\""))).await;
+    assert_eq!((answer.header("etag"), &answer.ok()["outcome"]), ("\"2\"", &json!("applied")));
+    let entity = server.get(&path).await.ok();
+    assert_eq!((&entity["deleted"], &entity["document"]), (&json!(true), &json!({})));
+    let events = server.get("/v1/events?kind=price&after=1").await.ok();
+    assert_eq!((&events["items"][0]["type"], events["items"].as_array().unwrap().len()), (&json!("price.deleted"), 1));
+    assert_eq!(delete("d2", None).await.ok()["outcome"], "duplicate");
+    // One key is for one request.
+    let patch = |key: &'static str| {
+        let headers = [JSON, ("idempotency-key", key)];
+        let body = r#"{"amount":{"minor":5,"currency":"EUR"}}"#;
+        let (server, path) = (&server, &path);
+        async move { server.call(Method::PATCH, path, &headers, body).await }
+    };
+    patch("d2").await.problem(422, "key-reused");
+    assert_eq!(patch("p1").await.ok()["outcome"], "applied");
+    let entity = server.get(&path).await.ok();
+    assert_eq!((&entity["deleted"], &entity["document"]["amount"]["minor"]), (&json!(null), &json!(5)));
+
+    // Of what nobody has told yet it is known as well: an older word of it comes too late.
+    server.call(Method::DELETE, &price_path("B"), &[("idempotency-key", "d3")], "").await.ok();
+    assert_eq!(server.event(&price("2", "B", 5)).await.ok()["results"][0]["outcome"], "superseded");
+    assert_eq!(server.get(&price_path("B")).await.ok()["deleted"], true);
+    let key = [("idempotency-key", "d4")];
+    server.call(Method::DELETE, "/v1/entities/Price/A", &key, "").await.problem(422, "invalid-event");
+    for own in ["conflict", "preference"] {
+        server.call(Method::DELETE, &format!("/v1/entities/{own}/A"), &key, "").await.problem(422, "invalid-event");
+    }
+    let reader = server.keys.create("reader", &[Scope::Read], None, None).unwrap();
+    let bearer = format!("Bearer {reader}");
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", "d5")];
+    server.send(Method::DELETE, &path, &headers, "").await.problem(403, "scope-missing");
+    server.stop().await;
+}

@@ -268,3 +268,45 @@ async fn a_large_batch_is_taken_and_one_with_too_many_events_refused() {
     server.batch(&batch).await.problem(413, "body-too-large");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_time_too_far_ahead_is_refused_with_the_limit_and_leaves_nothing() {
+    let limit = Setup { hub: Box::new(|hub| hub.rules.skew_max_us = Some(300_000_000)), ..Setup::default() };
+    let server = Server::with(limit).await;
+    let decided = || server.hub.handle().stats().decided.load(std::sync::atomic::Ordering::Relaxed);
+    let in_s = |s: i64| lockstep_connect::time::format_rfc3339(lockstep_hub::now_us() + s * 1_000_000);
+    let ahead = |id: &str, sku: &str, s| {
+        let mut event = price(id, sku, 5);
+        event["time"] = in_s(s).into();
+        event
+    };
+    let problem = server.event(&ahead("1", "A", 3_600)).await.problem(422, "clock-skew");
+    assert_eq!((&problem["pointer"], &problem["limit_s"]), (&json!("/time"), &json!(300)));
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("`time`") && detail.contains("300 s"), "{detail}");
+    let time = in_s(3_600);
+    let binary = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "2"),
+        ("ce-source", "/erp"),
+        ("ce-type", "price.changed"),
+        ("ce-subject", "price/A:retail:EUR"),
+        ("ce-time", time.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let body = r#"{"amount":{"minor":5,"currency":"EUR"}}"#;
+    let problem = server.call(Method::POST, "/v1/events", &binary, body).await.problem(422, "clock-skew");
+    assert_eq!(problem["parameter"], "ce-time");
+    assert_eq!(decided(), 0, "nothing was recorded");
+
+    // In a batch each has its own answer, and where nothing was taken the request is refused.
+    let answer = server.batch(&[ahead("3", "B", 3_600), ahead("4", "C", 200)]).await.ok();
+    assert_eq!((&answer["refused"], &answer["results"][0]["code"]), (&json!(1), &json!("clock-skew")));
+    assert!(answer["results"][0]["detail"].as_str().unwrap().contains("300 s"), "{answer}");
+    assert_eq!((&answer["results"][1]["outcome"], decided()), (&json!("applied"), 1));
+    server.batch(&[ahead("5", "B", 3_600), ahead("6", "B", 4_000)]).await.problem(422, "clock-skew");
+    assert_eq!(server.get("/v1/quarantine").await.ok()["items"], json!([]));
+    // With the clock mended the same event is taken: the refusal did not use its id up.
+    assert_eq!(server.event(&ahead("1", "A", 0)).await.ok()["results"][0]["outcome"], "applied");
+    server.stop().await;
+}

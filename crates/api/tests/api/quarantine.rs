@@ -81,6 +81,32 @@ async fn a_delivery_is_released_when_the_mapping_understands_it() {
 }
 
 #[tokio::test]
+async fn of_operators_who_release_one_at_once_the_first_does() {
+    let packs = tempfile::tempdir().unwrap();
+    let wrong = vec![source("shop", &pack(packs.path(), "cents"), false)];
+    let server = Server::with(Setup { sources: wrong, ..Setup::default() }).await;
+    let mut positions = Vec::new();
+    for n in 0..10 {
+        let body = format!(r#"{{"sku":"A-{n}","price":1099}}"#);
+        let answer = deliver(&server, "prices/update", &format!("d{n}"), &body).await.ok();
+        positions.push(answer["position"].as_u64().unwrap());
+    }
+    let folder = Some(server.stop().await);
+    let right = vec![source("shop", &pack(packs.path(), "price"), false)];
+    let server = Server::with(Setup { sources: right, folder, ..Setup::default() }).await;
+    for (n, position) in positions.into_iter().enumerate() {
+        let path = format!("/v1/quarantine/{position}/release");
+        let answers = futures_util::future::join_all((0..8).map(|_| server.post(&path))).await;
+        let (done, late): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+        assert_eq!((done.len(), done[0].ok()["outcome"].as_str()), (1, Some("applied")));
+        late.iter().for_each(|answer| drop(answer.problem(409, "already-released")));
+        let history = server.get(&format!("/v1/entities/price/A-{n}:retail:EUR/history")).await.ok();
+        assert_eq!(history["items"].as_array().unwrap().len(), 1, "recorded once");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn one_whose_source_is_gone_or_that_is_none_is_not_released() {
     let server = with_shopify(Setup::default()).await;
     let position = deliver(&server, "themes/publish", "q", "{}").await.ok()["position"].as_u64().unwrap();

@@ -182,3 +182,34 @@ async fn raw_input_is_kept_where_it_is_asked_for() {
         server.stop().await;
     }
 }
+
+#[tokio::test]
+async fn the_unsigned_ping_of_a_shop_is_answered_and_nothing_else_is() {
+    let pack = |name: &str| source(name, &Pack::builtin(name).unwrap(), false);
+    let server = Server::with(Setup { sources: vec![pack("woocommerce"), pack("shopify")], ..Setup::default() }).await;
+    const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded; charset=UTF-8");
+    let post = |source: &'static str, headers: &'static [(&str, &str)], body: &'static str| {
+        let server = &server;
+        async move { server.send(Method::POST, &format!("/v1/webhooks/{source}"), headers, body).await }
+    };
+    assert_eq!(post("woocommerce", &[FORM], "webhook_id=12").await.ok(), json!({"outcome": "ping"}));
+    for (headers, body) in [
+        (&[FORM][..], "webhook_id=12&order=1"),
+        (&[FORM], "webhook_id="),
+        (&[FORM], "webhook_id=x"),
+        (&[FORM], "webhook_id=123456789012345678901"),
+        (&[FORM], "Webhook_id=12"),
+        (&[FORM], "webhook_id=12\n"),
+        (&[("content-type", "application/json")], "webhook_id=12"),
+        (&[], "webhook_id=12"),
+        (&[FORM, ("x-wc-webhook-topic", "order.created")], "webhook_id=12"),
+    ] {
+        post("woocommerce", headers, body).await.problem(401, "missing-signature");
+    }
+    let signed = &[FORM, ("x-wc-webhook-signature", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")];
+    post("woocommerce", signed, "webhook_id=12").await.problem(401, "wrong-signature");
+    post("shopify", &[FORM], "webhook_id=12").await.problem(401, "missing-signature");
+    assert!(server.get("/metrics").await.text().contains("\nlockstep_unauthentic_total 11\n"));
+    assert_eq!(server.hub.handle().stats().decided.load(std::sync::atomic::Ordering::Relaxed), 0);
+    server.stop().await;
+}

@@ -1,10 +1,12 @@
 //! Which events go to a destination.
 
 use lockstep_core::Event;
+use lockstep_core::decide::OWN_KINDS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which events go to a destination: those that meet every condition. An empty list is no condition.
+/// Which events go to a destination: those that meet every condition. An empty list is no condition, but the hub's own
+/// kinds, `conflict` and `preference`, go only where `kinds` or `types` names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
@@ -27,7 +29,12 @@ impl Filter {
             Some(start) => fact.event_type.starts_with(start),
             None => *pattern == fact.event_type,
         };
-        (self.kinds.is_empty() || self.kinds.contains(&fact.kind))
+        let names =
+            |pattern: &String| pattern.strip_prefix(fact.kind.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let is_asked_for =
+            !OWN_KINDS.contains(&fact.kind.as_str()) || self.kinds.contains(&fact.kind) || self.types.iter().any(names);
+        is_asked_for
+            && (self.kinds.is_empty() || self.kinds.contains(&fact.kind))
             && (self.types.is_empty() || self.types.iter().any(is_type))
             && !self.systems_except.contains(&fact.system)
     }
@@ -61,5 +68,27 @@ mod tests {
         check(&[], &[], &["shop"], false);
         check(&["order"], &["order.*"], &["erp"], true);
         check(&["order"], &["order.*"], &["erp", "shop"], false);
+    }
+
+    #[test]
+    fn the_hubs_own_kinds_go_where_they_are_asked_for_by_name() {
+        for kind in OWN_KINDS {
+            let event = kit::event(1, kind, "order/web:1", &[("a", "1")]);
+            let check = |kinds: &[&str], types: &[&str], expected: bool| {
+                let list = |texts: &[&str]| texts.iter().map(|t| t.to_string()).collect();
+                let filter = Filter { kinds: list(kinds), types: list(types), ..Filter::default() };
+                assert_eq!(filter.lets_through(&event), expected, "{kind}: {filter:?}");
+            };
+            let (all, one) = (format!("{kind}.*"), format!("{kind}.changed"));
+            check(&[], &[], false);
+            check(&[], &["*"], false);
+            check(&[], &[&kind[..3], "*"], false);
+            check(&["order", kind], &[], true);
+            check(&["order"], &[], false);
+            check(&[], &["order.*", &all], true);
+            check(&[], &[&one], true);
+            check(&["order"], &[&all], false);
+            check(&[kind], &["*"], true);
+        }
     }
 }

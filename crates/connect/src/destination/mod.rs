@@ -30,6 +30,11 @@ pub trait Destination: Send + Sync {
     /// same event always gives the same request.
     fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError>;
 
+    /// Whether an event is kept back because its own system has just said the same.
+    fn keeps_own_word(&self, _event: &Event) -> bool {
+        false
+    }
+
     /// Makes one attempt. `attempt` counts from 1. It ends within the destination's own time limit, whatever the
     /// other side does.
     async fn send(&self, prepared: &Prepared, attempt: u32) -> Sent;

@@ -18,6 +18,8 @@ const MAPPED: &str = "application/json";
 pub struct Outlet {
     hub_source: String,
     filter: Filter,
+    /// The system whose own words are kept back.
+    silent_to: Option<String>,
     condition: Option<Program>,
     mapping: Option<Program>,
 }
@@ -25,7 +27,13 @@ pub struct Outlet {
 impl Outlet {
     /// An outlet without programs. `hub_source` is the `source` of the CloudEvents.
     pub fn new(hub_source: impl Into<String>, filter: Filter) -> Self {
-        Self { hub_source: hub_source.into(), filter, condition: None, mapping: None }
+        Self { hub_source: hub_source.into(), filter, silent_to: None, condition: None, mapping: None }
+    }
+
+    /// Which keeps back what the system that it leads to has just said itself.
+    pub fn without_words_of(mut self, system: impl Into<String>) -> Self {
+        self.silent_to = Some(system.into());
+        self
     }
 
     /// With the program that [`Filter::when`] names.
@@ -40,9 +48,14 @@ impl Outlet {
         self
     }
 
+    /// Whether an event is kept back because its own system has just said the same.
+    pub fn keeps_own_word(&self, event: &Event) -> bool {
+        self.silent_to.as_ref().is_some_and(|system| event.is_word_of(system))
+    }
+
     /// Makes the request for an event, or `None` where it is kept back.
     pub fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError> {
-        if !self.filter.lets_through(event) {
+        if self.keeps_own_word(event) || !self.filter.lets_through(event) {
             return Ok(None);
         }
         let structured = to_structured(event, &self.hub_source);
@@ -139,6 +152,22 @@ mod tests {
         let both = outlet().with_mapping(program("maps/key.vrl", ".data.key"));
         assert_eq!(prepare(&both, &event("1250")), Ok(Some(json!("web:1"))));
         assert_eq!(prepare(&both, &event("1249")), Ok(None));
+    }
+
+    #[test]
+    fn a_system_is_not_told_its_own_word_unless_it_lost() {
+        let own = outlet().without_words_of("kit");
+        let mut event = event("1250");
+        assert_eq!(own.prepare(&event), Ok(None));
+        assert!(own.keeps_own_word(&event));
+        // Another system's value stands in a field that its word has changed: it took its own back.
+        event.fact.rest = vec![lockstep_core::Field::new("total", "1300")];
+        assert!(own.prepare(&event).unwrap().is_some());
+        // It said something else of a field than what stands, as before: it was told then.
+        event.fact.changed = vec![0];
+        assert_eq!(own.prepare(&event), Ok(None));
+        event.fact.system = "@hub".into();
+        assert!(own.prepare(&event).unwrap().is_some() && !own.keeps_own_word(&event));
     }
 
     #[test]

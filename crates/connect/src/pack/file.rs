@@ -16,6 +16,8 @@ pub(super) struct PackFile {
     pub(super) title: String,
     #[serde(default, deserialize_with = "scheme")]
     pub(super) signature: Option<Scheme>,
+    /// The one member of the form that the system sends unsigned when a webhook is turned on; its value is a number.
+    pub(super) unsigned_ping: Option<String>,
     #[serde(default = "yes")]
     pub(super) keep_raw: bool,
     #[serde(default)]

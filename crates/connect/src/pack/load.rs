@@ -148,6 +148,7 @@ impl Pack {
             folder: folder.to_owned(),
             signature: pack.signature,
             keep_raw: pack.keep_raw,
+            unsigned_ping: pack.unsigned_ping,
             topic: pack.headers.topic.map(|header| header.0),
             triggered_at: pack.headers.triggered_at.map(|header| header.0),
             delivery_id: pack.headers.delivery_id.into_iter().map(|id| id.0).collect(),

@@ -36,6 +36,7 @@ pub struct Pack {
     folder: String,
     signature: Option<Scheme>,
     keep_raw: bool,
+    unsigned_ping: Option<String>,
     topic: Option<HeaderName>,
     triggered_at: Option<HeaderName>,
     delivery_id: Vec<IdPart>,
@@ -82,6 +83,7 @@ impl Pack {
             folder: String::new(),
             signature: None,
             keep_raw: true,
+            unsigned_ping: None,
             topic,
             triggered_at: None,
             delivery_id: Vec::new(),
@@ -117,6 +119,18 @@ impl Pack {
     /// Whether the bytes of a delivery are kept with its record: the sender can't be asked again.
     pub fn keep_raw(&self) -> bool {
         self.keep_raw
+    }
+
+    /// Whether an unsigned request is what the system sends when a webhook is turned on, and nothing else: a form of one
+    /// number, without a topic. It says nothing that could be taken for true, so it needs no signature.
+    pub fn is_ping(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+        let Some(member) = &self.unsigned_ping else { return false };
+        let content = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = content.split(';').next().unwrap_or_default().trim();
+        let number = body.strip_prefix(member.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+            && self.topic.as_ref().is_none_or(|topic| !headers.contains_key(topic))
+            && number.is_some_and(|n| (1..=20).contains(&n.len()) && n.iter().all(u8::is_ascii_digit))
     }
 
     /// The topics that it understands; [`ANY_TOPIC`] stands for all others.

@@ -101,6 +101,10 @@ impl Destination for WebhookDestination {
         self.outlet.prepare(event)
     }
 
+    fn keeps_own_word(&self, event: &Event) -> bool {
+        self.outlet.keeps_own_word(event)
+    }
+
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         let started = Instant::now();
         let request = self.request(prepared);

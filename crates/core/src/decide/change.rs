@@ -36,6 +36,9 @@ impl Place<'_> {
     }
 }
 
+/// What [`DELETED_FIELD`] is where nobody has deleted anything.
+static EXISTS: &[u8] = b"false";
+
 /// What is decided about one field.
 pub(super) struct Decided<'a> {
     pub(super) effect: Effect,
@@ -195,7 +198,9 @@ impl<'a> Scene<'a> {
         {
             return unchanged;
         }
-        let before = state.and_then(FieldState::value);
+        // Before anybody speaks of it, what exists exists: a deletion that loses changes nothing.
+        let exists = (field.name == DELETED_FIELD).then_some(EXISTS);
+        let before = state.and_then(FieldState::value).map(AsRef::as_ref).or(exists);
         let own = self.own_standing(claim, effect, field);
         let mut others = state
             .into_iter()
@@ -208,7 +213,7 @@ impl<'a> Scene<'a> {
             let rule = own.as_ref().map_or(Rule::Nobody, |own| policy.ranking().alone(own.system));
             self.contest(state, (rule, policy), effect, field, &[], contests);
             let instead = value.filter(|value| *value != field.json).map(Bytes::copy_from_slice);
-            return Decided { effect, winner: "", rule, instead, changed: before.map(|json| &**json) != value };
+            return Decided { effect, winner: "", rule, instead, changed: before != value };
         }
         let has_own = own.is_some();
         let mut claims: Vec<Standing<'_>> = own.into_iter().collect();

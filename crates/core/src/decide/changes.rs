@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::change::{Place, decide_change};
 use super::conflict::{Contest, HUB};
-use super::{Decision, Facts, Gate, PREFERENCE_KIND, Refusal, identity, members, order, prefer};
+use super::{Decision, Facts, Gate, PREFERENCE_KIND, Refusal, identity, members, order, prefer, timer};
 use crate::change::{Change, Input, Outcome};
 use crate::entity::Entity;
 use crate::fold::fold;
@@ -58,8 +58,13 @@ pub(super) fn decide_changes(
         }
         let fact = &records[said.first];
         let given = identity::given(facts, fact, now_us);
-        let consequences = consequences(facts, fact, now_us);
         let memberships = members::consequences(facts, fact);
+        let mut last = said.first;
+        if let Some(change) = timer::taken_back(facts, fact) {
+            last = records.len();
+            records.push(decide_one(facts, input, (HUB, ""), change, records.len() as u32, now_us).0);
+        }
+        let consequences = consequences(facts, &records[last], now_us);
         for change in given.into_iter().chain(consequences) {
             records.push(decide_one(facts, input, (HUB, ""), change, records.len() as u32, now_us).0);
         }
@@ -118,7 +123,7 @@ fn say(facts: &mut Facts, input: &Input, change: Change, records: &mut Vec<Fact>
 fn contest(facts: &mut Facts, input: &Input, id: &str, contests: Vec<Contest>, records: &mut Vec<Fact>, now_us: i64) {
     for contest in contests {
         let Some(entity) = facts.entities.get(id) else { continue };
-        let change = contest.change(entity, facts.next, now_us);
+        let change = contest.change(entity, &facts.entities, facts.next, now_us);
         records.push(decide_one(facts, input, (HUB, ""), change, records.len() as u32, now_us).0);
     }
 }
@@ -146,7 +151,7 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
     let Some(entity) = facts.entities.get(&entity_id(&fact.kind, &fact.key)) else { return Vec::new() };
     let Some(id) = order::order_of_entity(entity) else {
         let concerned = order::concerns(entity, fact);
-        return if concerned { order::changes(entity, order::derive(entity, now_us), facts.next) } else { Vec::new() };
+        return if concerned { order::changes(entity, order::derive(entity), facts.next) } else { Vec::new() };
     };
     let (kind, key) = id.split_once('/').unwrap_or_default();
     let known = facts.entities.get(&id).map(|known| Entity::clone(known));
@@ -160,7 +165,7 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
         let place = Place { input: &input, system: HUB, via: "", index: u32::MAX, position: facts.next };
         let (item, _) = decide_change(&facts.rules, None, &order, change.clone(), &place);
         fold(&mut order, facts.next, now_us, &item);
-        let derived = order::derive(&order, now_us);
+        let derived = order::derive(&order);
         changes.extend(order::changes(&order, derived, facts.next + 1));
     }
     changes

@@ -1,10 +1,14 @@
 //! Conflicts are documents of the hub's own: `conflict/<kind>/<key>#<field>`, open as long as a person is to decide.
 //! So they are listed, published, explained and kept like every other document.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
+use super::Entities;
 use crate::change::{Change, Field};
 use crate::entity::Entity;
+use crate::entity_id;
 use crate::event::{write_object, write_string};
 use crate::json::Json;
 use crate::merge::{Rule, Standing};
@@ -54,7 +58,11 @@ impl Contest {
     }
 
     /// The change of the conflict's document. `position` is the record that it follows: a later one counts more.
-    pub(super) fn change(self, entity: &Entity, position: u64, now_us: i64) -> Change {
+    pub(super) fn change(self, entity: &Entity, entities: &Entities, position: u64, now_us: i64) -> Change {
+        let former = former_conflict_key(&entity.kind, &entity.key, &self.field).filter(|former| {
+            let known = entities.get(&entity_id(CONFLICT_KIND, former));
+            known.is_some_and(|conflict| is_conflict_about(conflict, &entity.key, &self.field))
+        });
         let text = |text: &str| {
             let mut json = Vec::with_capacity(text.len() + 2);
             write_string(&mut json, text);
@@ -76,7 +84,7 @@ impl Contest {
         }
         Change {
             kind: CONFLICT_KIND.to_owned(),
-            key: conflict_key(&entity.kind, &entity.key, &self.field),
+            key: former.unwrap_or_else(|| conflict_key(&entity.kind, &entity.key, &self.field)),
             sequence: position,
             occurred_at_us: now_us,
             fields,
@@ -85,7 +93,27 @@ impl Contest {
     }
 }
 
-/// The key of the conflict about a field.
+/// The key of the conflict about a field: a `#` of the entity's key is doubled, so that the first one that stands alone
+/// is followed by the field.
 pub fn conflict_key(kind: &str, key: &str, field: &str) -> String {
-    format!("{kind}/{key}#{field}")
+    let doubled = if key.contains('#') { Cow::Owned(key.replace('#', "##")) } else { Cow::Borrowed(key) };
+    // Else it could be taken for the second of a pair.
+    let mark = if field.starts_with(['#', '~']) { "~" } else { "" };
+    format!("{kind}/{doubled}#{mark}{field}")
+}
+
+/// The key that the conflict had before keys with a `#` were told apart, where it is another. A conflict that has it keeps
+/// it.
+pub fn former_conflict_key(kind: &str, key: &str, field: &str) -> Option<String> {
+    let differs = key.contains('#') || field.starts_with(['#', '~']);
+    differs.then(|| format!("{kind}/{key}#{field}"))
+}
+
+/// Whether a document is the conflict about that field: by its former key it could be another.
+pub fn is_conflict_about(conflict: &Entity, key: &str, field: &str) -> bool {
+    let says = |name: &str, text: &str| {
+        let said = conflict.value(name).and_then(|json| serde_json::from_slice::<String>(json).ok());
+        said.as_deref() == Some(text)
+    };
+    conflict.kind == CONFLICT_KIND && says("entity_key", key) && says("field", field)
 }

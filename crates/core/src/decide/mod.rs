@@ -12,9 +12,10 @@ mod implied;
 mod members;
 mod order;
 mod refusal;
+pub mod timer;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -22,11 +23,12 @@ use compact_str::CompactString;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use changes::decide_changes;
-pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key};
+pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key, former_conflict_key, is_conflict_about};
 pub use identity::{ALIAS_OF_KEY, ALIAS_OF_KIND, aliases, has_aliases, holder, known_as};
 pub use members::{INTO_FIELD, MERGE_KIND, chain, conflicts_of_merge, may_merge, merged_by};
 pub use refusal::Refusal;
 
+use crate::alias::ALIAS_KIND;
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::entity::{DELETED_FIELD, Entity, FieldState};
 use crate::merge::Rule;
@@ -37,6 +39,9 @@ use crate::{EntityId, Position, delivery_hash, entity_id};
 
 /// The kind of a person's decisions that a system is always preferred for a field: `preference/<kind>:<field>`.
 pub const PREFERENCE_KIND: &str = "preference";
+
+/// The kinds of what the hub itself keeps of its work: of use to who asks for it, not to a copy of the business.
+pub const OWN_KINDS: [&str; 4] = [ALIAS_KIND, CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND];
 
 /// A fixed hasher: no randomness enters the core.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,6 +88,8 @@ pub struct Facts {
     pub entities: Entities,
     /// The deliveries among the inputs that were seen before, by [`delivery_hash`].
     pub seen: HashMap<u64, Seen, FixedState>,
+    /// The quarantined records that the inputs release, as far as they are still in quarantine.
+    pub held: BTreeSet<Position>,
     /// How far events were sent to the systems that may echo them.
     pub sent: SentTo,
     /// The position that the next record will have.
@@ -117,6 +124,7 @@ impl Facts {
             rules,
             entities: HashMap::default(),
             seen: HashMap::default(),
+            held: BTreeSet::new(),
             sent: SentTo::new(),
             next: 1,
             gates: Vec::new(),
@@ -142,6 +150,10 @@ pub fn request_key_hash(source: &str, key: &str) -> u64 {
 pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decision, Refusal> {
     facts.gates.clear();
     let hash = delivery_hash(&input.source, &input.delivery);
+    // Two operators may have looked at it at once: the first releases it.
+    if let Some(position) = input.releases.filter(|position| !facts.held.contains(position)) {
+        return Err(Refusal::Released { position });
+    }
     if let Some((key, payload_hash)) = &input.request_key
         && let Some(seen) = facts.seen.get(&request_key_hash(&input.source, key))
         && seen.payload_hash.is_some_and(|hash| hash != *payload_hash)
@@ -160,6 +172,7 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     let body = std::mem::replace(&mut input.body, InputBody::Changes(Vec::new()));
     if matches!(&body, InputBody::Changes(changes) if changes.is_empty()) {
         if let Some(position) = input.releases {
+            facts.held.remove(&position);
             let closed = QuarantineClosed { source: input.source, position };
             let outcome = Outcome::Superseded { position: facts.next, count: 1 };
             facts.next += 1;
@@ -171,8 +184,14 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     let body = match body {
         InputBody::Changes(mut changes) => {
             let reason = match ahead_of_time(&facts.rules, &input, &changes) {
+                // A client can mend its clock and ask again; nothing is kept of what it had not got right.
+                Some((_, refusal)) if input.reject_reuse && input.releases.is_none() => return Err(refusal),
+                Some((at, ahead)) => Some(QuarantineReason {
+                    code: "clock-skew".into(),
+                    detail: ahead.to_string(),
+                    at: format!("/{at}/occurred_at"),
+                }),
                 None => identity::resolve(facts, &input, &mut changes)?,
-                ahead => ahead,
             };
             match (reason, input.releases) {
                 // It is there already, and stays.
@@ -203,6 +222,9 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
             Decision { records: vec![Record::new(now_us, body)], outcome: Outcome::Quarantined { position } }
         }
     };
+    if let Some(position) = &input.releases {
+        facts.held.remove(position);
+    }
     let position = facts.next - decision.records.len() as Position;
     facts.seen.entry(hash).or_insert(Seen { position, payload_hash: Some(input.payload_hash) });
     if let Some((key, payload_hash)) = &input.request_key {
@@ -242,23 +264,18 @@ pub fn also_touched(rules: &Rules, entity: Option<&Entity>, change: &Change) -> 
         domain.is_some_and(|d| d.policy(name).may_contest()) || entity.and_then(|e| e.field(name)).is_some_and(is_open)
     });
     let key = entity.map_or(change.key.as_str(), |e| e.key.as_str());
-    let conflict = |field| entity_id(CONFLICT_KIND, &conflict_key(&change.kind, key, field));
-    contested.map(conflict).chain(orders).collect()
+    let conflict = |field: &str| {
+        let former = former_conflict_key(&change.kind, key, field);
+        former.into_iter().chain([conflict_key(&change.kind, key, field)])
+    };
+    contested.flat_map(conflict).map(|key| entity_id(CONFLICT_KIND, &key)).chain(orders).collect()
 }
 
-/// The first change whose source's clock is too far ahead to be believed.
-fn ahead_of_time(rules: &Rules, input: &Input, changes: &[Change]) -> Option<QuarantineReason> {
-    let limit_us = rules.skew_max_us?;
+/// The first change whose source's clock is too far ahead to be believed: its number, and why not.
+fn ahead_of_time(rules: &Rules, input: &Input, changes: &[Change]) -> Option<(usize, Refusal)> {
+    let limit_us = rules.skew_max_us.filter(|_| input.system != HUB)?;
     let ahead_us = |change: &Change| change.occurred_at_us.saturating_sub(input.received_at_us);
     let (at, change) = changes.iter().enumerate().find(|(_, change)| ahead_us(change) > limit_us)?;
     let (ahead_s, limit_s) = (ahead_us(change) / 1_000_000, limit_us / 1_000_000);
-    Some(QuarantineReason {
-        code: "clock-skew".into(),
-        detail: format!(
-            "{} occurred {ahead_s} s after it was received, more than the {limit_s} s allowed: it would win over \
-             everything until then",
-            change.id()
-        ),
-        at: format!("/{at}/occurred_at"),
-    })
+    Some((at, Refusal::ClockAhead { id: change.id().into(), ahead_s, limit_s }))
 }

@@ -66,7 +66,7 @@ pub(super) fn item(item: &Entity, order: &Entity) -> Vec<Field> {
 }
 
 /// What follows for an order from its items and its life, where it differs from what is there, each with its time.
-pub(super) fn derive(order: &Entity, now_us: i64) -> Vec<(i64, Field)> {
+pub(super) fn derive(order: &Entity) -> Vec<(i64, Field)> {
     let mut out: Vec<(i64, String, Value)> = Vec::new();
     let ledger = |name: &str| -> (Vec<Value>, i64) {
         let prefix = format!("{name}[");
@@ -109,7 +109,7 @@ pub(super) fn derive(order: &Entity, now_us: i64) -> Vec<(i64, Field)> {
     if !payments.is_empty() {
         let money = Money::of(order, &payments);
         let due = money.refund_due(life.is_cancelled());
-        let expired = money.expired(&payments, now_us) && life.rank < order::RANK_SHIPPED_IN_PART;
+        let expired = money.expired() && life.rank < order::RANK_SHIPPED_IN_PART;
         out.push((paid_us, "payment".to_owned(), money.shown()));
         if due > 0 || order.value("tasks[refund]").is_some() {
             let amount = json!({"amount": {"currency": money.currency, "minor": due}, "kind": "refund"});
@@ -310,7 +310,11 @@ impl Money {
         for payment in payments {
             let minor = of(payment).filter(|(currency, _)| *currency == money.currency).map_or(0, |(_, minor)| minor);
             match text(payment, "kind").as_str() {
-                "auth" => money.authorized += minor,
+                "auth" => {
+                    money.authorized += minor;
+                    // Another one was given: what ended before does not count.
+                    money.ended = None;
+                }
                 "capture" => {
                     if money.refunded > 0 && money.refunded >= money.captured {
                         money.captured_late += minor;
@@ -320,7 +324,11 @@ impl Money {
                 "refund" => money.refunded += minor,
                 "chargeback" => money.charged_back += minor,
                 "void" => money.ended = Some("voided"),
-                "auth_expired" => money.ended = Some("expired"),
+                "auth_expired" => {
+                    money.ended = Some("expired");
+                    // It is the authorization itself, where that has ended: it was given all the same.
+                    money.authorized += if payment.get("auth_expires_at").is_some() { minor } else { 0 };
+                }
                 _ => {}
             }
         }
@@ -334,12 +342,8 @@ impl Money {
     }
 
     /// Whether nothing can be captured any more and nothing was.
-    fn expired(&self, payments: &[Value], now_us: i64) -> bool {
-        let until = |p: &Value| crate::time::rfc3339_us(&text(p, "auth_expires_at"));
-        let over = payments.iter().filter(|p| text(p, "kind") == "auth").filter_map(until).max();
-        self.captured == 0
-            && self.authorized > 0
-            && (self.ended == Some("expired") || over.is_some_and(|until_us| until_us <= now_us))
+    fn expired(&self) -> bool {
+        self.captured == 0 && self.ended == Some("expired")
     }
 
     fn state(&self) -> &'static str {
@@ -369,12 +373,12 @@ impl Money {
     }
 }
 
-fn text(value: &Value, name: &str) -> String {
+pub(super) fn text(value: &Value, name: &str) -> String {
     value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// A transaction counts unless its source says that it did not go through, or not yet.
-fn has_gone_through(payment: &Value) -> bool {
+pub(super) fn has_gone_through(payment: &Value) -> bool {
     let status = text(payment, "status").to_ascii_lowercase();
     !["failure", "failed", "error", "declined", "pending"].contains(&status.as_str())
 }

@@ -57,6 +57,22 @@ pub enum Refusal {
         /// Why not, in words.
         reason: String,
     },
+    /// The quarantined delivery was released meanwhile.
+    #[error("the delivery of record {position} is no longer in quarantine")]
+    Released {
+        /// The quarantined record.
+        position: Position,
+    },
+    /// The change occurred further ahead of the hub's clock than is allowed.
+    #[error("{}", ahead(.id, *.ahead_s, *.limit_s))]
+    ClockAhead {
+        /// The entity.
+        id: String,
+        /// How far ahead, in seconds.
+        ahead_s: i64,
+        /// How far is allowed, in seconds.
+        limit_s: i64,
+    },
     /// The entity has another version than the writer believes.
     #[error("{id} has version {current}, not {expected}")]
     Version {
@@ -79,7 +95,16 @@ impl Refusal {
             Self::AliasTaken { .. } => "alias-taken",
             Self::AliasInvalid { .. } => "alias-invalid",
             Self::Merge { .. } => "merge-impossible",
+            Self::Released { .. } => "already-released",
+            Self::ClockAhead { .. } => "clock-skew",
             Self::Version { .. } => "version-mismatch",
         }
     }
+}
+
+fn ahead(id: &str, ahead_s: i64, limit_s: i64) -> String {
+    format!(
+        "{id} occurred {ahead_s} s after it was received, more than the {limit_s} s allowed: it would win over everything \
+         until then"
+    )
 }

@@ -40,6 +40,7 @@ struct Runner {
     stream: EventStream,
     delivered: u64,
     filtered: u64,
+    own_words: u64,
     skipped: u64,
     /// Something else than a count has changed that must be journaled.
     moved: bool,
@@ -95,6 +96,7 @@ pub(crate) fn spawn(
             stream,
             delivered: 0,
             filtered: 0,
+            own_words: 0,
             skipped,
             moved: false,
             paused: false,
@@ -256,7 +258,10 @@ impl Runner {
                 return Some((id, item));
             }
             Ok(None) if item.manual.is_some() => self.close(&item, DeadLetterEnd::Discarded),
-            Ok(None) => self.filtered += 1,
+            Ok(None) => {
+                self.filtered += 1;
+                self.own_words += u64::from(self.destination.keeps_own_word(&item.event));
+            }
             Err(error) => {
                 let number = item.attempts.len() as u32 + 1;
                 item.attempts.push(Attempt {
@@ -396,6 +401,7 @@ impl Runner {
             open: self.window.open().into_iter().collect(),
             delivered: std::mem::take(&mut self.delivered),
             filtered: std::mem::take(&mut self.filtered),
+            own_words: std::mem::take(&mut self.own_words),
             skipped: std::mem::take(&mut self.skipped),
             read_to: self.window.seen_to(),
         };
@@ -415,7 +421,7 @@ impl Runner {
                     self.generation = generation;
                     self.stream = self.hub.stream(tally.cursor);
                     self.window = Window::after(tally.cursor, tally.read_to, tally.open);
-                    (self.delivered, self.filtered, self.skipped) = (0, 0, skipped);
+                    (self.delivered, self.filtered, self.own_words, self.skipped) = (0, 0, 0, skipped);
                     // A probe under way was abandoned with everything else.
                     self.breaker.unprobed();
                 }

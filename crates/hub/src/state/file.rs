@@ -14,6 +14,7 @@ use crate::state::incomplete;
 use crate::state::overlay::DeadLetterKey;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{self, Run};
+use crate::state::timers;
 use crate::tally::Tallies;
 
 /// The format that this version writes.
@@ -61,6 +62,7 @@ impl StateFile {
         connection.execute_batch(SCHEMA)?;
         connection.execute_batch(seen::SCHEMA)?;
         incomplete::prepare(&connection)?;
+        timers::make(&connection)?;
         connection.pragma_update(None, "user_version", FORMAT)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection, path: path.to_owned() })
@@ -155,6 +157,11 @@ impl StateFile {
             Ok((position, held))
         };
         statement.query_map(params![filter.after as i64, filter.source, limit as i64], row)?.collect()
+    }
+
+    pub(crate) fn is_quarantined(&self, position: Position) -> Result<bool, rusqlite::Error> {
+        let mut statement = self.connection.prepare_cached("SELECT 1 FROM quarantine WHERE position = ?1")?;
+        statement.exists([position as i64])
     }
 
     pub(crate) fn dead_letters(

@@ -12,6 +12,7 @@ pub(crate) mod incomplete;
 pub(crate) mod overlay;
 pub(crate) mod rows;
 pub(crate) mod seen;
+pub(crate) mod timers;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,7 @@ use crate::state::file::StateFile;
 use crate::state::overlay::Overlay;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{Run, SeenMap};
+use crate::state::timers::Changed;
 use crate::tally::Tallies;
 
 /// What is flushed in one transaction: everything that changed up to a position.
@@ -37,6 +39,7 @@ pub(crate) struct Snapshot {
     entities: Mutex<Vec<(EntityId, Arc<Entity>)>>,
     pub(crate) seen: SeenMap,
     pub(crate) overlay: Overlay,
+    pub(crate) timers: Changed,
     pub(crate) tallies: Tallies,
 }
 
@@ -68,6 +71,9 @@ pub(crate) struct State {
     recent: SeenMap,
     runs: Vec<Arc<Run>>,
     pub(crate) overlay: Overlay,
+    timers: Changed,
+    /// When the next timer is due that the file has.
+    file_timer_us: Option<i64>,
     pub(crate) tallies: Tallies,
     /// How many entities of each kind are incomplete.
     pub(crate) incomplete: BTreeMap<String, u64>,
@@ -107,6 +113,7 @@ impl State {
         let meta = file.meta()?;
         let runs = file.seen_runs()?;
         let incomplete = incomplete::counts(&file.connection)?;
+        let file_timer_us = file.next_timer_us(i64::MIN)?;
         Ok(Self {
             file,
             dirty: HashMap::new(),
@@ -122,6 +129,8 @@ impl State {
             recent: SeenMap::default(),
             runs,
             overlay: Overlay::default(),
+            timers: Changed::default(),
+            file_timer_us,
             tallies: meta.tallies,
             incomplete,
             position: meta.position,
@@ -162,6 +171,7 @@ impl State {
 
     /// Puts a changed entity back, or a new one.
     pub(crate) fn put(&mut self, id: EntityId, entity: Arc<Entity>) {
+        self.timers.put(&id, &entity);
         let kept = Kept::new(&id, entity);
         self.dirty_bytes += kept.bytes();
         if let Some(before) = self.dirty.insert(id, kept) {
@@ -284,6 +294,7 @@ impl State {
                 tally.open = progress.open.iter().copied().collect();
                 tally.delivered += progress.delivered;
                 tally.filtered += progress.filtered;
+                tally.own_words += progress.own_words;
                 tally.skipped += progress.skipped;
             }
             Some(Body::DeadLettered(dead)) => {
@@ -349,6 +360,7 @@ impl State {
             entities: Mutex::new(shared.collect()),
             seen: std::mem::take(&mut self.recent),
             overlay: std::mem::take(&mut self.overlay),
+            timers: std::mem::take(&mut self.timers),
             tallies: self.tallies.clone(),
         });
         self.flushing.clone()
@@ -369,6 +381,7 @@ impl State {
         self.young = all;
         self.young_bytes += bytes;
         self.make_room();
+        self.look_again_for_timers();
     }
 
     /// The snapshot under way could not be written: what it holds is changed again, under what came since.
@@ -382,6 +395,21 @@ impl State {
         }
         let newer = std::mem::replace(&mut self.overlay, back.overlay.clone());
         self.overlay.put_over(newer);
+        let newer = std::mem::replace(&mut self.timers, back.timers.clone());
+        self.timers.put_over(newer);
+    }
+
+    /// Whether a record's delivery is in quarantine.
+    pub(crate) fn is_quarantined(&self, position: Position) -> Result<bool, rusqlite::Error> {
+        for layer in self.overlays().into_iter().rev() {
+            if layer.quarantine_opened.contains_key(&position) {
+                return Ok(true);
+            }
+            if layer.quarantine_closed.contains(&position) {
+                return Ok(false);
+            }
+        }
+        self.file.is_quarantined(position)
     }
 
     /// The layers of lists that the file does not have yet, older first.

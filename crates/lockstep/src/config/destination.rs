@@ -34,6 +34,10 @@ pub struct Delivery {
     /// that the receiver can change over.
     #[schemars(length(min = 1))]
     pub secrets: Vec<SecretRef>,
+    /// Whether it is told what its own system has just said itself: then that system must not say again what it is
+    /// told.
+    #[serde(default)]
+    pub echo_own: bool,
     /// When a delivery is tried again, and how often, before it becomes a dead letter.
     #[serde(default)]
     pub retry: Retry,

@@ -224,7 +224,7 @@ currency = "{currency}"
     for system in systems {
         let name = system.party.name();
         let kinds: Vec<_> = system.party.kinds().iter().map(|kind| format!("\"{kind}\"")).collect();
-        // Writing to a string can't fail.
+        // A copy is made of what it is told alone. Writing to a string can't fail.
         let _ = write!(
             text,
             r#"
@@ -234,6 +234,7 @@ system = "{name}"
 url = "{}"
 secrets = ["file:secrets/to-{name}"]
 allow_private_addresses = true
+echo_own = true
 filter.kinds = [{}]
 "#,
             system.url,

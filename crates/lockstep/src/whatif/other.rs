@@ -51,8 +51,10 @@ impl Other {
         let recorded = || match &delivery.was {
             Was::Understood(facts) => facts
                 .iter()
-                // What the hub itself concluded is concluded again, and so is what becomes of merged entities.
-                .filter(|(_, fact)| fact.system != HUB && fact.via.is_empty() && !fact.is_membership())
+                // What the hub itself concluded is concluded again, and so is what becomes of merged entities; what a timer
+                // said was not concluded of a delivery.
+                .filter(|(_, fact)| fact.system != HUB || (fact.source == HUB && fact.index == 0))
+                .filter(|(_, fact)| fact.via.is_empty() && !fact.is_membership())
                 .map(|(position, fact)| {
                     let (sequence, at_us) = (fact.sequence, fact.occurred_at_us);
                     Change::new(fact.kind.as_str(), fact.key.as_str(), sequence, at_us, fact.fields.clone())

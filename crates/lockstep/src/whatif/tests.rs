@@ -365,6 +365,25 @@ fn a_hub_that_drops_what_is_being_read_is_told_from_damage() {
 }
 
 #[test]
+fn what_a_timer_said_is_said_on_both_sides() {
+    let mut past = Past::new();
+    let fields = [("auth_expires_at", "\"1970-01-01T00:00:09Z\""), ("kind", "\"auth\""), ("order", "\"1\"")];
+    let fields = fields.map(|(name, json)| Field::new(name, json)).to_vec();
+    let change = lockstep_core::Change::new("payment", "a", 0, 1, fields).unwrap();
+    past.take(past.input("psp", "1", InputBody::Changes(vec![change]), None));
+    let payment = &past.facts.entities["payment/a"];
+    let kind = lockstep_core::TimerKind::AuthorizationExpires;
+    let due = lockstep_core::Timer { due_us: kind.due_us(payment).unwrap(), kind, id: payment.id().into() };
+    let said = lockstep_core::decide::timer::input(&due, payment, None, past.facts.next, due.due_us).unwrap();
+    let at = past.take(said);
+    for begin in [1, at] {
+        let answer = past.ask(&other("[]"), &from(begin));
+        assert_eq!(different(&answer), [""; 0], "from {begin}");
+        assert!(answer.summary.entities_compared > 0);
+    }
+}
+
+#[test]
 fn memory_is_bounded_and_says_so() {
     let mut past = Past::new();
     for number in 0..40 {

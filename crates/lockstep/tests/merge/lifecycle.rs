@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::order::{Delivery, shopify};
-use crate::common::{Hub, folder, run};
+use crate::common::{Hub, folder, run, until};
 
 /// A shop, and a payment provider that has its own key.
 const CONFIG: &str = "\
@@ -192,4 +192,49 @@ fn a_placement_told_again_is_one_and_a_cancel_may_come_first() {
     assert_eq!(late["changed"], false, "{late}");
     assert_eq!(hub.types_of("order/web:1002"), ["order.cancelled"]);
     assert_eq!(document(&hub, "order/web:1002")["lifecycle"], "cancelled");
+}
+
+#[test]
+fn an_authorization_expires_by_itself_and_holds_its_order_also_over_a_restart() {
+    let folder = folder(CONFIG);
+    let mut hub = Hub::start(folder.path());
+    let psp = key(folder.path(), "psp");
+    for (id, restarts) in [(1001, false), (1002, true)] {
+        let with_id = |mut body: Value| {
+            body["id"] = json!(id);
+            body
+        };
+        Delivery::shop("orders/create", &format!("c-{id}"), with_id(shopify(0, json!({})))).send(&hub);
+        let expires_us = lockstep_hub::now_us() + 1_000_000;
+        let at = lockstep_connect::time::format_rfc3339(expires_us);
+        let data = json!({ "kind": "auth", "order": format!("web:{id}"), "amount": { "currency": "EUR", "minor": 3490 },
+            "auth_expires_at": at });
+        let payment = format!("payment/web:{id}");
+        hub.event(&psp, &event("payment.authorized", &format!("a-{id}"), &payment, 1, data));
+        assert_eq!(hub.types_of(&payment), ["payment.authorized"]);
+        assert_eq!(document(&hub, &format!("order/web:{id}"))["payment"]["state"], "authorized");
+        if restarts {
+            hub.signal("KILL");
+            hub.ended();
+            hub = Hub::start(folder.path());
+        }
+        until("the authorization has expired", || {
+            let types = hub.types_of(&payment);
+            assert!(types.len() == 1 || lockstep_hub::now_us() >= expires_us, "before its time: {types:?}");
+            (types == ["payment.authorized", "payment.auth_expired"]).then_some(())
+        });
+        let order = document(&hub, &format!("order/web:{id}"));
+        assert_eq!(
+            (&order["payment"]["state"], &order["holds"]),
+            (&json!("expired"), &json!(["payment"])),
+            "{order:#}"
+        );
+        let history = hub.ask(&["entity", "history", &payment, "--json"]).expect(0).json_lines();
+        assert_eq!(history[0]["system"], "@hub", "{history:?}");
+        assert_eq!(document(&hub, &payment)["auth_expired_at"], at.as_str());
+    }
+    hub.signal("TERM");
+    hub.ended();
+    let hub = Hub::start(folder.path());
+    assert_eq!(hub.events().iter().filter(|event| event["type"] == "payment.auth_expired").count(), 2, "once each");
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use lockstep_connect::destination::Outlet;
 use lockstep_connect::schema::Schemas;
-use lockstep_core::alias::ALIAS_KIND;
-use lockstep_core::decide::{CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND};
+use lockstep_core::decide::OWN_KINDS;
 
 use super::{ResolvedDestination, Resolver};
 use crate::config::destination::DestinationConfig;
@@ -73,8 +72,7 @@ impl Resolver<'_> {
             self.no_twins(&at(list), entries);
         }
         // The hub's own documents are published too.
-        let own = [ALIAS_KIND, CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND];
-        let known: Vec<&str> = schemas.iter().map(|(kind, _)| kind).chain(own).collect();
+        let known: Vec<&str> = schemas.iter().map(|(kind, _)| kind).chain(OWN_KINDS).collect();
         for (number, kind) in filter.kinds.iter().enumerate() {
             if !known.contains(&kind.as_str()) {
                 let near = suggestion(kind, known.iter().copied());
@@ -107,6 +105,9 @@ impl Resolver<'_> {
             Some(file) => Some(self.program(&["destinations", name, "mapping"], Path::new(file))?),
         };
         let mut outlet = Outlet::new(hub_source, config.filter().clone());
+        if !config.delivery.echo_own {
+            outlet = outlet.without_words_of(config.delivery.system.as_str());
+        }
         if let Some(condition) = condition {
             outlet = outlet.with_condition(condition);
         }

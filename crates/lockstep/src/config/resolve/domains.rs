@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use lockstep_connect::schema::Schemas;
-use lockstep_core::alias::ALIAS_KIND;
 use lockstep_core::change::check_kind;
-use lockstep_core::decide::{CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND};
+use lockstep_core::decide::OWN_KINDS;
 use lockstep_core::merge::{BusinessState, HighestVersion, Latest, Max, Min, Owner, Policy, Review, Union};
 use lockstep_core::path::{Part, Parts, base_of};
 use lockstep_core::{Domain, Rules};
@@ -31,7 +30,7 @@ impl Resolver<'_> {
                 self.report(&at, error.to_string());
                 continue;
             }
-            if [ALIAS_KIND, CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND].contains(&kind.as_str()) {
+            if OWN_KINDS.contains(&kind.as_str()) {
                 self.report(&at, format!("`{kind}` is a kind of the hub's own: nobody else writes it"));
                 continue;
             }

@@ -170,13 +170,13 @@ pub(crate) async fn show(
 
 fn item(position: Position, recorded_at_us: i64, fact: &Fact) -> HistoryItem {
     let names = |numbers: &[u32]| -> Vec<String> {
-        numbers.iter().filter_map(|at| Some(fact.fields.get(*at as usize)?.name.clone())).collect()
+        numbers.iter().filter_map(|at| Some(fact.fields.get(*at as usize)?.name.to_string())).collect()
     };
     let rulings = fact.rulings.iter().map(|ruling| {
         let rule = Rule::try_from(ruling.rule).unwrap_or(Rule::Unspecified);
         RulingBody {
             fields: if ruling.fields.is_empty() {
-                fact.fields.iter().map(|f| f.name.clone()).collect()
+                fact.fields.iter().map(|f| f.name.to_string()).collect()
             } else {
                 names(&ruling.fields)
             },
@@ -198,7 +198,7 @@ fn item(position: Position, recorded_at_us: i64, fact: &Fact) -> HistoryItem {
         version: fact.version,
         event_type: some(&fact.event_type),
         changed: names(&fact.changed),
-        fields: fact.fields.iter().map(|f| (f.name.clone(), view::raw(&f.json))).collect(),
+        fields: fact.fields.iter().map(|f| (f.name.to_string(), view::raw(&f.json))).collect(),
         rulings,
         trace: some(&fact.trace),
         via: some(&fact.via),

@@ -1,7 +1,10 @@
 //! What comes in: a [`Change`] is what a source proposes, in canonical form; an [`Input`] is one delivery of
 //! it with everything that the decision needs to know about how it came.
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
+use compact_str::CompactString;
+use prost::DecodeError;
+use prost::encoding::{self, DecodeContext, WireType};
 use thiserror::Error;
 
 use crate::Position;
@@ -17,21 +20,62 @@ pub const NAME_BYTES_MAX: usize = 256;
 
 /// One field of a document: its name and its value as compact JSON.
 ///
-/// The value stays bytes: merging compares and picks values, it never looks inside.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+/// The value stays bytes: merging compares and picks values, it never looks inside. A name stands in place where it is
+/// short, as nearly all are: there are so many that an allocation for each would be much of what a change costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Field {
     /// The field's name, a key of the document.
-    #[prost(string, tag = "1")]
-    pub name: String,
+    pub name: CompactString,
     /// The value as compact JSON with sorted keys, so that equal values are equal bytes.
-    #[prost(bytes = "bytes", tag = "2")]
     pub json: Bytes,
 }
 
 impl Field {
     /// A field from its name and compact JSON.
-    pub fn new(name: impl Into<String>, json: impl Into<Bytes>) -> Self {
+    pub fn new(name: impl Into<CompactString>, json: impl Into<Bytes>) -> Self {
         Self { name: name.into(), json: json.into() }
+    }
+}
+
+/// `string name = 1; bytes json = 2;`, by hand because what derives it knows only `String`.
+impl prost::Message for Field {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        for (tag, bytes) in [(1, self.name.as_bytes()), (2, &self.json[..])] {
+            if !bytes.is_empty() {
+                encoding::encode_key(tag, WireType::LengthDelimited, buf);
+                encoding::encode_varint(bytes.len() as u64, buf);
+                buf.put_slice(bytes);
+            }
+        }
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire: WireType,
+        buf: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        match tag {
+            1 => {
+                let mut name = Bytes::new();
+                encoding::bytes::merge(wire, &mut name, buf, context)?;
+                self.name = CompactString::from_utf8(&name).map_err(|_| crate::record::broken())?;
+                Ok(())
+            }
+            2 => encoding::bytes::merge(wire, &mut self.json, buf, context),
+            _ => encoding::skip_field(wire, tag, buf, context),
+        }
+    }
+
+    fn encoded_len(&self) -> usize {
+        let one =
+            |length: usize| if length == 0 { 0 } else { 1 + encoding::encoded_len_varint(length as u64) + length };
+        one(self.name.len()) + one(self.json.len())
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -96,11 +140,11 @@ impl Change {
         if !fields.is_sorted_by(|a, b| a.name < b.name) {
             fields.sort_by(|a, b| a.name.cmp(&b.name));
             if let Some(twice) = fields.windows(2).find(|pair| pair[0].name == pair[1].name) {
-                return Err(ChangeError::FieldName(twice[0].name.clone()));
+                return Err(ChangeError::FieldName(twice[0].name.clone().into()));
             }
         }
         if let Some(bad) = fields.iter().find(|f| f.name.is_empty() || f.name.len() > NAME_BYTES_MAX) {
-            return Err(ChangeError::FieldName(bad.name.clone()));
+            return Err(ChangeError::FieldName(bad.name.clone().into()));
         }
         Ok(Self { kind, key, sequence, occurred_at_us, fields, expected_version: None })
     }

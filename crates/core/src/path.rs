@@ -87,14 +87,14 @@ impl PartError {
 /// Where a name is reserved, or a value is not what was declared.
 pub fn split(fields: Vec<Field>, parts: &Parts) -> Result<Vec<Field>, PartError> {
     if let Some(bad) = fields.iter().find(|f| f.name.contains(['.', '[', ']']) || f.name == DELETED_FIELD) {
-        return Err(PartError::Name(bad.name.clone()));
+        return Err(PartError::Name(bad.name.to_string()));
     }
-    if parts.is_empty() || !fields.iter().any(|f| parts.contains_key(&f.name)) {
+    if parts.is_empty() || !fields.iter().any(|f| parts.contains_key(f.name.as_str())) {
         return Ok(fields);
     }
     let mut out = Vec::with_capacity(fields.len() + 16);
     for field in fields {
-        match parts.get(&field.name) {
+        match parts.get(field.name.as_str()) {
             None => out.push(field),
             Some(Part::Items { key }) => items(&field, key, &mut out)?,
             Some(Part::Members) => members(field, &mut out)?,
@@ -110,7 +110,7 @@ fn items(field: &Field, key: &str, out: &mut Vec<Field>) -> Result<(), PartError
         out.push(Field::new(list, field.json.clone()));
         return Ok(());
     }
-    let not_items = || PartError::NotItems { field: name.clone(), key: key.to_owned() };
+    let not_items = || PartError::NotItems { field: name.to_string(), key: key.to_owned() };
     let values: Vec<&RawValue> = serde_json::from_slice(&field.json).map_err(|_| not_items())?;
     let mut order = Vec::with_capacity(values.len() * 8 + 2);
     let mut seen = BTreeSet::new();
@@ -118,7 +118,7 @@ fn items(field: &Field, key: &str, out: &mut Vec<Field>) -> Result<(), PartError
     for (at, value) in values.into_iter().enumerate() {
         let item: BTreeMap<&str, &RawValue> = serde_json::from_str(value.get()).map_err(|_| not_items())?;
         let id = item.get(key).and_then(|id| id_of(id)).ok_or_else(|| PartError::NoKey {
-            field: name.clone(),
+            field: name.to_string(),
             at,
             key: key.to_owned(),
         })?;
@@ -128,7 +128,7 @@ fn items(field: &Field, key: &str, out: &mut Vec<Field>) -> Result<(), PartError
         write_string(&mut order, &id);
         out.push(Field::new(format!("{name}[{id}]"), part_of(&field.json, value.get())));
         if let Some(value) = seen.replace(id) {
-            return Err(PartError::Twins { field: name.clone(), at, key: key.to_owned(), value });
+            return Err(PartError::Twins { field: name.to_string(), at, key: key.to_owned(), value });
         }
     }
     order.push(b']');
@@ -142,7 +142,7 @@ fn members(field: Field, out: &mut Vec<Field>) -> Result<(), PartError> {
         return Ok(());
     }
     let members: BTreeMap<String, &RawValue> =
-        serde_json::from_slice(&field.json).map_err(|_| PartError::NotMembers(field.name.clone()))?;
+        serde_json::from_slice(&field.json).map_err(|_| PartError::NotMembers(field.name.to_string()))?;
     out.push(Field::new(format!("{}.", field.name), Bytes::from_static(b"{}")));
     for (member, value) in members {
         out.push(Field::new(format!("{}.{member}", field.name), part_of(&field.json, value.get())));

@@ -368,3 +368,8 @@ impl Record {
         Self::decode(bytes)
     }
 }
+
+/// What prost says of a message that ends too early; it offers no way to make the error itself.
+pub(crate) fn broken() -> prost::DecodeError {
+    prost::encoding::decode_varint(&mut bytes::Bytes::new()).expect_err("no bytes are no number")
+}

@@ -97,7 +97,7 @@ fn run(seed: u64, manners: Manners) -> Result<(usize, bool), String> {
                 for field in event.document() {
                     if !manners.only_changed || changed.contains(&field.name.as_str()) {
                         let json = String::from_utf8(field.json.to_vec()).unwrap();
-                        system.copy.insert(field.name.clone(), json);
+                        system.copy.insert(field.name.to_string(), json);
                     }
                 }
                 system.says.push((clock, system.copy.clone()));
@@ -126,7 +126,7 @@ fn run(seed: u64, manners: Manners) -> Result<(usize, bool), String> {
     }
     let entity = &facts.entities["wish/1"];
     let hub: Document =
-        entity.document().iter().map(|f| (f.name.clone(), String::from_utf8(f.json.to_vec()).unwrap())).collect();
+        entity.document().iter().map(|f| (f.name.to_string(), String::from_utf8(f.json.to_vec()).unwrap())).collect();
     Ok((events, systems.iter().all(|system| system.copy == hub)))
 }
 

@@ -239,7 +239,7 @@ impl<V: Check> Intake<'_, V> {
             let start = self.scratch.len();
             serde_json::to_writer(&mut self.scratch, &value).map_err(not_json)?;
             // Copied, not sliced out of one buffer: a field may outlive its neighbours in the entity for years.
-            fields.push(Field { name, json: Bytes::copy_from_slice(&self.scratch[start..]) });
+            fields.push(Field::new(name, Bytes::copy_from_slice(&self.scratch[start..])));
         }
         let payload_hash = lockstep_core::payload_hash(&self.scratch);
 

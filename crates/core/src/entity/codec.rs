@@ -24,6 +24,7 @@ use super::{Claim, Entity, FieldState, NOBODY, Past, Recent, Stamp, Stamps};
 #[cfg(test)]
 use super::{More, StampId};
 use crate::json::Json;
+use crate::record::broken;
 
 const VARINT: WireType = WireType::Varint;
 const TEXT: WireType = WireType::LengthDelimited;
@@ -125,7 +126,7 @@ impl FieldState {
                 (7, TEXT) => field.more().joined = Some(json(&mut bytes)?),
                 (8, TEXT) => {
                     let mut part = part(&mut bytes)?;
-                    let hash = part.try_get_u64_le().map_err(|_| cut())?;
+                    let hash = part.try_get_u64_le().map_err(|_| broken())?;
                     field.more().past.push(Past { hash, since: decode_varint(&mut part)? });
                 }
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
@@ -164,14 +165,14 @@ impl Claim {
     fn decode(mut bytes: &[u8], stamps: &mut Stamps) -> Result<Self, DecodeError> {
         let mut claim = Self::default();
         let (mut inline, mut start) = (Stamp::default(), None);
-        let known = |bytes: &mut &[u8], stamps: &Stamps| stamps.read(decode_varint(bytes)?).ok_or_else(cut);
+        let known = |bytes: &mut &[u8], stamps: &Stamps| stamps.read(decode_varint(bytes)?).ok_or_else(broken);
         while bytes.has_remaining() {
             let (tag, wire) = decode_key(&mut bytes)?;
             match (tag, wire) {
                 (1, VARINT) => claim.system = decode_varint(&mut bytes)? as u32,
                 (2, VARINT) => inline.sequence = decode_varint(&mut bytes)?,
                 (3, VARINT) => inline.occurred_at_us = decode_varint(&mut bytes)? as i64,
-                (4, FIXED) => inline.tie = bytes.try_get_u64_le().map_err(|_| cut())?,
+                (4, FIXED) => inline.tie = bytes.try_get_u64_le().map_err(|_| broken())?,
                 (5, VARINT) => inline.position = decode_varint(&mut bytes)?,
                 (6, TEXT) => claim.json = json(&mut bytes)?,
                 (7, VARINT) => inline.index = decode_varint(&mut bytes)? as u32,
@@ -207,7 +208,7 @@ impl Stamp {
             occurred_at_us: decode_varint(bytes)? as i64,
             index: decode_varint(bytes)? as u32,
             position: decode_varint(bytes)?,
-            tie: bytes.try_get_u64_le().map_err(|_| cut())?,
+            tie: bytes.try_get_u64_le().map_err(|_| broken())?,
         })
     }
 
@@ -225,24 +226,19 @@ impl Stamp {
     }
 }
 
-/// What prost says of a message that ends too early; it offers no way to make the error itself.
-fn cut() -> DecodeError {
-    decode_varint(&mut Bytes::new()).expect_err("no bytes are no number")
-}
-
 fn part<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
     let length = decode_varint(bytes)?;
-    let (part, rest) = usize::try_from(length).ok().and_then(|at| bytes.split_at_checked(at)).ok_or_else(cut)?;
+    let (part, rest) = usize::try_from(length).ok().and_then(|at| bytes.split_at_checked(at)).ok_or_else(broken)?;
     *bytes = rest;
     Ok(part)
 }
 
 fn text(bytes: &mut &[u8]) -> Result<CompactString, DecodeError> {
-    CompactString::from_utf8(part(bytes)?).map_err(|_| cut())
+    CompactString::from_utf8(part(bytes)?).map_err(|_| broken())
 }
 
 fn json(bytes: &mut &[u8]) -> Result<Json, DecodeError> {
-    Json::try_from(part(bytes)?).map_err(|_| cut())
+    Json::try_from(part(bytes)?).map_err(|_| broken())
 }
 
 fn put_varint(out: &mut Vec<u8>, tag: u32, number: u64) {

@@ -184,7 +184,7 @@ impl Sides {
             for field in entity.into_iter().flat_map(Entity::document) {
                 let (winner, rule) = winners.of(id, &field.name);
                 let said = Said::new(&field.json, winner, rule);
-                fields.entry(field.name).or_default()[side] = Some(said);
+                fields.entry(field.name.into()).or_default()[side] = Some(said);
             }
         }
         let mut others = 0;

@@ -111,14 +111,15 @@ impl<'d> PolicyWalk<'d> {
 
     /// The policy of a field. Its name must not be less than the one before.
     pub(crate) fn of(&mut self, field: &str) -> &'d Policy {
-        let Some(domain) = self.domain else { return &LATEST };
+        let Some(domain) = self.domain else { return undeclared(field) };
         while self.declared.next_if(|(name, _)| name.as_str() < field).is_some() {}
         if let Some((_, policy)) = self.declared.peek().filter(|(name, _)| name.as_str() == field) {
             return policy;
         }
         let base = base_of(field);
         if base.len() == field.len() {
-            return if field == DELETED_FIELD { domain.policy(field) } else { &domain.policy };
+            let is_special = field == DELETED_FIELD || field == EXTERNAL_IDS_FIELD;
+            return if is_special { domain.policy(field) } else { &domain.policy };
         }
         // Items have one policy all together, and so have members without one of their own.
         let until = base.len() + 1;
@@ -136,6 +137,11 @@ impl<'d> PolicyWalk<'d> {
 static LATEST: Policy = Policy::Latest(Latest { ties_to_review: false });
 
 static UNION: Policy = Policy::Union(Union);
+
+/// The policy of a field of a kind that is not declared.
+fn undeclared(field: &str) -> &'static Policy {
+    if field == EXTERNAL_IDS_FIELD { &UNION } else { &LATEST }
+}
 
 static NO_PARTS: Parts = Parts::new();
 
@@ -227,8 +233,7 @@ impl Rules {
 
     /// The policy of a field; `latest` where the domain is not declared.
     pub fn policy(&self, kind: &str, field: &str) -> &Policy {
-        let undeclared = if field == EXTERNAL_IDS_FIELD { &UNION } else { &LATEST };
-        self.domain(kind).map_or(undeclared, |domain| domain.policy(field))
+        self.domain(kind).map_or_else(|| undeclared(field), |domain| domain.policy(field))
     }
 
     /// The fields of a kind that are merged by their parts.
@@ -239,3 +244,38 @@ impl Rules {
 
 /// How far events were sent to each system: an echo can only be of what was sent.
 pub type SentTo = BTreeMap<String, Position>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::{Max, Min, Review};
+    use proptest::prelude::*;
+
+    fn name() -> impl Strategy<Value = String> {
+        let base = prop_oneof![Just("a"), Just("b"), Just("lines"), Just(DELETED_FIELD), Just(EXTERNAL_IDS_FIELD)];
+        let part = prop_oneof![Just(""), Just("[]"), Just("[1]"), Just("[2]"), Just("."), Just(".x"), Just(".y")];
+        (base, part).prop_map(|(base, part)| format!("{base}{part}"))
+    }
+
+    fn policy() -> impl Strategy<Value = Policy> {
+        let review = Policy::Review(Review::default());
+        prop_oneof![Just(LATEST.clone()), Just(Policy::Max(Max)), Just(Policy::Min(Min)), Just(review)]
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_finds_what_a_search_finds(
+            fields in proptest::collection::btree_map(name(), policy(), 0..6), of_all in policy(), is_declared: bool,
+            names in proptest::collection::btree_set(name(), 1..12),
+        ) {
+            let mut rules = Rules::default();
+            if is_declared {
+                rules.declare(Domain { kind: "thing".into(), policy: of_all, fields, ..Domain::default() });
+            }
+            let mut walk = PolicyWalk::new(rules.domain("thing"));
+            for name in &names {
+                prop_assert_eq!(walk.of(name), rules.policy("thing", name), "{}", name);
+            }
+        }
+    }
+}

@@ -71,7 +71,9 @@ fn what_waits_for_fields_is_listed_measured_and_told_of() {
     // Readiness and metrics tell of those that are so for too long.
     let overdue = until("the limit has passed", || {
         let stuck = hub.get("/healthz/ready")["stuck"].as_array().unwrap().clone();
-        stuck.first().map(|text| text.as_str().unwrap().to_owned())
+        let text = stuck.first().map(|text| text.as_str().unwrap().to_owned());
+        // The figures are a moment old: the third one may still be among them.
+        text.filter(|text| text.starts_with("2 "))
     });
     assert!(overdue.starts_with("2 incomplete: nobody is told of `customer/b` for "), "{overdue}");
     let bearer = format!("Bearer {}", hub.key);

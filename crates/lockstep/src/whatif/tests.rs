@@ -72,6 +72,8 @@ impl Past {
     fn take(&mut self, input: Input) -> u64 {
         let at_us = input.received_at_us;
         let first = self.facts.next;
+        // As the hub loads it.
+        self.facts.held.extend(input.releases);
         let records = decide(&mut self.facts, input, at_us).unwrap().records;
         self.append(&records);
         first

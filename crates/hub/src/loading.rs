@@ -127,6 +127,7 @@ fn load_entity(state: &mut State, loaded: &mut Entities, id: EntityId) -> Result
     if !loaded.contains_key(&id)
         && let Some(entity) = state.take(&id)?
     {
+        entity.warm();
         loaded.insert(id, entity);
     }
     Ok(())

@@ -259,9 +259,10 @@ fn put_text(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use smallvec::SmallVec;
 
     thread_local! {
-        static STAMPS: Stamps = Stamps { recents: vec![Recent::default(); 2], others: vec![Stamp::default(); 2] };
+        static STAMPS: Stamps = Stamps { recents: vec![Recent::default(); 2], others: SmallVec::from_elem(Stamp::default(), 2) };
     }
 
     fn stamp() -> impl Strategy<Value = Stamp> {
@@ -374,7 +375,7 @@ mod tests {
                 updated_at_us,
                 systems: systems.into_iter().map(CompactString::from).collect(),
                 fields,
-                stamps: Stamps { recents, others },
+                stamps: Stamps { recents, others: others.into() },
                 pruned,
                 published,
                 incomplete,

@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 use std::num::NonZeroU32;
 use std::ops::Index;
 
+use smallvec::SmallVec;
+
 use crate::Position;
 
 /// How many recent observations an entity remembers of all systems together: a run has a bit for each.
@@ -82,7 +84,7 @@ pub struct Stamps {
     /// made of.
     pub recents: Vec<Recent>,
     /// What claims still refer to beside them.
-    pub(super) others: Vec<Stamp>,
+    pub(super) others: SmallVec<[Stamp; 1]>,
 }
 
 impl Index<StampId> for Stamps {
@@ -118,7 +120,7 @@ impl Stamps {
     /// Drops those of the others to which nobody refers. `all` goes through all references.
     pub(super) fn sweep<'a>(&mut self, references: impl Iterator<Item = &'a mut StampId>) {
         let mut moved: Vec<Option<StampId>> = vec![None; self.others.len()];
-        let mut kept = Vec::new();
+        let mut kept = SmallVec::new();
         for reference in references {
             let Err(at) = reference.place() else { continue };
             let Some((slot, stamp)) = moved.get_mut(at).zip(self.others.get(at)) else { continue };
@@ -150,6 +152,7 @@ impl Stamps {
 
     /// The bytes that it takes beside its own place.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.recents.capacity() * size_of::<Recent>() + self.others.capacity() * size_of::<Stamp>()
+        let others = if self.others.spilled() { self.others.capacity() * size_of::<Stamp>() } else { 0 };
+        self.recents.capacity() * size_of::<Recent>() + others
     }
 }

@@ -1,4 +1,4 @@
-//! What a decision needs to know: read for a whole submission before it is decided, and put back after it.
+//! What a decision needs to know: read for a few inputs before they are decided, and put back after it.
 
 use lockstep_core::decide::{self, Entities};
 use lockstep_core::record::{Body, Record};
@@ -9,8 +9,7 @@ use crate::looper::{Looper, unreadable};
 use crate::state::{State, StateError};
 
 impl Looper {
-    /// Everything that deciding a submission needs. Without it nothing may be decided. One submission after the other,
-    /// so that what is touched stays in the processor's cache until it is put back.
+    /// Everything that deciding some inputs needs. Without it none of them may be decided.
     pub(crate) fn load(&mut self, inputs: &[Input]) -> Result<(), Unavailable> {
         self.has_merged = false;
         self.load_all(inputs).map_err(|error| {

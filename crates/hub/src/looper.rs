@@ -93,6 +93,8 @@ impl Mode {
 /// carries the whole document.
 const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) const TICK: Duration = Duration::from_millis(100);
+/// How many inputs are decided together: what they touch fits into the processor's cache.
+const TOGETHER: usize = 32;
 const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 const INCOMPLETE_EVERY: Duration = Duration::from_secs(1);
@@ -234,14 +236,10 @@ impl Looper {
                 break;
             }
             match message {
-                Message::Submit(submission) => {
-                    let first = self.facts.next;
-                    match self.refuses().map_or_else(|| self.load(&submission.inputs), Err) {
-                        Ok(()) => self.decide(submission, &mut open),
-                        Err(cause) => drop(submission.reply.send(Err(cause))),
-                    }
-                    self.put_back(first);
-                }
+                Message::Submit(submission) => match self.refuses() {
+                    None => self.decide(submission, &mut open),
+                    Some(cause) => drop(submission.reply.send(Err(cause))),
+                },
                 Message::Ask(query) => {
                     let answer = query.0(&mut View { looper: self, open: &mut open });
                     open.deferred.push(answer);
@@ -251,14 +249,10 @@ impl Looper {
                         self.take_report(report.body, &mut open);
                     }
                 }
-                Message::Due(inputs) => {
-                    let first = self.facts.next;
-                    match self.refuses().map_or_else(|| self.load(&inputs), Err) {
-                        Ok(()) => self.say(inputs, &mut open),
-                        Err(_) => self.timers_later(),
-                    }
-                    self.put_back(first);
-                }
+                Message::Due(inputs) => match self.refuses() {
+                    None => self.say(inputs, &mut open),
+                    Some(_) => self.timers_later(),
+                },
                 Message::JournalFailed(cause) => failed = Some(cause),
                 Message::JournalRecovered => self.resume(),
                 Message::Shutdown => shutdown = true,
@@ -281,19 +275,37 @@ impl Looper {
     }
 
     pub(crate) fn decide_all(&mut self, inputs: Vec<Input>, open: &mut Open) -> Result<Vec<Answer>, Unavailable> {
-        let now = self.clock.time.now_us();
         let mut answers = Vec::with_capacity(inputs.len());
-        let mut refused_whole: Option<Refusal> = None;
-        for (number, input) in inputs.into_iter().enumerate() {
+        let mut refused_whole = None;
+        let mut inputs = inputs.into_iter();
+        while inputs.len() > 0 {
+            let part: Vec<Input> = inputs.by_ref().take(TOGETHER).collect();
+            let first = self.facts.next;
+            let decided =
+                self.load(&part).and_then(|()| self.decide_part(part, (&mut answers, &mut refused_whole), open));
+            self.put_back(first);
+            decided?;
+        }
+        Ok(answers)
+    }
+
+    fn decide_part(
+        &mut self,
+        inputs: Vec<Input>,
+        (answers, refused_whole): (&mut Vec<Answer>, &mut Option<Refusal>),
+        open: &mut Open,
+    ) -> Result<(), Unavailable> {
+        let now = self.clock.time.now_us();
+        for input in inputs {
             self.load_late(&input)?;
             let tally = tally(&mut self.state.tallies.sources, &input.source);
             tally.received += 1;
-            if let Some(refusal) = &refused_whole {
+            if let Some(refusal) = refused_whole {
                 tally.refused += 1;
                 answers.push(Err(refusal.clone()));
                 continue;
             }
-            let source = input.source.clone();
+            let source = EntityId::new(&input.source);
             let request_key = input.request_key.as_ref().map(|(key, _)| key.clone());
             let first = self.facts.next;
             match decide::decide(&mut self.facts, input, now) {
@@ -318,14 +330,14 @@ impl Looper {
                     tally_of(&mut self.state.tallies.sources, &source).refused += 1;
                     // A reused request key speaks for the whole request.
                     let whole = matches!(&refusal, Refusal::KeyReused { key, .. } if Some(key) == request_key.as_ref());
-                    if number == 0 && whole {
-                        refused_whole = Some(refusal.clone());
+                    if answers.is_empty() && whole {
+                        *refused_whole = Some(refusal.clone());
                     }
                     answers.push(Err(refusal));
                 }
             }
         }
-        Ok(answers)
+        Ok(())
     }
 
     /// Why nothing may be written now.

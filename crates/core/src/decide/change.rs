@@ -243,7 +243,9 @@ impl<'a> Scene<'a> {
             return None;
         }
         let winner = if Some(winning.system) == self.own { "" } else { self.entity.system(winning.system) };
-        let instead = state.value().filter(|value| **value != field.json).map(Json::to_bytes);
+        // Its own claim is what it says again.
+        let is_own = winner.is_empty() && state.joined().is_none();
+        let instead = state.value().filter(|value| !is_own && **value != field.json).map(Json::to_bytes);
         Some(Decided { effect: Effect::Joins, winner, rule, instead, changed: false })
     }
 

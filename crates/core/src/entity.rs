@@ -190,7 +190,8 @@ impl Entity {
     /// Reads a little of everywhere. An entity that has not been looked at for long comes into the processor's cache by
     /// it, piece by piece at once, instead of one piece after the other when it is decided about.
     pub fn warm(&self) {
-        let claim = |c: &Claim| usize::from(c.json.first().copied().unwrap_or_default());
+        let byte = |byte: Option<&u8>| byte.copied().map_or(0, usize::from);
+        let claim = |c: &Claim| byte(c.json.first()) + byte(c.json.last());
         let field = |f: &FieldState| f.name.len() + f.claims.first().map_or(0, claim);
         let fields: usize = self.fields.iter().map(field).sum();
         let recents: u32 = self.stamps.recents.iter().map(|r| r.system).sum();

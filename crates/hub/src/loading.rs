@@ -53,6 +53,7 @@ impl Looper {
     fn load_touched(&mut self, input: &Input) -> Result<(), StateError> {
         let InputBody::Changes(changes) = &input.body else { return Ok(()) };
         for change in changes {
+            change.warm();
             let known;
             let change = if decide::has_aliases(change) {
                 for alias in decide::aliases(change) {

@@ -63,6 +63,8 @@ pub(crate) struct State {
     /// The entities of that snapshot, as far as they were not changed since.
     flushing_entities: Kepts,
     flushing_bytes: usize,
+    /// What the snapshot took when it was taken. The flusher may have all of it, also what was changed since.
+    snapshot_bytes: usize,
     young: Kepts,
     young_bytes: usize,
     old: Kepts,
@@ -121,6 +123,7 @@ impl State {
             flushing: Arc::default(),
             flushing_entities: HashMap::new(),
             flushing_bytes: 0,
+            snapshot_bytes: 0,
             young: HashMap::new(),
             young_bytes: 0,
             old: HashMap::new(),
@@ -198,7 +201,7 @@ impl State {
     /// Forgets clean entities where there are too many: first those that have not been looked at for longest.
     fn make_room(&mut self) {
         // What is changed counts, and some room is left for what is not.
-        let room = self.cache_bytes_max.saturating_sub(self.dirty_bytes + self.flushing_bytes);
+        let room = self.cache_bytes_max.saturating_sub(self.unflushed_bytes());
         if self.young_bytes > room.max(self.cache_bytes_max / 8) / 2 {
             self.old = std::mem::take(&mut self.young);
             self.old_bytes = std::mem::take(&mut self.young_bytes);
@@ -210,9 +213,9 @@ impl State {
         self.dirty_bytes
     }
 
-    /// Bytes of changed entities, those included that are being flushed.
+    /// Bytes of changed entities, with those that are being flushed.
     pub(crate) fn unflushed_bytes(&self) -> usize {
-        self.dirty_bytes + self.flushing_bytes
+        self.dirty_bytes + self.snapshot_bytes
     }
 
     /// Bytes of clean entities in memory.
@@ -349,6 +352,7 @@ impl State {
     /// Takes everything that changed, to be flushed. Only one snapshot may be under way.
     pub(crate) fn snapshot(&mut self) -> Arc<Snapshot> {
         self.flushing_bytes = std::mem::take(&mut self.dirty_bytes);
+        self.snapshot_bytes = self.flushing_bytes;
         self.flushing_entities = std::mem::take(&mut self.dirty);
         // As large as it was: it is filled again at once.
         self.dirty.reserve(self.flushing_entities.len());
@@ -369,6 +373,7 @@ impl State {
     /// The snapshot under way is in the file.
     pub(crate) fn flushed(&mut self, runs: Vec<Arc<Run>>) {
         self.flushed = std::mem::take(&mut self.flushing).position;
+        self.snapshot_bytes = 0;
         self.runs = runs;
         let (done, bytes) = (std::mem::take(&mut self.flushing_entities), std::mem::take(&mut self.flushing_bytes));
         // The smaller map goes into the larger one.
@@ -388,6 +393,7 @@ impl State {
     pub(crate) fn flush_failed(&mut self) {
         let back = std::mem::take(&mut self.flushing);
         self.snapshotted = self.flushed;
+        self.snapshot_bytes = 0;
         self.dirty.extend(std::mem::take(&mut self.flushing_entities));
         self.dirty_bytes += std::mem::take(&mut self.flushing_bytes);
         for (hash, seen) in &back.seen {

@@ -203,7 +203,10 @@ fn backorders_are_promised_of_what_is_on_order_and_served_before_new_sales() {
         shop.run(&Command::Reserve(request))
     };
     // Two from the shelf, five of what is on order.
-    assert_eq!(lines_of(on_order(&mut shop, "web", "w1", 7)), [("A".into(), "b".into(), 2), ("A".into(), "".into(), 5)]);
+    assert_eq!(
+        lines_of(on_order(&mut shop, "web", "w1", 7)),
+        [("A".into(), "b".into(), 2), ("A".into(), "".into(), 5)]
+    );
     assert_eq!((shop.ask("A", "web").ato, shop.ask("A", "vip").ato), (7, 15));
     assert_eq!(short_of(on_order(&mut shop, "web", "w2", 8)), [(0, 8, 0)]);
     shop.at(1);
@@ -313,7 +316,8 @@ fn a_transfer_is_validated_where_it_goes() {
     shop.count("A", "a", 5, 0);
     shop.count("A", "b", 2, 0);
     shop.reserve("x", "A", 4).unwrap();
-    let to = |location: &str, quantity| Command::Transfer { id: "x".into(), line: 0, location: location.into(), quantity };
+    let to =
+        |location: &str, quantity| Command::Transfer { id: "x".into(), line: 0, location: location.into(), quantity };
     assert_eq!(short_of(shop.run(&to("b", 3))), [(0, 3, 2)]);
     assert_eq!(short_of(shop.run(&to("nowhere", 1))), [(0, 1, 0)]);
     assert_eq!(state_of(&shop.run(&to("b", 2))), (State::Held, false));

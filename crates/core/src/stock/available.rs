@@ -20,6 +20,9 @@ pub(super) struct Taken {
 /// See [`Taken`].
 pub(super) type Taking = SmallVec<[Taken; 4]>;
 
+/// Locations with what can be taken there.
+pub(super) type Places = SmallVec<[(u32, i64); 4]>;
+
 fn taken_of(taken: &[Taken], is_it: impl Fn(&Taken) -> bool) -> i64 {
     taken.iter().filter(|t| is_it(t)).map(|t| t.quantity).sum()
 }
@@ -113,7 +116,8 @@ impl Stock {
     pub(super) fn atp(&self, sku: u32, channel: u32) -> i64 {
         let components = self.skus[sku as usize].components();
         if components.is_empty() {
-            return (self.usable_in_all(sku, channel, &[]) - self.buffer(sku, channel)).max(0);
+            let due = self.due_to_backorders(sku);
+            return (self.usable_in_all(sku, channel, &due) - self.buffer(sku, channel)).max(0);
         }
         let of = |(component, per): &(u32, i64)| self.atp(*component, channel) / per;
         components.iter().map(of).min().unwrap_or(0)
@@ -141,6 +145,60 @@ impl Stock {
         let of_limit = limit - self.backordered(sku, Some(channel)) - mine;
         let of_incoming = self.incoming(sku, until_us) - self.backordered(sku, None) - mine;
         of_limit.min(of_incoming).max(0)
+    }
+}
+
+impl Stock {
+    /// What is free and goes to backorders as soon as anything is decided of the SKU: holds have expired since. It is
+    /// nothing that may be told to be free, or what is told would depend on when expiries are written down.
+    pub(super) fn due_to_backorders(&self, sku: u32) -> Taking {
+        let mut taken = Taking::new();
+        let node = &self.skus[sku as usize];
+        if !node.is_backordered() || node.locations.iter().all(|at| at.atf() <= 0) {
+            return taken;
+        }
+        let all = node.rare.iter().flat_map(|rare| &rare.backorders);
+        let mut turns: Vec<_> =
+            all.flat_map(|of| of.queue.iter().map(|(turn, line)| (turn, of.channel, *line))).collect();
+        turns.sort_by(|a, b| a.0.cmp(b.0));
+        for (_, channel, of) in turns {
+            if node.locations.iter().all(|at| self.atf(sku, at, &taken) <= 0) {
+                break;
+            }
+            let line = self.reservation(of.slot).and_then(|r| r.lines.get(of.line as usize));
+            let mut open = line.map_or(0, |line| line.counts);
+            while open > 0
+                && let Some((location, usable)) = self.places(sku, channel, &taken, None).first().copied()
+            {
+                let quantity = usable.min(open);
+                open -= quantity;
+                taken.push(Taken { sku, location, channel, quantity });
+                taken.push(Taken { sku, location: NONE, channel, quantity: -quantity });
+            }
+        }
+        taken
+    }
+
+    /// The locations with something to take for a channel, the preferred first: as its policy lists them, otherwise
+    /// where there is most.
+    pub(super) fn places(&self, sku: u32, channel: u32, taken: &[Taken], only: Option<u32>) -> Places {
+        let eligible = self.eligible(sku, channel);
+        let all = &self.skus[sku as usize].locations;
+        let is_it = |id: u32| only.is_none_or(|only| only == id) && eligible.is_none_or(|e| e.contains(&id));
+        let mut places: Places = all
+            .iter()
+            .filter(|at| is_it(at.id))
+            .map(|at| (at.id, self.usable(sku, at, channel, taken)))
+            .filter(|(_, usable)| *usable > 0)
+            .collect();
+        if places.len() > 1 {
+            match eligible {
+                Some(listed) => places.sort_by_key(|(id, _)| listed.iter().position(|other| other == id)),
+                None => places
+                    .sort_by(|a, b| b.1.cmp(&a.1).then_with(|| self.locations.name(a.0).cmp(self.locations.name(b.0)))),
+            }
+        }
+        places
     }
 }
 

@@ -196,7 +196,8 @@ pub struct Reserve {
     pub allow_partial: bool,
     /// One item may come from several locations.
     pub allow_split: bool,
-    /// What is missing may be promised of what is on order by then, microseconds since 1970 UTC.
+    /// What is missing may be promised of what is on order by then, microseconds since 1970 UTC. An item may come in
+    /// parts then, and from several locations.
     pub backorder_until_us: Option<i64>,
     /// Another hold of the same customer, which this one takes the place of.
     pub replaces: Option<CompactString>,

@@ -19,7 +19,7 @@ pub(super) fn publish(desk: &mut Desk<'_>) {
     channels.sort_by(|a, b| desk.stock.channel_names.name(*a).cmp(desk.stock.channel_names.name(*b)));
     for sku in touched {
         let parts: Vec<u32> = desk.stock.skus[sku as usize].components().iter().map(|(part, _)| *part).collect();
-        parts.into_iter().chain([sku]).for_each(|sku| desk.stock.advance(sku));
+        parts.into_iter().chain([sku]).for_each(|sku| desk.settle(sku));
         for channel in &channels {
             let stock = &desk.stock;
             let atp = stock.atp(sku, *channel);

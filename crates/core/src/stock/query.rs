@@ -2,6 +2,7 @@
 
 use compact_str::CompactString;
 
+use super::available::Taken;
 use super::record::ReservationState;
 use super::state::{Location, NONE, Stock};
 
@@ -64,7 +65,8 @@ pub struct Contribution {
     pub atf: i64,
     /// What is fenced for other channels: the channel, what is left of its fence, what of that is honoured.
     pub fenced: Vec<(CompactString, i64, i64)>,
-    /// What the channel may take: `max(0, atf - honoured fences of others)`; 0 where the location is not eligible.
+    /// What the channel may take: `max(0, atf - honoured fences of others)`, less what is due to backorders; 0 where the
+    /// location is not eligible.
     pub usable: i64,
     /// How much more is promised than there is.
     pub shortage: i64,
@@ -184,13 +186,14 @@ impl Stock {
         let sub = |(component, per): &(u32, i64)| (*per, self.explain(*component, channel, question));
         let components: Vec<(i64, Availability)> = node.components().iter().map(sub).collect();
         let atp = self.atp(sku, channel);
+        let due = self.due_to_backorders(sku);
         let ato = if components.is_empty() {
-            atp.saturating_add(self.backorder_room(sku, channel, question.until_us, &[]))
+            atp.saturating_add(self.backorder_room(sku, channel, question.until_us, &due))
         } else {
             components.iter().map(|(per, of)| of.ato / per).min().unwrap_or(0)
         };
         let mut locations: Vec<Contribution> =
-            node.locations.iter().map(|at| self.contribution(sku, at, channel, question.holders_max)).collect();
+            node.locations.iter().map(|at| self.contribution(sku, at, channel, &due, question.holders_max)).collect();
         locations.sort_by(|a, b| a.location.cmp(&b.location));
         let as_of_us = self.as_of_us(sku, channel);
         let age_us = as_of_us.map(|as_of_us| self.clock_us.saturating_sub(as_of_us));
@@ -198,10 +201,10 @@ impl Stock {
             sku: self.sku_names.name(sku).into(),
             atp,
             ato,
-            cap_remaining: self.cap_remaining(sku, channel, &[]),
+            cap_remaining: self.cap_remaining(sku, channel, &due),
             buffer: self.buffer(sku, channel),
             incoming: self.incoming(sku, question.until_us),
-            backordered: self.backordered(sku, None),
+            backordered: self.backordered(sku, None) - due.iter().map(|t| t.quantity.min(0).abs()).sum::<i64>(),
             locations,
             components,
             as_of_us,
@@ -211,9 +214,9 @@ impl Stock {
         }
     }
 
-    fn contribution(&self, sku: u32, at: &Location, channel: u32, holders_max: usize) -> Contribution {
+    fn contribution(&self, sku: u32, at: &Location, channel: u32, due: &[Taken], holders_max: usize) -> Contribution {
         let is_eligible = self.is_eligible(sku, channel, at.id);
-        let others = self.fences(sku, at, &[]).into_iter().filter(|fence| fence.channel != channel);
+        let others = self.fences(sku, at, due).into_iter().filter(|fence| fence.channel != channel);
         let name = |channel| self.channel_names.name(channel).into();
         Contribution {
             location: self.locations.name(at.id).into(),
@@ -227,7 +230,7 @@ impl Stock {
             committed: at.committed,
             atf: at.atf(),
             fenced: others.map(|fence| (name(fence.channel), fence.remaining, fence.honoured)).collect(),
-            usable: if is_eligible { self.usable(sku, at, channel, &[]) } else { 0 },
+            usable: if is_eligible { self.usable(sku, at, channel, due) } else { 0 },
             shortage: at.shortage(),
             as_of_us: at.as_of_us(),
             holders: self.holders(sku, at.id, holders_max),

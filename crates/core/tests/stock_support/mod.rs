@@ -4,7 +4,7 @@
 
 use lockstep_core::Record;
 use lockstep_core::record::Body;
-use lockstep_core::stock::record::{CountBasis, LineFact, MovementKind, ReservationState, StockFact};
+use lockstep_core::stock::record::{CountBasis, LineFact, MovementKind, ReservationState, StockBody, StockFact};
 use lockstep_core::stock::{
     Answer, Availability, Command, Count, Item, Limits, Movement, PolicyOf, Question, Reserve, Stock, StockRefusal,
     decide, fold, publish,
@@ -46,9 +46,9 @@ impl Shop {
 
     pub fn publish(&mut self) -> Vec<(String, String, i64)> {
         let records = publish(&mut self.stock, self.now);
-        let told = records.iter().map(|record| match stock_fact(record).body.clone() {
-            Some(lockstep_core::stock::record::StockBody::Availability(of)) => (of.sku, of.channel, of.atp),
-            other => panic!("not an availability: {other:?}"),
+        let told = records.iter().filter_map(|record| match stock_fact(record).body.clone() {
+            Some(StockBody::Availability(of)) => Some((of.sku, of.channel, of.atp)),
+            _ => None,
         });
         let told = told.collect();
         self.records.extend(records);

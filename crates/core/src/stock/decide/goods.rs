@@ -103,9 +103,6 @@ impl Desk<'_> {
         if let Some(reason) = self.ahead("occurred_at", movement.occurred_at_us) {
             return Ok(Answer::Quarantined(reason));
         }
-        if let Some(sku) = self.stock.sku_names.find(&movement.sku) {
-            self.stock.advance(sku);
-        }
         let known = self.known(&movement.sku, &movement.location);
         let late = movement.occurred_at_us <= known.counted_at_us;
         let quantity = movement.quantity;
@@ -234,9 +231,6 @@ impl Desk<'_> {
 
     /// Records a physical fact. A shortage that it brings is told, and what it frees goes to backorders first.
     fn physical(&mut self, sku: &str, location: &str, record: impl FnOnce(&mut Self)) {
-        if let Some(sku) = self.stock.sku_names.find(sku) {
-            self.stock.advance(sku);
-        }
         let before = self.shortage(sku, location);
         record(self);
         let Some(number) = self.stock.sku_names.find(sku) else { return };

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use super::plan::{Plan, places};
+use super::plan::Plan;
 use super::{Answered, Desk, conflict};
 use crate::stock::command::{Answer, Shortfall, StockRefusal};
 use crate::stock::record::{LineFact, ReservationFact, ReservationState, StockBody};
@@ -31,7 +31,6 @@ impl Desk<'_> {
 
     /// A hold that is over is reserved again at once, where it was or elsewhere, or there is a conflict.
     fn commit_expired(&mut self, slot: u32) -> Answered {
-        self.stock.skus_of(slot).into_iter().for_each(|sku| self.settle(sku));
         let Some(reservation) = self.stock.reservation(slot) else { return Ok(Answer::Repeated) };
         let mut plan = Plan { channel: reservation.channel, backorder_until_us: Some(i64::MAX), ..Plan::default() };
         let mut fact = self.fact_of(reservation);
@@ -155,8 +154,7 @@ impl Desk<'_> {
             return invalid("location", "must be another than the line's own");
         }
         let channel = reservation.channel;
-        self.settle(line.sku);
-        let found = target.and_then(|to| places(self.stock, line.sku, channel, &[], Some(to)).first().copied());
+        let found = target.and_then(|to| self.stock.places(line.sku, channel, &[], Some(to)).first().copied());
         let usable = found.map_or(0, |(_, usable)| usable);
         if usable < quantity {
             let sku = self.stock.sku_names.name(line.sku).into();
@@ -229,7 +227,7 @@ impl Desk<'_> {
                 if first.as_ref().is_some_and(|(other, ..)| *other < turn) {
                     continue;
                 }
-                if let Some(place) = places(self.stock, sku, of.channel, &[], None).first() {
+                if let Some(place) = self.stock.places(sku, of.channel, &[], None).first() {
                     first = Some((turn, *line, *place));
                 }
             }

@@ -13,7 +13,7 @@ mod settings;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
-use super::command::{Answer, Command, StockRefusal};
+use super::command::{Answer, Command, Count, Movement, StockRefusal, Unavailable};
 use super::fold::fold;
 use super::record::{LineFact, ReservationFact, ReservationState, StockBody, StockFact};
 use super::state::{NONE, Reservation, Stock};
@@ -58,6 +58,26 @@ pub fn publish(stock: &mut Stock, now_us: i64) -> Vec<Record> {
 
 impl Desk<'_> {
     fn decide(&mut self, command: &Command) -> Answered {
+        // First what was due before it: then it makes no difference when expiries are written down.
+        match command {
+            Command::Commit { id }
+            | Command::Release { id, .. }
+            | Command::Extend { id, .. }
+            | Command::Transfer { id, .. }
+            | Command::Acknowledge { id, .. } => {
+                if let Some(slot) = self.stock.slot(id) {
+                    self.stock.skus_of(slot).into_iter().for_each(|sku| self.settle(sku));
+                }
+            }
+            Command::Count(Count { sku, .. })
+            | Command::Move(Movement { sku, .. })
+            | Command::Unavailable(Unavailable { sku, .. })
+            | Command::Safety { sku, .. } => self.settle_named(sku),
+            Command::Policy(policy) if policy.sku.is_empty() => self.settle_all(),
+            Command::Policy(policy) => self.settle_named(&policy.sku),
+            // These look to it themselves, or have no part in it.
+            Command::Reserve(_) | Command::Expire { .. } | Command::Sku { .. } | Command::Supply { .. } => {}
+        }
         match command {
             Command::Reserve(command) => self.reserve(command),
             Command::Commit { id } => self.commit(id),
@@ -123,9 +143,19 @@ impl Desk<'_> {
     }
 
     /// Takes what has expired out of the sums of a SKU, and serves its backorders: they come before new sales.
-    fn settle(&mut self, sku: u32) {
+    pub(super) fn settle(&mut self, sku: u32) {
         self.stock.advance(sku);
         self.promote(sku);
+    }
+
+    pub(super) fn settle_named(&mut self, sku: &str) {
+        if let Some(sku) = self.stock.sku_names.find(sku) {
+            self.settle(sku);
+        }
+    }
+
+    pub(super) fn settle_all(&mut self) {
+        (0..self.stock.skus.len() as u32).for_each(|sku| self.settle(sku));
     }
 
     /// Why a time of a source can't be believed.

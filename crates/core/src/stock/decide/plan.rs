@@ -29,9 +29,6 @@ pub(super) struct Plan {
     pub(super) shortfalls: Vec<Shortfall>,
 }
 
-/// Locations with what can be taken there.
-type Places = SmallVec<[(u32, i64); 4]>;
-
 impl Plan {
     /// Plans an item, whole or, where that is allowed, in part. Of a kit every component.
     pub(super) fn item(&mut self, stock: &Stock, number: u32, item: &Item) {
@@ -57,7 +54,9 @@ impl Plan {
             [] => whole.as_slice(),
             components => components,
         };
-        if self.fill_all(stock, number, components, item.quantity, only, self.backorder_until_us) {
+        // What must come from one place is not promised of what may arrive at another.
+        let until_us = self.backorder_until_us.filter(|_| only.is_none());
+        if self.fill_all(stock, number, components, item.quantity, only, until_us) {
             return (item.quantity, item.quantity);
         }
         let most = |(component, per): &(u32, i64)| self.most(stock, *component, only) / per;
@@ -104,12 +103,12 @@ impl Plan {
         if cap.is_some_and(|cap| cap < need) {
             return false;
         }
-        let places = self.places(stock, sku, only);
+        let places = stock.places(sku, self.channel, &self.taken, only);
         let mut left = need;
         if let Some((location, _)) = places.iter().find(|(_, usable)| *usable >= need) {
             self.line(item, sku, *location, need);
             left = 0;
-        } else if self.allow_split {
+        } else if self.allow_split || until_us.is_some() {
             for (location, usable) in places {
                 let quantity = usable.min(left);
                 self.line(item, sku, location, quantity);
@@ -118,11 +117,6 @@ impl Plan {
                     break;
                 }
             }
-        } else if until_us.is_some()
-            && let Some((location, usable)) = places.iter().max_by_key(|(_, usable)| *usable)
-        {
-            self.line(item, sku, *location, *usable);
-            left -= usable;
         }
         let Some(until_us) = until_us.filter(|_| left > 0) else { return left == 0 };
         if stock.backorder_room(sku, self.channel, until_us, &self.taken) < left {
@@ -134,40 +128,13 @@ impl Plan {
 
     /// The most of a SKU that could be taken now.
     pub(super) fn most(&self, stock: &Stock, sku: u32, only: Option<u32>) -> i64 {
-        let usable = self.places(stock, sku, only).into_iter().map(|(_, usable)| usable);
+        let usable = stock.places(sku, self.channel, &self.taken, only).into_iter().map(|(_, usable)| usable);
         let most = if self.allow_split { usable.fold(0, i64::saturating_add) } else { usable.max().unwrap_or(0) };
         stock.cap_remaining(sku, self.channel, &self.taken).map_or(most, |cap| cap.min(most))
-    }
-
-    /// The locations with something to take, the preferred first: as the channel's policy lists them, otherwise where
-    /// there is most.
-    fn places(&self, stock: &Stock, sku: u32, only: Option<u32>) -> Places {
-        places(stock, sku, self.channel, &self.taken, only)
     }
 
     fn line(&mut self, item: u32, sku: u32, location: u32, quantity: i64) {
         self.lines.push(Planned { item, sku, location, quantity });
         self.taken.push(Taken { sku, location, channel: self.channel, quantity });
     }
-}
-
-/// See [`Plan::places`].
-pub(super) fn places(stock: &Stock, sku: u32, channel: u32, taken: &[Taken], only: Option<u32>) -> Places {
-    let eligible = stock.eligible(sku, channel);
-    let all = &stock.skus[sku as usize].locations;
-    let is_it = |id: u32| only.is_none_or(|only| only == id) && eligible.is_none_or(|e| e.contains(&id));
-    let mut places: Places = all
-        .iter()
-        .filter(|at| is_it(at.id))
-        .map(|at| (at.id, stock.usable(sku, at, channel, taken)))
-        .filter(|(_, usable)| *usable > 0)
-        .collect();
-    if places.len() > 1 {
-        match eligible {
-            Some(listed) => places.sort_by_key(|(id, _)| listed.iter().position(|other| other == id)),
-            None => places
-                .sort_by(|a, b| b.1.cmp(&a.1).then_with(|| stock.locations.name(a.0).cmp(stock.locations.name(b.0)))),
-        }
-    }
-    places
 }

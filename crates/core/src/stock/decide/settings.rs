@@ -39,7 +39,7 @@ impl Desk<'_> {
         };
         self.record("", StockBody::Policy(fact));
         if command.sku.is_empty() {
-            (0..self.stock.skus.len() as u32).for_each(|sku| self.settle(sku));
+            self.settle_all();
         } else {
             self.settle_named(&command.sku);
         }
@@ -103,12 +103,6 @@ impl Desk<'_> {
         let fact = SupplySet { supply, sku: sku.to_string(), location, open, eta_us };
         self.record("", StockBody::Supply(fact));
         Ok(Answer::Applied)
-    }
-
-    fn settle_named(&mut self, sku: &str) {
-        if let Some(sku) = self.stock.sku_names.find(sku) {
-            self.settle(sku);
-        }
     }
 }
 

@@ -141,9 +141,10 @@ impl Stock {
     pub(super) fn backorder_room(&self, sku: u32, channel: u32, until_us: i64, taken: &[Taken]) -> i64 {
         let limit = self.channels.get(channel as usize).and_then(|of| of.says(sku, NONE, |p| p.backorder_limit));
         let Some(limit) = limit else { return 0 };
-        let mine = taken_of(taken, |t| (t.sku, t.location) == (sku, NONE));
+        let mine = taken_of(taken, |t| (t.sku, t.location, t.channel) == (sku, NONE, channel));
+        let of_all = taken_of(taken, |t| (t.sku, t.location) == (sku, NONE));
         let of_limit = limit - self.backordered(sku, Some(channel)) - mine;
-        let of_incoming = self.incoming(sku, until_us) - self.backordered(sku, None) - mine;
+        let of_incoming = self.incoming(sku, until_us) - self.backordered(sku, None) - of_all;
         of_limit.min(of_incoming).max(0)
     }
 }

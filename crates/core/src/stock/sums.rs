@@ -83,7 +83,9 @@ impl Stock {
                     let kept = reservations.get(of.slot as usize).and_then(Option::as_ref);
                     of.slot == slot
                         || kept.is_some_and(|r| {
-                            r.expires_at_us == *at_us && r.lines.get(of.line as usize).is_some_and(|l| l.counts > 0)
+                            r.state == ReservationState::Held
+                                && r.expires_at_us == *at_us
+                                && r.lines.get(of.line as usize).is_some_and(|l| l.counts > 0)
                         })
                 });
             }

@@ -10,9 +10,10 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::fold;
+use super::form::{ChannelImage, SkuImage, Used, read_location, write_location};
 use super::quantity::QUANTITY_MAX;
 use super::record::{Component, PolicySet, ReservationFact, ReservationState, StockBody, StockFact, SupplySet};
-use super::state::{Line, Location, NONE, Recent, Reservation, Sale, Stock, Supply};
+use super::state::{Line, NONE, Reservation, Sale, Stock, Supply};
 
 /// What has changed since it was last asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,99 +35,6 @@ pub enum ImageError {
     /// A part of it is not what can have been written.
     #[error("the image has a `{0}` that was never written")]
     Content(&'static str),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SkuImage {
-    #[prost(string, tag = "1")]
-    sku: String,
-    #[prost(uint32, tag = "2")]
-    scale: u32,
-    #[prost(message, repeated, tag = "3")]
-    locations: Vec<LocationImage>,
-    #[prost(message, repeated, tag = "4")]
-    components: Vec<Component>,
-    #[prost(message, repeated, tag = "5")]
-    supplies: Vec<SupplySet>,
-    #[prost(message, repeated, tag = "6")]
-    fence_used: Vec<Used>,
-    #[prost(message, repeated, tag = "7")]
-    sales: Vec<Used>,
-    #[prost(message, repeated, tag = "8")]
-    published: Vec<Used>,
-}
-
-/// A quantity of a channel: at a location, until a time, or neither.
-#[derive(Clone, PartialEq, Eq, Message)]
-struct Used {
-    #[prost(string, tag = "1")]
-    channel: String,
-    #[prost(string, tag = "2")]
-    location: String,
-    #[prost(int64, tag = "3")]
-    until_us: i64,
-    #[prost(int64, tag = "4")]
-    quantity: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LocationImage {
-    #[prost(string, tag = "1")]
-    location: String,
-    #[prost(int32, tag = "2")]
-    basis: i32,
-    #[prost(sint64, tag = "3")]
-    on_hand: i64,
-    #[prost(sint64, tag = "4")]
-    opening: i64,
-    #[prost(int64, tag = "5")]
-    damaged: i64,
-    #[prost(int64, tag = "6")]
-    quality_control: i64,
-    #[prost(int64, tag = "7")]
-    blocked: i64,
-    #[prost(int64, tag = "8")]
-    safety: i64,
-    #[prost(int64, optional, tag = "9")]
-    counted_at_us: Option<i64>,
-    #[prost(sint64, tag = "10")]
-    counted: i64,
-    #[prost(int64, optional, tag = "11")]
-    unavailable_at_us: Option<i64>,
-    #[prost(int64, optional, tag = "12")]
-    moved_at_us: Option<i64>,
-    #[prost(int64, optional, tag = "13")]
-    pruned_to_us: Option<i64>,
-    #[prost(uint64, tag = "14")]
-    pruned: u64,
-    #[prost(message, repeated, tag = "15")]
-    recents: Vec<RecentImage>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-struct RecentImage {
-    #[prost(int64, tag = "1")]
-    at_us: i64,
-    #[prost(sint64, tag = "2")]
-    on_hand: i64,
-    #[prost(sint64, tag = "3")]
-    damaged: i64,
-    #[prost(int64, tag = "4")]
-    acknowledged: i64,
-    #[prost(int64, tag = "5")]
-    acknowledged_at_us: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ChannelImage {
-    #[prost(string, tag = "1")]
-    channel: String,
-    #[prost(message, repeated, tag = "2")]
-    policies: Vec<PolicySet>,
-}
-
-fn some(at_us: i64) -> Option<i64> {
-    (at_us != i64::MIN).then_some(at_us)
 }
 
 fn is_quantity(quantities: &[i64]) -> Result<(), ImageError> {
@@ -176,7 +84,7 @@ impl Stock {
     pub fn sku_image(&self, sku: &str) -> Option<Bytes> {
         let node = &self.skus[self.sku_names.find(sku)? as usize];
         let mut image = SkuImage { sku: sku.to_owned(), scale: node.scale, ..SkuImage::default() };
-        image.locations = node.locations.iter().map(|at| self.location_image(at)).collect();
+        image.locations = node.locations.iter().map(|at| write_location(self.locations.name(at.id), at)).collect();
         let channel = |number| self.channel_names.name(number).to_owned();
         let location = |number| self.locations.name(number).to_owned();
         if let Some(rare) = &node.rare {
@@ -207,33 +115,6 @@ impl Stock {
         Some(image.encode_to_vec().into())
     }
 
-    fn location_image(&self, at: &Location) -> LocationImage {
-        let recent = |r: &Recent| RecentImage {
-            at_us: r.at_us,
-            on_hand: r.on_hand,
-            damaged: r.damaged,
-            acknowledged: r.acknowledged,
-            acknowledged_at_us: r.acknowledged_at_us,
-        };
-        LocationImage {
-            location: self.locations.name(at.id).to_owned(),
-            basis: at.basis,
-            on_hand: at.on_hand,
-            opening: at.opening,
-            damaged: at.damaged,
-            quality_control: at.quality_control,
-            blocked: at.blocked,
-            safety: at.safety,
-            counted_at_us: some(at.counted_at_us),
-            counted: at.counted,
-            unavailable_at_us: some(at.unavailable_at_us),
-            moved_at_us: some(at.moved_at_us),
-            pruned_to_us: some(at.pruned_to_us),
-            pruned: at.pruned,
-            recents: at.recents.iter().map(recent).collect(),
-        }
-    }
-
     /// Reads a SKU that is not there yet. What is reserved of it comes with the reservations.
     ///
     /// # Errors
@@ -259,7 +140,7 @@ impl Stock {
         self.skus[sku as usize].scale = image.scale;
         for at in all {
             let number = self.locations.number(&at.location);
-            load_location(self.skus[sku as usize].location_mut(number), at);
+            read_location(self.skus[sku as usize].location_mut(number), at);
         }
         let number = |used: &Used, stock: &mut Self| stock.channel_number(&used.channel);
         let supplies = image.supplies.iter().map(|of| Supply {
@@ -410,28 +291,4 @@ impl Stock {
         self.reservations[slot as usize] = Some(reservation);
         Ok(())
     }
-}
-
-fn load_location(at: &mut Location, image: &LocationImage) {
-    let recent = |r: &RecentImage| Recent {
-        at_us: r.at_us,
-        on_hand: r.on_hand,
-        damaged: r.damaged,
-        acknowledged: r.acknowledged,
-        acknowledged_at_us: r.acknowledged_at_us,
-    };
-    at.basis = image.basis;
-    at.on_hand = image.on_hand;
-    at.opening = image.opening;
-    at.damaged = image.damaged;
-    at.quality_control = image.quality_control;
-    at.blocked = image.blocked;
-    at.safety = image.safety;
-    at.counted_at_us = image.counted_at_us.unwrap_or(i64::MIN);
-    at.counted = image.counted;
-    at.unavailable_at_us = image.unavailable_at_us.unwrap_or(i64::MIN);
-    at.moved_at_us = image.moved_at_us.unwrap_or(i64::MIN);
-    at.pruned_to_us = image.pruned_to_us.unwrap_or(i64::MIN);
-    at.pruned = image.pruned;
-    at.recents = image.recents.iter().map(recent).collect();
 }

@@ -95,6 +95,8 @@ pub struct Stock {
     pub(super) ids: HashMap<CompactString, u32, State>,
     pub(super) reservations: Vec<Option<Reservation>>,
     pub(super) free: Vec<u32>,
+    /// The slot that was asked for last: only a short cut.
+    pub(super) last_slot: u32,
     /// Ends of holds, for the sweep; what no longer holds is passed over.
     pub(super) due: BinaryHeap<Reverse<(i64, u32)>>,
     /// How many ends were left when the list was last cleaned.
@@ -174,7 +176,11 @@ impl Stock {
     }
 
     pub(super) fn slot(&self, id: &str) -> Option<u32> {
-        self.ids.get(id).copied()
+        // One command asks for its reservation several times.
+        match self.reservation(self.last_slot) {
+            Some(last) if last.id == id => Some(self.last_slot),
+            _ => self.ids.get(id).copied(),
+        }
     }
 
     pub(super) fn new_slot(&mut self, id: &str) -> u32 {
@@ -183,6 +189,7 @@ impl Stock {
             (self.reservations.len() - 1) as u32
         });
         self.ids.insert(id.into(), slot);
+        self.last_slot = slot;
         slot
     }
 

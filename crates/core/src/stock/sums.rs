@@ -7,7 +7,7 @@ use super::record::ReservationState;
 use super::state::{Backorders, LineRef, NONE, Reservation, Stock};
 
 /// Below this a list of ends is not worth cleaning.
-const COMPACT_MIN: usize = 1_024;
+const COMPACT_MIN: usize = 32;
 
 impl Stock {
     /// The time that counts: it never goes back, since what has expired can't hold again.

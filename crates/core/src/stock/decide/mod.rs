@@ -66,6 +66,7 @@ impl Desk<'_> {
             | Command::Transfer { id, .. }
             | Command::Acknowledge { id, .. } => {
                 if let Some(slot) = self.stock.slot(id) {
+                    self.stock.last_slot = slot;
                     self.stock.skus_of(slot).into_iter().for_each(|sku| self.settle(sku));
                 }
             }

@@ -14,6 +14,8 @@ pub(super) struct Sku {
     pub(super) lines: Vec<LineRef>,
     /// Ends of its holds; what no longer holds is passed over.
     pub(super) expiring: BinaryHeap<Reverse<(i64, LineRef)>>,
+    /// No hold of it ends before this time: most questions need not look further.
+    pub(super) ends_at_us: i64,
     /// How many of its lines are held and count.
     pub(super) holding: usize,
     pub(super) scale: u32,

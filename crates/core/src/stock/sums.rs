@@ -19,6 +19,9 @@ impl Stock {
     /// Takes a SKU's expired holds out of its sums. Each hold is looked at once, however often this is called.
     pub(super) fn advance(&mut self, sku: u32) {
         let now_us = self.clock_us;
+        if self.skus[sku as usize].ends_at_us > now_us {
+            return;
+        }
         let mut lapsed = false;
         while let Some(Reverse((at_us, of))) = self.skus[sku as usize].expiring.peek().copied()
             && at_us <= now_us
@@ -34,6 +37,8 @@ impl Stock {
             }
             self.reservations[of.slot as usize] = Some(reservation);
         }
+        let node = &mut self.skus[sku as usize];
+        node.ends_at_us = node.expiring.peek().map_or(i64::MAX, |Reverse((at_us, _))| *at_us);
         if lapsed {
             self.touch(sku);
         }
@@ -75,6 +80,7 @@ impl Stock {
         }
         if reservation.state == ReservationState::Held {
             node.holding += 1;
+            node.ends_at_us = node.ends_at_us.min(reservation.expires_at_us);
             node.expiring.push(Reverse((reservation.expires_at_us, of)));
             if node.expiring.len() > 2 * node.holding + COMPACT_MIN {
                 // The reservation at hand is out of its slot, so its own entry is put back by hand.

@@ -19,7 +19,7 @@
 //! counting at that instant, whatever is written down of it.
 //!
 //! Memory, about: 300 bytes for a SKU at a location, 40 for each movement remembered since its count (128 at most),
-//! and 350 for an open reservation of one line with everything that finds it. All of it is in memory; what has come to
+//! and 280 for an open reservation of one line with everything that finds it. All of it is in memory; what has come to
 //! its end can be taken out, see [`Stock::forget`].
 
 mod available;

@@ -21,6 +21,7 @@ pub mod order;
 pub mod path;
 pub mod record;
 pub mod rules;
+pub mod stock;
 pub mod time;
 
 pub use change::{Change, ChangeError, Field, Input, InputBody, Outcome, QuarantineReason, Raw};

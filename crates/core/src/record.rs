@@ -17,7 +17,7 @@ pub struct Record {
     #[prost(int64, tag = "1")]
     pub recorded_at_us: i64,
     /// What it records.
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     pub body: Option<Body>,
 }
 
@@ -45,6 +45,9 @@ pub enum Body {
     /// A quarantined delivery's end without a change.
     #[prost(message, tag = "8")]
     QuarantineClosed(QuarantineClosed),
+    /// Something happened to stock.
+    #[prost(message, boxed, tag = "9")]
+    Stock(Box<crate::stock::record::StockFact>),
 }
 
 /// See [`Body::Probe`].

@@ -335,7 +335,8 @@ impl State {
                 tally.superseded += 1;
                 self.overlay.close_quarantine(closed.position);
             }
-            Some(Body::Probe(_)) | None => {}
+            // Stock is folded where it is held, not here.
+            Some(Body::Probe(_) | Body::Stock(_)) | None => {}
         }
     }
 

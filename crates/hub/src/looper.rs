@@ -95,6 +95,8 @@ const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// How many inputs are decided together: what they touch fits into the processor's cache.
 const TOGETHER: usize = 32;
+/// How many forgotten entities are freed in a round.
+const FREED_AT_ONCE: usize = 64;
 const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 const INCOMPLETE_EVERY: Duration = Duration::from_secs(1);
@@ -406,6 +408,7 @@ impl Looper {
         while let Ok(flushed) = self.flushed.try_recv() {
             self.take_flushed(flushed);
         }
+        self.state.free(FREED_AT_ONCE);
         match &mut self.mode {
             Mode::Normal => {
                 self.flush_if_due();

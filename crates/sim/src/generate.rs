@@ -175,7 +175,8 @@ impl Sources {
         {
             first.expected = Some(rng.u64(..4));
         }
-        let content = if broken { Content::Broken(said) } else { Content::Changes(said) };
+        // Released, one that proposes nothing would be closed without a word.
+        let content = if broken && !said.is_empty() { Content::Broken(said) } else { Content::Changes(said) };
         let message = Message { way, delivery, payload: number as u64 + 1, request_key, content };
         self.said.push(message.clone());
         message

@@ -70,6 +70,8 @@ pub(crate) struct State {
     old: Kepts,
     old_bytes: usize,
     cache_bytes_max: usize,
+    /// Entities that are forgotten. Freeing them all at once would hold up the loop.
+    forgotten: Vec<hashbrown::hash_map::IntoIter<EntityId, Kept>>,
     recent: SeenMap,
     runs: Vec<Arc<Run>>,
     pub(crate) overlay: Overlay,
@@ -129,6 +131,7 @@ impl State {
             old: HashMap::new(),
             old_bytes: 0,
             cache_bytes_max,
+            forgotten: Vec::new(),
             recent: SeenMap::default(),
             runs,
             overlay: Overlay::default(),
@@ -172,8 +175,21 @@ impl State {
         Ok(Some(Arc::new(decoded)))
     }
 
+    /// Frees a few of the forgotten entities.
+    pub(crate) fn free(&mut self, count: usize) {
+        for _ in 0..count {
+            match self.forgotten.last_mut().map(Iterator::next) {
+                Some(Some(entity)) => drop(entity),
+                Some(None) => drop(self.forgotten.pop()),
+                None => return,
+            }
+        }
+    }
+
     /// Puts a changed entity back, or a new one.
     pub(crate) fn put(&mut self, id: EntityId, entity: Arc<Entity>) {
+        // More than comes in.
+        self.free(2);
         self.timers.put(&id, &entity);
         let kept = Kept::new(&id, entity);
         self.dirty_bytes += kept.bytes();
@@ -203,7 +219,8 @@ impl State {
         // What is changed counts, and some room is left for what is not.
         let room = self.cache_bytes_max.saturating_sub(self.unflushed_bytes());
         if self.young_bytes > room.max(self.cache_bytes_max / 8) / 2 {
-            self.old = std::mem::take(&mut self.young);
+            let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.forgotten.push(forgotten.into_iter());
             self.old_bytes = std::mem::take(&mut self.young_bytes);
         }
     }

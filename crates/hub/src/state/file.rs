@@ -72,7 +72,7 @@ impl StateFile {
     pub(crate) fn reader(&self) -> Result<Self, OpenError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.pragma_update(None, "cache_size", -16_000)?;
+        connection.pragma_update(None, "cache_size", -6_000)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection, path: self.path.clone() })
     }

@@ -472,8 +472,9 @@ impl Looper {
     fn flush_if_due(&mut self) {
         let behind = self.state.position - self.state.flushed;
         if behind == 0 || !self.state.is_settled() {
-            // Two snapshots at once would double the memory: the loop waits where one is far too slow.
-            if self.state.unflushed_bytes() > 2 * self.options.flush_bytes_max
+            // Two snapshots at once would double the memory: the loop waits where the flusher has this much and half of it
+            // again has come since.
+            if self.state.unflushed_bytes() / 3 > self.options.flush_bytes_max / 2
                 && let Ok(flushed) = self.flushed.recv()
             {
                 self.take_flushed(flushed);

@@ -204,11 +204,11 @@ impl Entity {
             let spilled = if f.claims.spilled() { f.claims.capacity() * size_of::<Claim>() } else { 0 };
             spilled + f.claims.iter().map(|c| c.json.heap_bytes()).sum::<usize>()
         };
-        let more = |more: &Box<More>| {
+        let more = |more: &More| {
             let joined = more.joined.as_ref().map_or(0, Json::heap_bytes);
             size_of::<More>() + more.past.capacity() * size_of::<Past>() + joined
         };
-        let of_field = |f: &FieldState| claims(f) + f.more.as_ref().map_or(0, more);
+        let of_field = |f: &FieldState| claims(f) + f.more.as_deref().map_or(0, more);
         size_of::<Self>()
             + self.stamps.heap_bytes()
             + self.fields.capacity() * size_of::<FieldState>()

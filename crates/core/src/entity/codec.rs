@@ -261,8 +261,9 @@ mod tests {
     use proptest::prelude::*;
     use smallvec::SmallVec;
 
-    thread_local! {
-        static STAMPS: Stamps = Stamps { recents: vec![Recent::default(); 2], others: SmallVec::from_elem(Stamp::default(), 2) };
+    /// As many as the entity below has.
+    fn stamps() -> Stamps {
+        Stamps { recents: vec![Recent::default(); 2], others: SmallVec::from_elem(Stamp::default(), 2) }
     }
 
     fn stamp() -> impl Strategy<Value = Stamp> {
@@ -277,9 +278,9 @@ mod tests {
 
     fn claim() -> impl Strategy<Value = Claim> {
         // Those of the entity below: two recent ones and two others.
-        let stamp = || (1..=4_u64).prop_map(|number| STAMPS.with(|stamps| stamps.read(number).unwrap()));
-        let stamps = || proptest::option::of(stamp());
-        (any::<u32>(), stamp(), stamps(), stamps(), any::<u64>(), any::<bool>(), value()).prop_map(
+        let stamp = || (1..=4_u64).prop_map(|number| stamps().read(number).unwrap());
+        let perhaps = || proptest::option::of(stamp());
+        (any::<u32>(), stamp(), perhaps(), perhaps(), any::<u64>(), any::<bool>(), value()).prop_map(
             |(system, start, last, bound, run, echo, json)| Claim { system, start, last, bound, run, echo, json },
         )
     }

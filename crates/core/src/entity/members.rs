@@ -8,9 +8,6 @@ use compact_str::{CompactString, format_compact};
 
 use super::{Claim, DELETED_FIELD, Entity, FieldState, NOBODY, Recent, StampId, Stamps};
 
-/// The most observations that are remembered of all systems together: a claim has a bit for each.
-const RECENTS_MAX: usize = 64;
-
 /// Under which name a system's claims to a member are kept; the system's own where `member` is empty.
 pub fn member_system(system: &str, member: &str) -> CompactString {
     if member.is_empty() { system.into() } else { format_compact!("{system}@{member}") }
@@ -58,7 +55,7 @@ impl Entity {
         let number = |system: u32| systems.get(system as usize).copied().unwrap_or(NOBODY);
         let mut slots = Vec::with_capacity(member.stamps.recents.len());
         for recent in &member.stamps.recents {
-            let has_room = self.stamps.recents.len() < RECENTS_MAX;
+            let has_room = self.stamps.has_room();
             slots.push(has_room.then_some(self.stamps.recents.len()));
             if has_room {
                 self.stamps.recents.push(Recent { system: number(recent.system), stamp: recent.stamp });
@@ -150,7 +147,7 @@ impl Claim {
 
 /// Bits at other places, and whether all of them have one.
 fn moved(bits: u64, place: impl Fn(usize) -> Option<usize>) -> (u64, bool) {
-    let set = (0..RECENTS_MAX).filter(|slot| bits & 1 << slot != 0);
+    let set = (0..u64::BITS as usize).filter(|slot| bits & 1 << slot != 0);
     set.fold((0, true), |(moved, whole), slot| match place(slot) {
         Some(to) => (moved | 1 << to, whole),
         None => (moved, false),

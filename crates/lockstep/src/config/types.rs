@@ -42,7 +42,7 @@ pub struct HubConfig {
     /// The data folder, relative to the configuration: journal, state, keys.
     #[schemars(length(min = 1))]
     pub data_dir: PathBuf,
-    /// The bytes of entities kept in memory.
+    /// The bytes of entities kept in memory, also those that are not flushed yet, as far as they can be told.
     #[schemars(range(min = 1_048_576))]
     pub cache_bytes_max: usize,
     /// The bytes of input that may wait for the hub. What is beyond is answered 429.

@@ -49,7 +49,7 @@ secrets = [\"hush-hush\"]
 kind = \"webhok\"
 ",
         &[
-            "lockstep.toml:2:19: `cache_bytes_max` must be a whole number, not a text in quotes: The bytes of entities kept in memory",
+            "lockstep.toml:2:19: `cache_bytes_max` must be a whole number, not a text in quotes: The bytes of entities kept in memory, also those that are not flushed yet, as far as they can be told",
             "lockstep.toml:3:21: `flush_interval_ms` must be at least 10",
             "lockstep.toml:6:10: `policy` can't be \"ownr\"; did you mean `owner`?",
             "lockstep.toml:8:10: [sources.shop] needs the field `system`: The system that it speaks for",

@@ -1,22 +1,42 @@
-//! The flusher: writes snapshots of the state to the file, behind the journal, on a thread of its own.
+//! The flusher: writes rounds of the state to the file, behind the journal, on a thread of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use rusqlite::params;
+use lockstep_core::{Entity, EntityId, Position};
+use rusqlite::{Connection, params};
 
-use crate::state::Snapshot;
+use crate::looper::Message;
+use crate::state::cache::Changed;
 use crate::state::file::{Meta, StateFile};
 use crate::state::seen::{self, Run};
+use crate::state::{Round, State};
 use crate::stats::Stats;
 
-/// What came of a flush.
+/// How many entities are asked for at once: few enough that the loop does not notice,
+pub(crate) const PART: usize = 1_000;
+/// and how many such requests may wait for the loop's answer. What the loop changes while the flusher holds it is copied.
+const PARTS_AHEAD: usize = 3;
+/// How often the flusher looks whether it has to give up.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// What the loop tells the flusher.
+pub(crate) enum ToFlusher {
+    /// To write a round.
+    Round(Arc<Round>),
+    /// What it asked for, with the number of the request.
+    Part(u64, Vec<(EntityId, Arc<Entity>)>),
+}
+
+/// What the flusher tells the loop.
 pub(crate) enum Flushed {
-    /// It is in the file; these are the runs of seen deliveries from now on.
+    /// It wants some of the round's entities: the number of the request, and their slots.
+    Wants(u64, Vec<u32>),
+    /// The round is in the file; these are the runs of seen deliveries from now on.
     Done(Vec<Arc<Run>>),
-    /// It was given up because the journal did not take what the snapshot holds.
+    /// It was given up because the journal did not take what the round holds.
     Abandoned,
     /// It could not be written.
     Failed(rusqlite::Error),
@@ -32,60 +52,161 @@ pub(crate) struct Flusher {
     pub(crate) runs: Vec<Arc<Run>>,
     /// Runs that the loop may still look into until it has heard of their successor.
     pub(crate) retired: Vec<i64>,
+    /// The number of the last request.
+    pub(crate) asked: u64,
+}
+
+/// A round that is being written.
+pub(crate) struct Writing {
+    round: Arc<Round>,
+    /// What is still to be asked for, the last one first.
+    left: Vec<Changed>,
+    /// The newest record that any of it has: the journal must have it before the file.
+    reached: Position,
 }
 
 impl Flusher {
-    pub(crate) fn run(mut self, snapshots: Receiver<Arc<Snapshot>>, done: Sender<Flushed>) {
-        while let Ok(snapshot) = snapshots.recv() {
-            let result = if self.wait_until_durable(&snapshot) { self.flush(&snapshot) } else { Flushed::Abandoned };
+    pub(crate) fn run(mut self, work: Receiver<ToFlusher>, done: Sender<Flushed>, wake: Sender<Message>) {
+        while let Ok(work_item) = work.recv() {
+            // An answer that nobody waits for any more is of a round that was given up.
+            let ToFlusher::Round(round) = work_item else { continue };
+            let ask = |number, slots| {
+                // The loop may sleep, and what it waits for is messages.
+                let _ = done.send(Flushed::Wants(number, slots));
+                let _ = wake.send(Message::Wake);
+            };
+            let result = match self.round(round, &work, ask) {
+                Ok(Some(writing)) => self.end(&writing),
+                Ok(None) => Ok(Flushed::Abandoned),
+                Err(error) => Err(error),
+            };
+            let result = result.unwrap_or_else(Flushed::Failed);
+            if !matches!(result, Flushed::Done(_)) {
+                self.roll_back();
+            }
             if done.send(result).is_err() {
                 return;
             }
         }
     }
 
-    /// What comes of a snapshot now; the snapshot again where that is not known before the journal has taken it.
-    pub(crate) fn step(&mut self, snapshot: Arc<Snapshot>) -> Result<Flushed, Arc<Snapshot>> {
-        if self.is_durable(&snapshot) {
-            return Ok(self.flush(&snapshot));
+    /// Writes a round's entities and waits until the journal has what they hold. `None` where it has to give up.
+    fn round(
+        &mut self,
+        round: Arc<Round>,
+        answers: &Receiver<ToFlusher>,
+        ask: impl Fn(u64, Vec<u32>),
+    ) -> Result<Option<Writing>, rusqlite::Error> {
+        let mut writing = self.begin(round)?;
+        let first = self.asked + 1;
+        let mut answered = self.asked;
+        loop {
+            while self.asked - answered < PARTS_AHEAD as u64
+                && let Some(slots) = writing.next_part(PART)
+            {
+                self.asked += 1;
+                ask(self.asked, slots);
+            }
+            if answered == self.asked {
+                break;
+            }
+            match answers.recv_timeout(LOOK_EVERY) {
+                Ok(ToFlusher::Part(number, entities)) if number >= first => {
+                    answered = number;
+                    self.put(&mut writing, entities)?;
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) if self.abandon.load(Ordering::Acquire) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            }
         }
-        if self.abandon.load(Ordering::Acquire) { Ok(Flushed::Abandoned) } else { Err(snapshot) }
-    }
-
-    fn flush(&mut self, snapshot: &Snapshot) -> Flushed {
-        match self.write(snapshot) {
-            Ok(()) => Flushed::Done(self.runs.clone()),
-            Err(error) => Flushed::Failed(error),
-        }
-    }
-
-    fn is_durable(&self, snapshot: &Snapshot) -> bool {
-        self.stats.durable.load(Ordering::Acquire) >= snapshot.position
-    }
-
-    /// The file must never be ahead of the journal.
-    fn wait_until_durable(&self, snapshot: &Snapshot) -> bool {
-        while !self.is_durable(snapshot) {
+        // The file must never be ahead of the journal.
+        while !self.is_durable(&writing) {
             if self.abandon.load(Ordering::Acquire) {
-                return false;
+                return Ok(None);
             }
-            std::thread::park_timeout(Duration::from_millis(1));
+            std::thread::park_timeout(LOOK_EVERY);
         }
-        true
+        Ok(Some(writing))
     }
 
-    pub(crate) fn write(&mut self, snapshot: &Snapshot) -> Result<(), rusqlite::Error> {
-        let transaction = self.file.connection.unchecked_transaction()?;
-        {
-            let mut put = transaction.prepare_cached(
-                "INSERT INTO entity(id, state) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET state = excluded.state",
-            )?;
-            // In the order of the index, neighbours share pages.
-            for (id, entity) in snapshot.take_entities() {
-                put.execute(params![id.as_str(), entity.encode().as_ref()])?;
+    /// Writes a round of a state that nobody else works on, and of which the journal has everything.
+    pub(crate) fn write_all(&mut self, state: &mut State) -> Result<(), rusqlite::Error> {
+        let mut writing = self.begin(state.begin_round())?;
+        let written = (|| {
+            while let Some(slots) = writing.next_part(PART) {
+                self.put(&mut writing, state.give(&slots))?;
+            }
+            self.end(&writing)
+        })();
+        match written {
+            Ok(_) => {
+                state.round_written(self.runs.clone());
+                Ok(())
+            }
+            Err(error) => {
+                self.roll_back();
+                state.round_failed();
+                Err(error)
             }
         }
-        let overlay = &snapshot.overlay;
+    }
+
+    /// Begins to write a round, in one transaction.
+    pub(crate) fn begin(&mut self, round: Arc<Round>) -> Result<Writing, rusqlite::Error> {
+        self.file.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let mut left = std::mem::take(&mut *round.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        // In the order of the file's index, neighbours share pages.
+        left.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(Writing { reached: round.position, round, left })
+    }
+
+    /// Writes some of the round's entities.
+    pub(crate) fn put(
+        &mut self,
+        writing: &mut Writing,
+        entities: Vec<(EntityId, Arc<Entity>)>,
+    ) -> Result<(), rusqlite::Error> {
+        let mut put = self.file.connection.prepare_cached(
+            "INSERT INTO entity(id, state) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET state = excluded.state",
+        )?;
+        for (id, entity) in entities {
+            writing.reached = writing.reached.max(entity.position);
+            let encoded = entity.encode();
+            // The loop copies what it changes while it is shared.
+            drop(entity);
+            put.execute(params![id.as_str(), encoded.as_ref()])?;
+        }
+        Ok(())
+    }
+
+    /// Whether the journal has everything that the round's entities hold.
+    pub(crate) fn is_durable(&self, writing: &Writing) -> bool {
+        self.stats.durable.load(Ordering::Acquire) >= writing.reached
+    }
+
+    /// Gives up what was begun.
+    pub(crate) fn roll_back(&self) {
+        if !self.file.connection.is_autocommit()
+            && let Err(error) = self.file.connection.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a flush could not be taken back");
+        }
+    }
+
+    /// Writes the rest of a round and ends its transaction.
+    pub(crate) fn end(&mut self, writing: &Writing) -> Result<Flushed, rusqlite::Error> {
+        let (runs, retired) = self.write_rest(&writing.round)?;
+        self.file.connection.execute_batch("COMMIT")?;
+        (self.runs, self.retired) = (runs, retired);
+        Ok(Flushed::Done(self.runs.clone()))
+    }
+
+    /// What is not an entity.
+    fn write_rest(&self, round: &Round) -> Result<(Vec<Arc<Run>>, Vec<i64>), rusqlite::Error> {
+        let transaction = &self.file.connection;
+        let overlay = &round.overlay;
         for position in &overlay.quarantine_closed {
             transaction.prepare_cached("DELETE FROM quarantine WHERE position = ?1")?.execute([*position as i64])?;
         }
@@ -122,33 +243,31 @@ impl Flusher {
                     row.dead_at_us
                 ])?;
         }
-        overlay.incomplete.write(&transaction)?;
-        snapshot.timers.write(&transaction)?;
-        let (runs, retired) = self.write_seen(&transaction, snapshot)?;
+        overlay.incomplete.write(transaction)?;
+        round.timers.write(transaction)?;
+        let seen = self.write_seen(transaction, round)?;
         self.file.write_meta(&Meta {
-            position: snapshot.position,
-            recorded_at_us: snapshot.recorded_at_us,
-            tallies: snapshot.tallies.clone(),
+            position: round.position,
+            recorded_at_us: round.recorded_at_us,
+            tallies: round.tallies.clone(),
         })?;
-        transaction.commit()?;
-        (self.runs, self.retired) = (runs, retired);
-        Ok(())
+        Ok(seen)
     }
 
     fn write_seen(
         &self,
-        transaction: &rusqlite::Transaction<'_>,
-        snapshot: &Snapshot,
+        transaction: &Connection,
+        round: &Round,
     ) -> Result<(Vec<Arc<Run>>, Vec<i64>), rusqlite::Error> {
         for run in &self.retired {
             seen::remove(transaction, *run)?;
         }
         let mut runs = self.runs.clone();
         let mut retired = Vec::new();
-        if !snapshot.seen.is_empty() {
-            runs.push(Arc::new(seen::add(transaction, &snapshot.seen, snapshot.recorded_at_us)?));
+        if !round.seen.is_empty() {
+            runs.push(Arc::new(seen::add(transaction, &round.seen, round.recorded_at_us)?));
         }
-        let expired_us = snapshot.recorded_at_us - self.seen_us;
+        let expired_us = round.recorded_at_us - self.seen_us;
         retired.extend(runs.iter().filter(|run| run.recorded_at_us < expired_us).map(|run| run.id));
         runs.retain(|run| run.recorded_at_us >= expired_us);
         while let Some((tier, ids)) = seen::to_merge(runs.iter().map(AsRef::as_ref)) {
@@ -162,5 +281,14 @@ impl Flusher {
             seen::retire(transaction, *run)?;
         }
         Ok((runs, retired))
+    }
+}
+
+impl Writing {
+    /// The slots of the next entities to be asked for.
+    pub(crate) fn next_part(&mut self, count: usize) -> Option<Vec<u32>> {
+        let from = self.left.len().saturating_sub(count);
+        let part: Vec<u32> = self.left.drain(from..).rev().map(|changed| changed.slot).collect();
+        (!part.is_empty()).then_some(part)
     }
 }

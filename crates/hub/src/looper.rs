@@ -16,13 +16,13 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::delivery::{Controls, Phase, Report, ReportBody};
 use crate::failure::{OpenError, Unavailable};
-use crate::flush::Flushed;
+use crate::flush::{Flushed, ToFlusher};
 use crate::handle::{Answer, DeadLetterFilter, IncompleteFilter, Page, QuarantineFilter};
 use crate::journaler::{Deferred, Reply, Sealed, ToJournal, chain};
 use crate::options::HubOptions;
 use crate::state::overlay::merge;
 use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
-use crate::state::{Snapshot, State, incomplete, tally};
+use crate::state::{State, incomplete, tally};
 use crate::stats::Stats;
 use crate::time::Time;
 
@@ -51,6 +51,8 @@ pub(crate) enum Message {
     Report(Report),
     /// What timers that are due have to say.
     Due(Vec<Input>),
+    /// The flusher has said something.
+    Wake,
     JournalFailed(Unavailable),
     JournalRecovered,
     Shutdown,
@@ -95,8 +97,6 @@ const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// How many inputs are decided together: what they touch fits into the processor's cache.
 const TOGETHER: usize = 32;
-/// How many forgotten entities are freed in a round.
-const FREED_AT_ONCE: usize = 64;
 const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 const INCOMPLETE_EVERY: Duration = Duration::from_secs(1);
@@ -108,7 +108,7 @@ pub(crate) struct Looper {
     pub(crate) inbox: Receiver<Message>,
     pub(crate) to_self: Sender<Message>,
     pub(crate) journal: SyncSender<ToJournal>,
-    pub(crate) snapshots: Sender<Arc<Snapshot>>,
+    pub(crate) flusher: Sender<ToFlusher>,
     pub(crate) flushed: Receiver<Flushed>,
     pub(crate) abandon: Arc<AtomicBool>,
     pub(crate) state: State,
@@ -255,6 +255,7 @@ impl Looper {
                     None => self.say(inputs, &mut open),
                     Some(_) => self.timers_later(),
                 },
+                Message::Wake => {}
                 Message::JournalFailed(cause) => failed = Some(cause),
                 Message::JournalRecovered => self.resume(),
                 Message::Shutdown => shutdown = true,
@@ -408,7 +409,6 @@ impl Looper {
         while let Ok(flushed) = self.flushed.try_recv() {
             self.take_flushed(flushed);
         }
-        self.state.free(FREED_AT_ONCE);
         match &mut self.mode {
             Mode::Normal => {
                 self.flush_if_due();
@@ -472,11 +472,10 @@ impl Looper {
     fn flush_if_due(&mut self) {
         let behind = self.state.position - self.state.flushed;
         if behind == 0 || !self.state.is_settled() {
-            // Two snapshots at once would double the memory: the loop waits where the flusher has this much and half of it
-            // again has come since.
-            if self.state.unflushed_bytes() / 3 > self.options.flush_bytes_max / 2
-                && let Ok(flushed) = self.flushed.recv()
-            {
+            // What changes must not outgrow memory: the loop waits for the flusher where this much more has changed since
+            // the round began. What the flusher asks for meanwhile, it gets.
+            while !self.state.is_settled() && self.state.unflushed_bytes() / 3 > self.options.flush_bytes_max / 2 {
+                let Ok(flushed) = self.flushed.recv() else { break };
                 self.take_flushed(flushed);
             }
             return;
@@ -487,7 +486,7 @@ impl Looper {
         if due && self.clock.time.now() >= self.clock.not_before {
             self.clock.last_flush = self.clock.time.now();
             // The flusher lives as long as the loop.
-            let _ = self.snapshots.send(self.state.snapshot());
+            let _ = self.flusher.send(ToFlusher::Round(self.state.begin_round()));
         }
     }
 
@@ -499,22 +498,34 @@ impl Looper {
 
     fn take_flushed(&mut self, flushed: Flushed) {
         match flushed {
+            Flushed::Wants(number, slots) => {
+                let _ = self.flusher.send(ToFlusher::Part(number, self.state.give(&slots)));
+            }
             Flushed::Done(runs) => {
                 self.set_stuck(None);
-                self.state.flushed(runs);
+                self.state.round_written(runs);
                 self.stats.flushed.store(self.state.flushed, Ordering::Relaxed);
             }
-            Flushed::Abandoned => self.state.flush_failed(),
+            Flushed::Abandoned => self.state.round_failed(),
             Flushed::Failed(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the state could not be flushed; it is tried again"
                 );
-                self.state.flush_failed();
+                self.state.round_failed();
                 // Not at once: what it failed of may need a while.
                 self.clock.not_before = self.clock.time.now() + FLUSH_AGAIN;
                 self.set_stuck(Some(format!("the state file can't be written ({})", chain(&error))));
             }
+        }
+    }
+
+    /// Waits until the round under way is over.
+    fn end_round(&mut self) {
+        while !self.state.is_settled()
+            && let Ok(flushed) = self.flushed.recv()
+        {
+            self.take_flushed(flushed);
         }
     }
 
@@ -564,11 +575,7 @@ impl Looper {
         self.clock.generation += 1;
         self.controls.phase_all(|_| Phase::Stopped);
         self.abandon.store(true, Ordering::Release);
-        if !self.state.is_settled()
-            && let Ok(flushed) = self.flushed.recv()
-        {
-            self.take_flushed(flushed);
-        }
+        self.end_round();
         self.abandon.store(false, Ordering::Release);
         let _ = self.journal.send(ToJournal::Reset);
         self.mode = match self.reload() {
@@ -621,16 +628,10 @@ impl Looper {
         if !matches!(self.mode, Mode::Normal) {
             return;
         }
-        if !self.state.is_settled()
-            && let Ok(flushed) = self.flushed.recv()
-        {
-            self.take_flushed(flushed);
-        }
+        self.end_round();
         if self.state.position > self.state.flushed {
-            let _ = self.snapshots.send(self.state.snapshot());
-            if let Ok(flushed) = self.flushed.recv() {
-                self.take_flushed(flushed);
-            }
+            let _ = self.flusher.send(ToFlusher::Round(self.state.begin_round()));
+            self.end_round();
         }
         self.figures();
     }

@@ -17,19 +17,19 @@ use tokio::sync::Semaphore;
 
 use crate::delivery::{Controls, DeliveryOptions, spawn_runner};
 use crate::failure::OpenError;
-use crate::flush::{Flushed, Flusher};
+use crate::flush::{Flushed, Flusher, ToFlusher};
 use crate::handle::HubHandle;
 use crate::journaler::{Journaler, ToJournal};
 use crate::looper::{Clock, Looper, Message, Mode};
 use crate::options::HubOptions;
+use crate::state::State;
 use crate::state::file::StateFile;
-use crate::state::{Snapshot, State};
 use crate::stats::{Stats, now_us};
 use crate::tail::Tail;
 use crate::time::Time;
 
 /// How much of the journal recovery decodes at a time.
-const RECOVER_BYTES: usize = 8 * 1024 * 1024;
+const RECOVER_BYTES: usize = 4 * 1024 * 1024;
 /// How many preferences are read at a time.
 const PREFERENCES_STEP: usize = 1_000;
 
@@ -58,13 +58,14 @@ impl Hub {
     fn start(options: HubOptions, journal: Box<dyn Journal>, lock: File) -> Result<Self, OpenError> {
         let Parts { handle, looper, journaler, flusher, journal_work, flush_work, flush_done } =
             Parts::open(options, journal, Time::Real, 1)?;
+        let wake = handle.inbox.clone();
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
         };
         let threads = vec![
             spawn("hub-loop", Box::new(move || looper.run()))?,
             spawn("hub-journal", Box::new(move || journaler.run(journal_work)))?,
-            spawn("hub-flush", Box::new(move || flusher.run(flush_work, flush_done)))?,
+            spawn("hub-flush", Box::new(move || flusher.run(flush_work, flush_done, wake)))?,
         ];
         Ok(Self { handle, threads, _lock: lock })
     }
@@ -106,7 +107,7 @@ pub(crate) struct Parts {
     pub(crate) journaler: Journaler,
     pub(crate) flusher: Flusher,
     pub(crate) journal_work: Receiver<ToJournal>,
-    pub(crate) flush_work: Receiver<Arc<Snapshot>>,
+    pub(crate) flush_work: Receiver<ToFlusher>,
     pub(crate) flush_done: Sender<Flushed>,
 }
 
@@ -136,13 +137,13 @@ impl Parts {
             abandon: abandon.clone(),
             seen_us: i64::from(options.seen_days) * 86_400_000_000,
             retired,
+            asked: 0,
         };
         // Rebuilding from a long journal must not take more memory than running does.
         let facts = recover(&mut state, &*reader, options.rules.clone(), |state| {
             let behind = state.position - state.flushed;
             if state.dirty_bytes() >= options.flush_bytes_max || behind >= 2 * options.flush_records_max {
-                flusher.write(&state.snapshot())?;
-                state.flushed(flusher.runs.clone());
+                flusher.write_all(state)?;
             }
             Ok(())
         })?;
@@ -163,7 +164,7 @@ impl Parts {
         let controls = Controls::default();
         let (to_loop, inbox) = unbounded();
         let (to_journal, journal_work) = mpsc::sync_channel(batches_waiting);
-        let (snapshots, flush_work) = unbounded();
+        let (to_flusher, flush_work) = unbounded();
         let (flush_done, flushed) = unbounded();
 
         let journaler = Journaler {
@@ -192,7 +193,7 @@ impl Parts {
             inbox,
             to_self: to_loop,
             journal: to_journal,
-            snapshots,
+            flusher: to_flusher,
             flushed,
             abandon,
             state,
@@ -211,8 +212,8 @@ impl Parts {
 }
 
 /// Channels between the hub's own threads. What may pile up in them is bounded elsewhere: inputs by the room in
-/// bytes, reports by the runners' windows, snapshots to one at a time.
-#[expect(clippy::disallowed_methods, reason = "bounded by the room, the runners' windows and one snapshot at a time")]
+/// bytes, reports by the runners' windows, rounds to one at a time.
+#[expect(clippy::disallowed_methods, reason = "bounded by the room, the runners' windows and one round at a time")]
 fn unbounded<T>() -> (mpsc::Sender<T>, mpsc::Receiver<T>) {
     mpsc::channel()
 }
@@ -326,9 +327,16 @@ fn fold_again(state: &mut State, facts: &mut Facts, position: Position, record: 
                 new.insert(known.unwrap_or_default())
             }
         };
-        let was_incomplete = entity.incomplete;
-        fold::fold(Arc::make_mut(entity), position, record.recorded_at_us, fact);
-        if let Some(gate) = Gate::of(was_incomplete, entity) {
+        let gate = if position > entity.position {
+            let was_incomplete = entity.incomplete;
+            fold::fold(Arc::make_mut(entity), position, record.recorded_at_us, fact);
+            Gate::of(was_incomplete, entity)
+        } else {
+            // The file has the entity as it was later than the list of incomplete ones.
+            let was_incomplete = state.is_listed_incomplete(&fact.kind, &fact.key)?;
+            Gate::of_fact(was_incomplete, fact)
+        };
+        if let Some(gate) = gate {
             state.gate(&gate, record.recorded_at_us);
         }
     }

@@ -14,11 +14,11 @@ use std::sync::atomic::Ordering;
 use lockstep_journal::Journal;
 
 use crate::failure::OpenError;
+use crate::flush::{Flushed, ToFlusher, Writing};
 use crate::handle::HubHandle;
 use crate::journaler::ToJournal;
 use crate::open::{Parts, lock};
 use crate::options::HubOptions;
-use crate::state::Snapshot;
 use crate::time::Time;
 pub use crate::time::VirtualTime;
 
@@ -27,14 +27,16 @@ pub use crate::time::VirtualTime;
 const AHEAD_MAX: usize = 3;
 /// One round of the loop sends a batch, a reset, a probe and a trim at most: it never waits for room.
 const SLOTS: usize = 8;
+/// How many entities one step of the flusher writes: few, so that much happens between them.
+const PART: usize = 4;
 
 /// See the module.
 pub struct Stepped {
     parts: Parts,
     /// What the loop has sent and the journal has not taken up.
     sealed: VecDeque<ToJournal>,
-    /// The snapshot that is to be written.
-    snapshot: Option<Arc<Snapshot>>,
+    /// The round that is being written.
+    writing: Option<Writing>,
     _lock: File,
 }
 
@@ -47,7 +49,7 @@ impl Stepped {
         let lock = lock(&options.data_dir)?;
         let options = HubOptions { flush_bytes_max: usize::MAX / 8, ..options };
         let parts = Parts::open(options, journal, Time::Virtual(time), SLOTS)?;
-        Ok(Self { parts, sealed: VecDeque::new(), snapshot: None, _lock: lock })
+        Ok(Self { parts, sealed: VecDeque::new(), writing: None, _lock: lock })
     }
 
     /// The handle by which everything else talks to the hub.
@@ -78,22 +80,48 @@ impl Stepped {
         true
     }
 
-    /// The flusher writes a snapshot that the loop has handed out. `false` where there is none, or the journal does
-    /// not have it yet.
+    /// Whether the flusher is in the middle of a round.
+    pub fn is_flushing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// The flusher takes up a round that the loop has begun, or writes a few of its entities, or ends it. `false` where
+    /// there is none, or the journal does not have yet what it holds.
     pub fn step_flush(&mut self) -> bool {
-        let Some(snapshot) = self.snapshot.take().or_else(|| self.parts.flush_work.try_recv().ok()) else {
-            return false;
-        };
-        match self.parts.flusher.step(snapshot) {
-            Ok(flushed) => {
-                // The loop lives in the same place.
-                let _ = self.parts.flush_done.send(flushed);
-                true
-            }
-            Err(snapshot) => {
-                self.snapshot = Some(snapshot);
-                false
-            }
+        match self.flush_on() {
+            Ok(None) => false,
+            Ok(Some(None)) => true,
+            Ok(Some(Some(flushed))) => self.flushed(flushed),
+            Err(error) => self.flushed(Flushed::Failed(error)),
         }
+    }
+
+    /// What one step comes to: nothing to do, a part of a round, its end.
+    fn flush_on(&mut self) -> Result<Option<Option<Flushed>>, rusqlite::Error> {
+        let Parts { looper, flusher, flush_work, .. } = &mut self.parts;
+        let begun = match &mut self.writing {
+            Some(writing) => writing,
+            None => match flush_work.try_recv() {
+                Ok(ToFlusher::Round(round)) => self.writing.insert(flusher.begin(round)?),
+                Ok(ToFlusher::Part(..)) | Err(_) => return Ok(None),
+            },
+        };
+        if looper.abandon.load(Ordering::Acquire) {
+            return Ok(Some(Some(Flushed::Abandoned)));
+        }
+        if let Some(slots) = begun.next_part(PART) {
+            // The loop lives in the same place.
+            flusher.put(begun, looper.state.give(&slots))?;
+            return Ok(Some(None));
+        }
+        if flusher.is_durable(begun) { flusher.end(begun).map(|flushed| Some(Some(flushed))) } else { Ok(None) }
+    }
+
+    fn flushed(&mut self, flushed: Flushed) -> bool {
+        self.writing = None;
+        self.parts.flusher.roll_back();
+        // The loop lives in the same place.
+        let _ = self.parts.flush_done.send(flushed);
+        true
     }
 }

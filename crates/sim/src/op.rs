@@ -153,7 +153,7 @@ pub enum Op {
     Loop,
     /// The journaler takes up one batch.
     Journal,
-    /// The flusher writes its snapshot.
+    /// The flusher writes a part of its round.
     Flush,
     /// Time passes.
     Pass {

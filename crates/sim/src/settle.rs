@@ -28,8 +28,8 @@ impl World {
         if let Some(hub) = &mut self.hub {
             hub.step_loop();
             while hub.step_journal() {}
-            hub.step_flush();
         }
+        while self.step_flush()? {}
         self.take_replies()
     }
 
@@ -190,8 +190,8 @@ impl World {
             self.submit(vec![message])?;
             if let Some(hub) = &mut self.hub {
                 hub.step_loop();
-                hub.step_flush();
             }
+            self.step_flush()?;
             self.step_all()?;
             self.step_all()?;
         }

@@ -25,7 +25,9 @@ pub struct World {
     pub(crate) time: Arc<VirtualTime>,
     pub(crate) disk: Disk,
     pub(crate) files: Files,
+    /// Whether the state file's disk is to fail, and whether it does: not in the middle of a round.
     state_failing: bool,
+    state_fails: bool,
     pub(crate) hub: Option<Stepped>,
     pub(crate) network: Network,
     pub(crate) waiting: Vec<Waiting>,
@@ -48,6 +50,7 @@ impl World {
             setup,
             files,
             state_failing: false,
+            state_fails: false,
             hub: None,
             network: Network::default(),
             waiting: Vec::new(),
@@ -91,7 +94,7 @@ impl World {
                 self.hub.as_mut().map(Stepped::step_journal);
             }
             Op::Flush => {
-                self.hub.as_mut().map(Stepped::step_flush);
+                self.step_flush()?;
             }
             Op::Pass { ms } => self.pass(*ms),
             Op::Read { pick } => {
@@ -160,6 +163,7 @@ impl World {
 
     /// Opens the hub with what is durable. It stays closed while a disk does not take what it has to write.
     pub(crate) fn open(&mut self) -> Result<(), Violation> {
+        self.fail_state()?;
         self.disk.fail_next_sync(None);
         let torn = self.disk.torn();
         let opened = self.disk.open().map_err(OpenError::from);
@@ -185,7 +189,22 @@ impl World {
 
     pub(crate) fn set_state_failing(&mut self, failing: bool) -> Result<(), Violation> {
         self.state_failing = failing;
+        self.fail_state()
+    }
+
+    /// The fault takes the file's lock, which a round under way has.
+    fn fail_state(&mut self) -> Result<(), Violation> {
+        let failing = self.state_failing;
+        if self.state_fails == failing || self.hub.as_ref().is_some_and(Stepped::is_flushing) {
+            return Ok(());
+        }
+        self.state_fails = failing;
         self.on_files(|files| files.set_failing(failing))
+    }
+
+    pub(crate) fn step_flush(&mut self) -> Result<bool, Violation> {
+        self.fail_state()?;
+        Ok(self.hub.as_mut().is_some_and(Stepped::step_flush))
     }
 
     /// Everything in memory is gone.
@@ -214,7 +233,8 @@ impl World {
         if power {
             self.on_files(|files| files.cut_power())?;
             // What was written back may be of a time when it could be written, or could not.
-            self.set_state_failing(self.state_failing)?;
+            self.state_fails = !self.state_failing;
+            self.fail_state()?;
         }
         self.open()?;
         self.check().map(drop)

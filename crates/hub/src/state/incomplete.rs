@@ -102,6 +102,22 @@ impl State {
         *count = if gate.incomplete { *count + 1 } else { count.saturating_sub(1) };
     }
 
+    /// Whether the list has an entity.
+    pub(crate) fn is_listed_incomplete(&self, kind: &str, key: &str) -> Result<bool, rusqlite::Error> {
+        if !self.incomplete.contains_key(kind) {
+            return Ok(false);
+        }
+        let name = (kind.to_owned(), key.to_owned());
+        for layer in self.overlays().into_iter().rev().map(|layer| &layer.incomplete) {
+            if layer.hides(&name) {
+                return Ok(layer.opened.contains_key(&name));
+            }
+        }
+        let mut listed =
+            self.file.connection.prepare_cached("SELECT 1 FROM incomplete WHERE kind = ?1 AND key = ?2")?;
+        listed.exists([kind, key])
+    }
+
     /// The incomplete entities, the oldest of each kind first.
     pub(crate) fn incomplete(&self, filter: &IncompleteFilter) -> Result<(Vec<IncompleteRow>, bool), StateError> {
         let mut found = Vec::new();

@@ -1,12 +1,14 @@
-//! State: what the journal has folded into, hot in memory, the rest in a file flushed behind.
+//! State: what the journal has folded into, hot in memory, the rest in a file written behind.
 //!
-//! An entity is looked for in this order: changed since the last flush (`dirty`), being flushed, recently used
-//! (two generations), the file. Changed entities are never dropped before the file has them. In memory they stay
-//! decoded, because nearly every change would read and write one otherwise; the flusher encodes them.
+//! An entity is looked for in memory first ([`cache`]), then in the file. In memory it is decoded, because nearly every
+//! change would read and write one otherwise; the flusher encodes it. The loop takes an entity out to decide about it
+//! and puts it back.
 //!
-//! The loop takes an entity out to decide about it and puts it back. What is being flushed is shared with the flusher
-//! until that one has written it: changing it before copies it.
+//! The file is written in rounds. A round makes it stand for the position that the state had when the round began:
+//! what is not an entity is handed over then, as it was; entities follow, as they are when the flusher asks for them,
+//! which may be later. So on recovery an entity may have some of the records that are folded again.
 
+pub(crate) mod cache;
 pub(crate) mod file;
 pub(crate) mod incomplete;
 pub(crate) mod overlay;
@@ -15,67 +17,42 @@ pub(crate) mod seen;
 pub(crate) mod timers;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use hashbrown::HashMap;
 use lockstep_core::record::{Body, DeadLetterEnd, FactOutcome, Record};
 use lockstep_core::{Entity, EntityId, Position, Seen, decide, delivery_hash};
 
 use crate::reading::ReadError;
+use crate::state::cache::{Cache, Changed};
 use crate::state::file::StateFile;
 use crate::state::overlay::Overlay;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{Run, SeenMap};
-use crate::state::timers::Changed;
 use crate::tally::Tallies;
 
-/// What is flushed in one transaction: everything that changed up to a position.
+/// What is written to the file in one transaction: everything that changed up to a position.
 #[derive(Debug, Default)]
-pub(crate) struct Snapshot {
+pub(crate) struct Round {
     pub(crate) position: Position,
     pub(crate) recorded_at_us: i64,
-    /// What the flusher has not written yet. It lets go of each as soon as it can, since the loop copies what it
-    /// changes meanwhile.
-    entities: Mutex<Vec<(EntityId, Arc<Entity>)>>,
+    /// The entities that have changed. The flusher asks for them by their slots.
+    pub(crate) changed: Mutex<Vec<Changed>>,
     pub(crate) seen: SeenMap,
     pub(crate) overlay: Overlay,
-    pub(crate) timers: Changed,
+    pub(crate) timers: timers::Changed,
     pub(crate) tallies: Tallies,
 }
-
-impl Snapshot {
-    /// The entities, in the order of their ids; what is given is not kept.
-    pub(crate) fn take_entities(&self) -> Vec<(EntityId, Arc<Entity>)> {
-        let mut entities = std::mem::take(&mut *self.entities.lock().unwrap_or_else(PoisonError::into_inner));
-        entities.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        entities
-    }
-}
-
-type Kepts = HashMap<EntityId, Kept>;
 
 /// See the module.
 pub(crate) struct State {
     pub(crate) file: StateFile,
-    dirty: Kepts,
-    dirty_bytes: usize,
-    flushing: Arc<Snapshot>,
-    /// The entities of that snapshot, as far as they were not changed since.
-    flushing_entities: Kepts,
-    flushing_bytes: usize,
-    /// What the snapshot took when it was taken. The flusher may have all of it, also what was changed since.
-    snapshot_bytes: usize,
-    young: Kepts,
-    young_bytes: usize,
-    old: Kepts,
-    old_bytes: usize,
-    cache_bytes_max: usize,
-    /// Entities that are forgotten. Freeing them all at once would hold up the loop.
-    forgotten: Vec<hashbrown::hash_map::IntoIter<EntityId, Kept>>,
+    cache: Cache,
+    /// The round under way.
+    round: Arc<Round>,
     recent: SeenMap,
     runs: Vec<Arc<Run>>,
     pub(crate) overlay: Overlay,
-    timers: Changed,
+    timers: timers::Changed,
     /// When the next timer is due that the file has.
     file_timer_us: Option<i64>,
     pub(crate) tallies: Tallies,
@@ -86,30 +63,8 @@ pub(crate) struct State {
     pub(crate) recorded_at_us: i64,
     /// The position of the last completed flush.
     pub(crate) flushed: Position,
-    /// The position of the last snapshot, where it was not in vain: what was changed later is dirty.
-    snapshotted: Position,
     /// Whether the delivery whose facts are being folded has won anything so far.
     delivery_applied: bool,
-}
-
-/// An entity in memory, and about how many bytes it takes there.
-#[derive(Clone, Debug)]
-pub(crate) struct Kept {
-    pub(crate) entity: Arc<Entity>,
-    bytes: u32,
-}
-
-impl Kept {
-    fn new(id: &str, entity: Arc<Entity>) -> Self {
-        /// What a map's entry costs beside the id and the entity.
-        const ENTRY_BYTES: usize = 80;
-        let bytes = id.len() + entity.memory_bytes() + ENTRY_BYTES;
-        Self { entity, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes as usize
-    }
 }
 
 impl State {
@@ -120,124 +75,75 @@ impl State {
         let file_timer_us = file.next_timer_us(i64::MIN)?;
         Ok(Self {
             file,
-            dirty: HashMap::new(),
-            dirty_bytes: 0,
-            flushing: Arc::default(),
-            flushing_entities: HashMap::new(),
-            flushing_bytes: 0,
-            snapshot_bytes: 0,
-            young: HashMap::new(),
-            young_bytes: 0,
-            old: HashMap::new(),
-            old_bytes: 0,
-            cache_bytes_max,
-            forgotten: Vec::new(),
+            cache: Cache::new(cache_bytes_max),
+            round: Arc::default(),
             recent: SeenMap::default(),
             runs,
             overlay: Overlay::default(),
-            timers: Changed::default(),
+            timers: timers::Changed::default(),
             file_timer_us,
             tallies: meta.tallies,
             incomplete,
             position: meta.position,
             recorded_at_us: meta.recorded_at_us,
             flushed: meta.position,
-            snapshotted: meta.position,
             delivery_applied: false,
         })
     }
 
     /// An entity, to look at.
     pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Arc<Entity>>, StateError> {
-        let found = self.take(id)?;
+        if let Some(found) = self.cache.get(id) {
+            return Ok(Some(found));
+        }
+        let found = self.read(id)?;
         if let Some(entity) = &found {
-            self.give_back(id.into(), entity.clone());
+            self.cache.put(id.into(), entity.clone(), false);
         }
         Ok(found)
     }
 
     /// Takes an entity out. Whoever does it puts it back, changed or not.
     pub(crate) fn take(&mut self, id: &str) -> Result<Option<Arc<Entity>>, StateError> {
-        let layers = [
-            (&mut self.dirty, &mut self.dirty_bytes),
-            (&mut self.flushing_entities, &mut self.flushing_bytes),
-            (&mut self.young, &mut self.young_bytes),
-            (&mut self.old, &mut self.old_bytes),
-        ];
-        for (layer, total) in layers {
-            if let Some(found) = layer.remove(id) {
-                *total -= found.bytes();
-                return Ok(Some(found.entity));
-            }
+        match self.cache.take(id) {
+            Some(found) => Ok(Some(found)),
+            None => self.read(id),
         }
+    }
+
+    fn read(&self, id: &str) -> Result<Option<Arc<Entity>>, StateError> {
         let Some(bytes) = self.file.entity(id)? else { return Ok(None) };
         let decoded = Entity::decode(bytes).map_err(|source| StateError::Entity { id: id.to_owned(), source })?;
         Ok(Some(Arc::new(decoded)))
     }
 
-    /// Frees a few of the forgotten entities.
-    pub(crate) fn free(&mut self, count: usize) {
-        for _ in 0..count {
-            match self.forgotten.last_mut().map(Iterator::next) {
-                Some(Some(entity)) => drop(entity),
-                Some(None) => drop(self.forgotten.pop()),
-                None => return,
-            }
-        }
-    }
-
     /// Puts a changed entity back, or a new one.
     pub(crate) fn put(&mut self, id: EntityId, entity: Arc<Entity>) {
-        // More than comes in.
-        self.free(2);
         self.timers.put(&id, &entity);
-        let kept = Kept::new(&id, entity);
-        self.dirty_bytes += kept.bytes();
-        if let Some(before) = self.dirty.insert(id, kept) {
-            self.dirty_bytes -= before.bytes();
-        }
+        self.cache.put(id, entity, true);
     }
 
-    /// Puts back an entity that was not changed: to where it came from.
+    /// Puts back an entity that was not changed.
     pub(crate) fn give_back(&mut self, id: EntityId, entity: Arc<Entity>) {
-        if entity.position > self.snapshotted {
-            self.put(id, entity);
-        } else if entity.position > self.flushed {
-            let kept = Kept::new(&id, entity);
-            self.flushing_bytes += kept.bytes();
-            self.flushing_entities.insert(id, kept);
-        } else if entity.position > 0 {
-            let kept = Kept::new(&id, entity);
-            self.young_bytes += kept.bytes();
-            self.young.insert(id, kept);
-            self.make_room();
+        // One that does not exist is no entity.
+        if entity.position > 0 {
+            self.cache.put(id, entity, false);
         }
     }
 
-    /// Forgets clean entities where there are too many: first those that have not been looked at for longest.
-    fn make_room(&mut self) {
-        // What is changed counts, and some room is left for what is not.
-        let room = self.cache_bytes_max.saturating_sub(self.unflushed_bytes());
-        if self.young_bytes > room.max(self.cache_bytes_max / 8) / 2 {
-            let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
-            self.forgotten.push(forgotten.into_iter());
-            self.old_bytes = std::mem::take(&mut self.young_bytes);
-        }
-    }
-
-    /// Bytes of changed entities that the file does not have.
+    /// Bytes of entities that have changed since the last round began.
     pub(crate) fn dirty_bytes(&self) -> usize {
-        self.dirty_bytes
+        self.cache.changed_bytes()
     }
 
-    /// Bytes of changed entities, with those that are being flushed.
+    /// Bytes of entities that the file does not have as they are.
     pub(crate) fn unflushed_bytes(&self) -> usize {
-        self.dirty_bytes + self.snapshot_bytes
+        self.cache.unwritten_bytes()
     }
 
-    /// Bytes of clean entities in memory.
+    /// Bytes of entities that the file has as they are.
     pub(crate) fn cache_bytes(&self) -> usize {
-        self.young_bytes + self.old_bytes
+        self.cache.bytes() - self.cache.unwritten_bytes()
     }
 
     /// Whether a delivery was seen before, with what tells a repetition from a reuse. `read` gives a record.
@@ -247,7 +153,7 @@ impl State {
         read: impl Fn(Position) -> Result<Option<Record>, ReadError>,
         same: impl Fn(&Record) -> Option<Seen>,
     ) -> Result<Option<Seen>, StateError> {
-        if let Some(seen) = self.recent.get(&hash).or_else(|| self.flushing.seen.get(&hash)) {
+        if let Some(seen) = self.recent.get(&hash).or_else(|| self.round.seen.get(&hash)) {
             return Ok(Some(*seen));
         }
         for run in self.runs.iter().rev().filter(|run| run.may_contain(hash)) {
@@ -362,58 +268,42 @@ impl State {
         self.recent.entry(hash).or_insert(Seen { position, payload_hash });
     }
 
-    /// Whether nothing is being flushed.
+    /// Whether no round is under way.
     pub(crate) fn is_settled(&self) -> bool {
-        self.flushing.position == 0
+        self.round.position == 0
     }
 
-    /// Takes everything that changed, to be flushed. Only one snapshot may be under way.
-    pub(crate) fn snapshot(&mut self) -> Arc<Snapshot> {
-        self.flushing_bytes = std::mem::take(&mut self.dirty_bytes);
-        self.snapshot_bytes = self.flushing_bytes;
-        self.flushing_entities = std::mem::take(&mut self.dirty);
-        // As large as it was: it is filled again at once.
-        self.dirty.reserve(self.flushing_entities.len());
-        self.snapshotted = self.position;
-        let shared = self.flushing_entities.iter().map(|(id, kept)| (id.clone(), kept.entity.clone()));
-        self.flushing = Arc::new(Snapshot {
+    /// Begins to write everything that changed. Only one round may be under way.
+    pub(crate) fn begin_round(&mut self) -> Arc<Round> {
+        self.round = Arc::new(Round {
             position: self.position,
             recorded_at_us: self.recorded_at_us,
-            entities: Mutex::new(shared.collect()),
+            changed: Mutex::new(self.cache.begin_round()),
             seen: std::mem::take(&mut self.recent),
             overlay: std::mem::take(&mut self.overlay),
             timers: std::mem::take(&mut self.timers),
             tallies: self.tallies.clone(),
         });
-        self.flushing.clone()
+        self.round.clone()
     }
 
-    /// The snapshot under way is in the file.
-    pub(crate) fn flushed(&mut self, runs: Vec<Arc<Run>>) {
-        self.flushed = std::mem::take(&mut self.flushing).position;
-        self.snapshot_bytes = 0;
+    /// Some of the round's entities as they are now.
+    pub(crate) fn give(&mut self, slots: &[u32]) -> Vec<(EntityId, Arc<Entity>)> {
+        self.cache.give(slots)
+    }
+
+    /// The round under way is in the file.
+    pub(crate) fn round_written(&mut self, runs: Vec<Arc<Run>>) {
+        self.flushed = std::mem::take(&mut self.round).position;
         self.runs = runs;
-        let (done, bytes) = (std::mem::take(&mut self.flushing_entities), std::mem::take(&mut self.flushing_bytes));
-        // The smaller map goes into the larger one.
-        let (mut all, other) = if done.len() > self.young.len() {
-            (done, std::mem::take(&mut self.young))
-        } else {
-            (std::mem::take(&mut self.young), done)
-        };
-        all.extend(other);
-        self.young = all;
-        self.young_bytes += bytes;
-        self.make_room();
+        self.cache.round_written();
         self.look_again_for_timers();
     }
 
-    /// The snapshot under way could not be written: what it holds is changed again, under what came since.
-    pub(crate) fn flush_failed(&mut self) {
-        let back = std::mem::take(&mut self.flushing);
-        self.snapshotted = self.flushed;
-        self.snapshot_bytes = 0;
-        self.dirty.extend(std::mem::take(&mut self.flushing_entities));
-        self.dirty_bytes += std::mem::take(&mut self.flushing_bytes);
+    /// The round under way could not be written: what it holds has changed still, under what came since.
+    pub(crate) fn round_failed(&mut self) {
+        let back = std::mem::take(&mut self.round);
+        self.cache.round_failed();
         for (hash, seen) in &back.seen {
             self.recent.insert(*hash, *seen);
         }
@@ -438,14 +328,13 @@ impl State {
 
     /// The layers of lists that the file does not have yet, older first.
     pub(crate) fn overlays(&self) -> [&Overlay; 2] {
-        [&self.flushing.overlay, &self.overlay]
+        [&self.round.overlay, &self.overlay]
     }
 
-    /// A kind's entities that the file does not have yet.
+    /// A kind's entities that the file does not have as they are.
     pub(crate) fn unflushed(&self, prefix: &str, after: &str) -> BTreeMap<EntityId, Arc<Entity>> {
-        let layers = self.flushing_entities.iter().chain(&self.dirty);
-        let wanted = layers.filter(|(id, _)| id.starts_with(prefix) && id.as_str() > after);
-        wanted.map(|(id, kept)| (id.clone(), kept.entity.clone())).collect()
+        let wanted = self.cache.unwritten().filter(|(id, _)| id.starts_with(prefix) && id.as_str() > after);
+        wanted.map(|(id, entity)| (id.clone(), entity.clone())).collect()
     }
 }
 

@@ -113,7 +113,7 @@ impl StateFile {
 impl State {
     /// When the next timer may be due.
     pub(crate) fn next_timer_us(&self) -> Option<i64> {
-        let layers = [&self.flushing.timers, &self.timers];
+        let layers = [&self.round.timers, &self.timers];
         let changed = layers.into_iter().filter_map(|layer| layer.by_time.first()).map(|timer| timer.due_us);
         changed.chain(self.file_timer_us).min()
     }
@@ -123,7 +123,7 @@ impl State {
         let mut due = BTreeSet::new();
         if self.file_timer_us.is_some_and(|due_us| due_us <= now_us) {
             // So many of the file's may be over already.
-            let asked = limit + self.flushing.timers.due_us.len() + self.timers.due_us.len();
+            let asked = limit + self.round.timers.due_us.len() + self.timers.due_us.len();
             let rows = self.file.timers(now_us, asked)?;
             let all = rows.len() < asked;
             due.extend(rows.into_iter().filter(|t| self.changed_timer(t).is_none()));
@@ -132,7 +132,7 @@ impl State {
                 self.file_timer_us = self.file.next_timer_us(now_us)?;
             }
         }
-        for layer in [&self.flushing.timers, &self.timers] {
+        for layer in [&self.round.timers, &self.timers] {
             let until = layer.by_time.iter().take_while(|timer| timer.due_us <= now_us);
             due.extend(until.filter(|t| self.changed_timer(t) == Some(Some(t.due_us))).take(limit).cloned());
         }
@@ -142,7 +142,7 @@ impl State {
     /// What has become of a timer since the file was written, where anything has.
     fn changed_timer(&self, timer: &Timer) -> Option<Option<i64>> {
         let key = (timer.id.clone(), timer.kind);
-        self.timers.due_us.get(&key).or_else(|| self.flushing.timers.due_us.get(&key)).copied()
+        self.timers.due_us.get(&key).or_else(|| self.round.timers.due_us.get(&key)).copied()
     }
 
     /// A timer has nothing to say.

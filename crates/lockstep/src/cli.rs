@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::{self, BenchArgs};
-use crate::commands::{check, config, conflict, dlq, entity, events, key, preference, quarantine, webhook, whatif};
+use crate::commands::{
+    check, config, conflict, dlq, entity, events, key, leakage, preference, quarantine, webhook, whatif,
+};
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};
 use crate::output::Output;
@@ -75,6 +77,11 @@ pub enum Command {
     /// Make and check the signatures of webhooks, without a hub.
     #[command(after_help = "Example:\n  lockstep webhook sign --scheme shopify --secret env:SHOP_SECRET order.json")]
     Webhook(webhook::WebhookArgs),
+    /// Say what selling the same item twice costs a day at a synchronization interval, and at the lag of this hub.
+    #[command(
+        after_help = "Example:\n  lockstep leakage --orders-per-day 500 --interval 15m --order-value 1500 --oversell-rate 2% --lifetime-value 8000 --churn 30%\n  lockstep leakage --lag 50ms --json"
+    )]
+    Leakage(leakage::LeakageArgs),
     /// Make, list and revoke API keys.
     #[command(after_help = "Example:\n  lockstep key create --name erp --scopes read,write --system erp")]
     Key(key::KeyArgs),
@@ -92,6 +99,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Config(args) => config::run(&args, &output),
         Command::Webhook(args) => webhook::run(&args, &output),
         Command::Key(args) => key::run(&args, &output),
+        Command::Leakage(args) => wait(leakage::run(&args, &output)),
         Command::Events(args) => wait(events::run(&args, &output)),
         Command::Entity(args) => wait(entity::run(&args, &output)),
         Command::Quarantine(args) => wait(quarantine::run(&args, &output)),

@@ -7,6 +7,7 @@ pub mod dlq;
 pub mod entity;
 pub mod events;
 pub mod key;
+pub mod leakage;
 pub mod preference;
 pub mod quarantine;
 pub mod webhook;

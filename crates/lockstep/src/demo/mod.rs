@@ -27,7 +27,7 @@ mod screen;
 mod session;
 mod settle;
 mod systems;
-mod text;
+pub(crate) mod text;
 mod traffic;
 mod verdict;
 mod view;

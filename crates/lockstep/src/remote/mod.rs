@@ -109,6 +109,24 @@ impl Remote {
         idempotency_key: Option<header::HeaderValue>,
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
+        let (status, bytes) = self.bytes(method, path, idempotency_key, body).await?;
+        let body = if bytes.is_empty() { Value::Null } else { self.json(&bytes)? };
+        Ok(Answer { status, body })
+    }
+
+    /// Reads something that is no JSON.
+    pub async fn get_text(&self, path: &str) -> Result<String, Failure> {
+        let (_, bytes) = self.bytes(Method::GET, path, None, None).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    async fn bytes(
+        &self,
+        method: Method,
+        path: &str,
+        idempotency_key: Option<header::HeaderValue>,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let whole = async {
             let (status, body) = self.send(method, path, idempotency_key, body).await?;
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
@@ -126,8 +144,7 @@ impl Remote {
         if !status.is_success() {
             return Err(refused(&self.base, status, &bytes));
         }
-        let body = if bytes.is_empty() { Value::Null } else { self.json(&bytes)? };
-        Ok(Answer { status, body })
+        Ok((status, bytes))
     }
 
     /// A live stream, from its first byte.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lockstep_core::{Entity, EntityId, Position};
 use rusqlite::{Connection, params};
@@ -16,7 +16,15 @@ use crate::state::{Round, State};
 use crate::stats::Stats;
 
 /// How many entities are asked for at once: few enough that the loop does not notice,
-pub(crate) const PART: usize = 1_000;
+const PART: usize = 1_000;
+/// and how many where there is no hurry: between them the flusher rests,
+const PACED_PART: usize = 100;
+/// so many times as long as it took to write them. Whoever waits for an answer has the processor then.
+const RESTS: u32 = 4;
+const REST_MAX: Duration = Duration::from_millis(50);
+/// How many are written in one transaction: with each the file may be brought up to its log, and a short stall of the
+/// disk is one that nobody notices.
+const TOGETHER: usize = 2_000;
 /// and how many such requests may wait for the loop's answer. What the loop changes while the flusher holds it is copied.
 const PARTS_AHEAD: usize = 3;
 /// How often the flusher looks whether it has to give up.
@@ -48,6 +56,8 @@ pub(crate) struct Flusher {
     pub(crate) stats: Arc<Stats>,
     /// Raised by the loop to give up waiting for the journal.
     pub(crate) abandon: Arc<AtomicBool>,
+    /// Raised by the loop where memory, or somebody, waits for the end of the round.
+    pub(crate) hurry: Arc<AtomicBool>,
     pub(crate) seen_us: i64,
     pub(crate) runs: Vec<Arc<Run>>,
     /// Runs that the loop may still look into until it has heard of their successor.
@@ -63,6 +73,8 @@ pub(crate) struct Writing {
     left: Vec<Changed>,
     /// The newest record that any of it has: the journal must have it before the file.
     reached: Position,
+    /// How many entities the open transaction has.
+    together: usize,
 }
 
 impl Flusher {
@@ -101,8 +113,10 @@ impl Flusher {
         let first = self.asked + 1;
         let mut answered = self.asked;
         loop {
-            while self.asked - answered < PARTS_AHEAD as u64
-                && let Some(slots) = writing.next_part(PART)
+            let hurries = self.hurry.load(Ordering::Relaxed);
+            let (ahead, part) = if hurries { (PARTS_AHEAD as u64, PART) } else { (1, PACED_PART) };
+            while self.asked - answered < ahead
+                && let Some(slots) = writing.next_part(part)
             {
                 self.asked += 1;
                 ask(self.asked, slots);
@@ -113,7 +127,17 @@ impl Flusher {
             match answers.recv_timeout(LOOK_EVERY) {
                 Ok(ToFlusher::Part(number, entities)) if number >= first => {
                     answered = number;
+                    let began = Instant::now();
                     self.put(&mut writing, entities)?;
+                    if writing.together >= TOGETHER {
+                        if !self.wait_until_durable(&writing) {
+                            return Ok(None);
+                        }
+                        self.save(&mut writing)?;
+                    }
+                    if !hurries {
+                        std::thread::park_timeout((began.elapsed() * RESTS).min(REST_MAX));
+                    }
                 }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) if self.abandon.load(Ordering::Acquire) => return Ok(None),
@@ -121,14 +145,18 @@ impl Flusher {
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
             }
         }
-        // The file must never be ahead of the journal.
-        while !self.is_durable(&writing) {
+        Ok(self.wait_until_durable(&writing).then_some(writing))
+    }
+
+    /// The file must never be ahead of the journal.
+    fn wait_until_durable(&self, writing: &Writing) -> bool {
+        while !self.is_durable(writing) {
             if self.abandon.load(Ordering::Acquire) {
-                return Ok(None);
+                return false;
             }
             std::thread::park_timeout(LOOK_EVERY);
         }
-        Ok(Some(writing))
+        true
     }
 
     /// Writes a round of a state that nobody else works on, and of which the journal has everything.
@@ -159,7 +187,7 @@ impl Flusher {
         let mut left = std::mem::take(&mut *round.changed.lock().unwrap_or_else(PoisonError::into_inner));
         // In the order of the file's index, neighbours share pages.
         left.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(Writing { reached: round.position, round, left })
+        Ok(Writing { reached: round.position, round, left, together: 0 })
     }
 
     /// Writes some of the round's entities.
@@ -171,6 +199,7 @@ impl Flusher {
         let mut put = self.file.connection.prepare_cached(
             "INSERT INTO entity(id, state) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET state = excluded.state",
         )?;
+        writing.together += entities.len();
         for (id, entity) in entities {
             writing.reached = writing.reached.max(entity.position);
             let encoded = entity.encode();
@@ -184,6 +213,13 @@ impl Flusher {
     /// Whether the journal has everything that the round's entities hold.
     pub(crate) fn is_durable(&self, writing: &Writing) -> bool {
         self.stats.durable.load(Ordering::Acquire) >= writing.reached
+    }
+
+    /// Ends the transaction in the middle of a round, and begins another. The file has some entities as they are then;
+    /// what it stands for is still the round before.
+    pub(crate) fn save(&self, writing: &mut Writing) -> Result<(), rusqlite::Error> {
+        writing.together = 0;
+        self.file.connection.execute_batch("COMMIT; BEGIN IMMEDIATE")
     }
 
     /// Gives up what was begun.
@@ -285,6 +321,11 @@ impl Flusher {
 }
 
 impl Writing {
+    /// How many entities the open transaction has.
+    pub(crate) fn together(&self) -> usize {
+        self.together
+    }
+
     /// The slots of the next entities to be asked for.
     pub(crate) fn next_part(&mut self, count: usize) -> Option<Vec<u32>> {
         let from = self.left.len().saturating_sub(count);

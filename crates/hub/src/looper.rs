@@ -111,6 +111,8 @@ pub(crate) struct Looper {
     pub(crate) flusher: Sender<ToFlusher>,
     pub(crate) flushed: Receiver<Flushed>,
     pub(crate) abandon: Arc<AtomicBool>,
+    /// Tells the flusher not to take its time.
+    pub(crate) hurry: Arc<AtomicBool>,
     pub(crate) state: State,
     pub(crate) facts: Facts,
     pub(crate) reader: Arc<dyn Reader>,
@@ -470,6 +472,7 @@ impl Looper {
     }
 
     fn flush_if_due(&mut self) {
+        self.hurry.store(self.state.unflushed_bytes() > self.options.flush_bytes_max / 2, Ordering::Relaxed);
         let behind = self.state.position - self.state.flushed;
         if behind == 0 || !self.state.is_settled() {
             // What changes must not outgrow memory: the loop waits for the flusher where this much more has changed since
@@ -522,6 +525,7 @@ impl Looper {
 
     /// Waits until the round under way is over.
     fn end_round(&mut self) {
+        self.hurry.store(true, Ordering::Relaxed);
         while !self.state.is_settled()
             && let Ok(flushed) = self.flushed.recv()
         {

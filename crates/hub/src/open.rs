@@ -130,11 +130,13 @@ impl Parts {
         let folded_from = state.position;
         let stats = Arc::new(Stats::default());
         let abandon = Arc::new(AtomicBool::new(false));
+        let hurry = Arc::new(AtomicBool::new(false));
         let mut flusher = Flusher {
             runs: writing.seen_runs()?,
             file: writing,
             stats: stats.clone(),
             abandon: abandon.clone(),
+            hurry: hurry.clone(),
             seen_us: i64::from(options.seen_days) * 86_400_000_000,
             retired,
             asked: 0,
@@ -196,6 +198,7 @@ impl Parts {
             flusher: to_flusher,
             flushed,
             abandon,
+            hurry,
             state,
             facts,
             reader,

@@ -112,6 +112,9 @@ impl Stepped {
         if let Some(slots) = begun.next_part(PART) {
             // The loop lives in the same place.
             flusher.put(begun, looper.state.give(&slots))?;
+            if begun.together() > PART && flusher.is_durable(begun) {
+                flusher.save(begun)?;
+            }
             return Ok(Some(None));
         }
         if flusher.is_durable(begun) { flusher.end(begun).map(|flushed| Some(Some(flushed))) } else { Ok(None) }

@@ -36,8 +36,10 @@ async fn scenario_03_orders_in_any_order_of_lines_leave_the_counters_at_zero() {
     let shop = Shop::open().await;
     shop.count("A", "berlin", 1_000, 60).await;
     shop.count("B", "berlin", 1_000, 60).await;
-    let (shop, names): (_, Vec<String>) = (&shop, (0..1_000).map(|n| format!("o{n}")).collect());
+    let names: Vec<String> = (0..1_000).map(|n| format!("o{n}")).collect();
+    let all = &shop;
     let one_order = |(number, id): (usize, String)| async move {
+        let shop = all;
         let (first, second) = if number % 2 == 0 { ("A", "B") } else { ("B", "A") };
         let items = json!([{"sku": first, "quantity": 1}, {"sku": second, "quantity": 1}]);
         assert_eq!(shop.reserve(&id, items).await.status, 201);
@@ -52,6 +54,7 @@ async fn scenario_03_orders_in_any_order_of_lines_leave_the_counters_at_zero() {
         let terms = shop.terms(sku, "berlin").await;
         assert_eq!((&terms["held"], &terms["committed"], &terms["available_to_fulfil"]), (&json!(0), &json!(0), &json!(1_000)));
     }
+    shop.server.stop().await;
 }
 
 #[tokio::test]

@@ -50,6 +50,10 @@ impl Resolver<'_> {
             rules.declare(Domain { kind: kind.clone(), policy, fields, parts, required, incomplete_after_us });
             schemas.merge_parts(kind, rules.parts(kind).clone());
         }
+        for (system, basis) in &config.stock.feeds {
+            self.system(&["stock", "feeds", system], system);
+            rules.stock_feeds.insert(system.clone(), (*basis).into());
+        }
         rules.skew_max_us = Some(config.hub.clock_skew_max_s.saturating_mul(1_000_000) as i64).filter(|us| *us > 0);
         for destination in config.destinations.values() {
             let system = &destination.delivery.system;

@@ -281,6 +281,7 @@ impl Flusher {
         }
         overlay.incomplete.write(transaction)?;
         round.timers.write(transaction)?;
+        round.stock.write(transaction)?;
         let seen = self.write_seen(transaction, round)?;
         self.file.write_meta(&Meta {
             position: round.position,

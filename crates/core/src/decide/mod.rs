@@ -7,11 +7,13 @@
 mod change;
 mod changes;
 mod conflict;
+mod feed;
 mod identity;
 mod implied;
 mod members;
 mod order;
 mod refusal;
+pub mod stock;
 pub mod timer;
 mod words;
 
@@ -35,6 +37,7 @@ use crate::merge::Rule;
 use crate::path::base_of;
 use crate::record::{Body, Fact, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
+use crate::stock::Stock;
 use crate::{EntityId, Position, delivery_hash, entity_id};
 
 /// The kind of a person's decisions that a system is always preferred for a field: `preference/<kind>:<field>`.
@@ -96,6 +99,10 @@ pub struct Facts {
     pub next: Position,
     /// The entities that the last decided input has made incomplete, or complete: for the lists kept of them.
     pub gates: Vec<Gate>,
+    /// Stock, whole but for reservations that are over: those that the inputs speak of have been loaded.
+    pub stock: Stock,
+    /// What was decided on the way to refusing the last input: backorders that were due to be served before it.
+    pub aside: Vec<Record>,
 }
 
 /// An entity that became incomplete, or is so no longer.
@@ -135,6 +142,8 @@ impl Facts {
             sent: SentTo::new(),
             next: 1,
             gates: Vec::new(),
+            stock: Stock::default(),
+            aside: Vec::new(),
         }
     }
 }
@@ -156,6 +165,7 @@ pub fn request_key_hash(source: &str, key: &str) -> u64 {
 /// Decides one input.
 pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decision, Refusal> {
     facts.gates.clear();
+    facts.aside.clear();
     let hash = delivery_hash(&input.source, &input.delivery);
     // Two operators may have looked at it at once: the first releases it.
     if let Some(position) = input.releases.filter(|position| !facts.held.contains(position)) {
@@ -188,8 +198,10 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         // Understood, and it proposes nothing: there is nothing to record, not even that it was seen.
         return Ok(Decision { records: Vec::new(), outcome: Outcome::Superseded { position: 0, count: 0 } });
     }
+    let mut told = Vec::new();
     let body = match body {
         InputBody::Changes(mut changes) => {
+            told = feed::take(&facts.rules, &input.system, &mut changes);
             let reason = match ahead_of_time(&facts.rules, &input, &changes) {
                 // A client can mend its clock and ask again; nothing is kept of what it had not got right.
                 Some((_, refusal)) if input.reject_reuse && input.releases.is_none() => return Err(refusal),
@@ -212,23 +224,20 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         quarantine => quarantine,
     };
     let decision = match body {
-        InputBody::Changes(changes) => decide_changes(facts, &mut input, changes, now_us)?,
+        InputBody::Changes(changes) if told.is_empty() => decide_changes(facts, &mut input, changes, now_us)?,
+        InputBody::Changes(changes) => stock::decide_feed(facts, &mut input, (&told, changes), now_us)?,
         InputBody::Quarantine(reason) => {
             let position = facts.next;
             facts.next += 1;
-            let body = Body::Quarantined(Quarantined {
-                source: input.source.clone(),
-                system: input.system.clone(),
-                delivery: input.delivery.clone(),
-                payload_hash: input.payload_hash,
-                reason: Some(reason),
-                raw: input.raw.take(),
-                received_at_us: input.received_at_us,
-                trace: input.trace.clone().unwrap_or_default(),
-            });
-            Decision { records: vec![Record::new(now_us, body)], outcome: Outcome::Quarantined { position } }
+            let record = quarantined(&mut input, reason, now_us);
+            Decision { records: vec![record], outcome: Outcome::Quarantined { position } }
         }
+        InputBody::Stock(commands) => stock::decide_commands(facts, &mut input, &commands, now_us)?,
     };
+    if decision.records.is_empty() {
+        // Nothing is recorded, not even that it was seen.
+        return Ok(decision);
+    }
     if let Some(position) = &input.releases {
         facts.held.remove(position);
     }
@@ -239,6 +248,21 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         facts.seen.entry(request_key_hash(&input.source, key)).or_insert(seen);
     }
     Ok(decision)
+}
+
+/// The record of an input that is kept whole for a person.
+fn quarantined(input: &mut Input, reason: QuarantineReason, now_us: i64) -> Record {
+    let body = Body::Quarantined(Quarantined {
+        source: input.source.clone(),
+        system: input.system.clone(),
+        delivery: input.delivery.clone(),
+        payload_hash: input.payload_hash,
+        reason: Some(reason),
+        raw: input.raw.take(),
+        received_at_us: input.received_at_us,
+        trace: input.trace.clone().unwrap_or_default(),
+    });
+    Record::new(now_us, body)
 }
 
 /// Has a preference in force, as its document says it.

@@ -14,6 +14,7 @@ pub(crate) mod incomplete;
 pub(crate) mod overlay;
 pub(crate) mod rows;
 pub(crate) mod seen;
+pub(crate) mod stock;
 pub(crate) mod timers;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::state::file::StateFile;
 use crate::state::overlay::Overlay;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{Run, SeenMap};
+use crate::state::stock::{StockImages, StockState};
 use crate::tally::Tallies;
 
 /// What is written to the file in one transaction: everything that changed up to a position.
@@ -40,6 +42,7 @@ pub(crate) struct Round {
     pub(crate) seen: SeenMap,
     pub(crate) overlay: Overlay,
     pub(crate) timers: timers::Changed,
+    pub(crate) stock: StockImages,
     pub(crate) tallies: Tallies,
 }
 
@@ -53,6 +56,7 @@ pub(crate) struct State {
     runs: Vec<Arc<Run>>,
     pub(crate) overlay: Overlay,
     timers: timers::Changed,
+    pub(crate) stock: StockState,
     /// When the next timer is due that the file has.
     file_timer_us: Option<i64>,
     pub(crate) tallies: Tallies,
@@ -81,6 +85,7 @@ impl State {
             runs,
             overlay: Overlay::default(),
             timers: timers::Changed::default(),
+            stock: StockState::default(),
             file_timer_us,
             tallies: meta.tallies,
             incomplete,
@@ -131,14 +136,14 @@ impl State {
         }
     }
 
-    /// Bytes of entities that have changed since the last round began.
+    /// Bytes of entities and stock that have changed since the last round began.
     pub(crate) fn dirty_bytes(&self) -> usize {
-        self.cache.changed_bytes()
+        self.cache.changed_bytes() + self.stock.bytes()
     }
 
     /// Bytes of entities that the file does not have as they are.
     pub(crate) fn unflushed_bytes(&self) -> usize {
-        self.cache.unwritten_bytes()
+        self.cache.unwritten_bytes() + self.stock.bytes() + self.round.stock.bytes()
     }
 
     /// Bytes of entities that the file has as they are.
@@ -258,12 +263,12 @@ impl State {
                 tally.superseded += 1;
                 self.overlay.close_quarantine(closed.position);
             }
-            // Stock is folded where it is held, not here.
-            Some(Body::Probe(_) | Body::Stock(_)) | None => {}
+            Some(Body::Stock(fact)) => self.absorb_stock(position, fact, count_received),
+            Some(Body::Probe(_)) | None => {}
         }
     }
 
-    fn see(&mut self, hash: u64, position: Position, payload_hash: u64) {
+    pub(crate) fn see(&mut self, hash: u64, position: Position, payload_hash: u64) {
         let payload_hash = Some(payload_hash);
         self.recent.entry(hash).or_insert(Seen { position, payload_hash });
     }
@@ -282,6 +287,7 @@ impl State {
             seen: std::mem::take(&mut self.recent),
             overlay: std::mem::take(&mut self.overlay),
             timers: std::mem::take(&mut self.timers),
+            stock: self.stock.take(),
             tallies: self.tallies.clone(),
         });
         self.round.clone()
@@ -294,7 +300,9 @@ impl State {
 
     /// The round under way is in the file.
     pub(crate) fn round_written(&mut self, runs: Vec<Arc<Run>>) {
-        self.flushed = std::mem::take(&mut self.round).position;
+        let written = std::mem::take(&mut self.round);
+        self.flushed = written.position;
+        self.stock.written(&written.stock);
         self.runs = runs;
         self.cache.round_written();
         self.look_again_for_timers();
@@ -311,6 +319,7 @@ impl State {
         self.overlay.put_over(newer);
         let newer = std::mem::replace(&mut self.timers, back.timers.clone());
         self.timers.put_over(newer);
+        self.stock.put_back(&back.stock);
     }
 
     /// Whether a record's delivery is in quarantine.
@@ -353,6 +362,8 @@ pub(crate) enum StateError {
     File(#[from] rusqlite::Error),
     #[error("a delivery seen before can't be looked up")]
     Journal(#[from] ReadError),
+    #[error("an image of stock can't be read")]
+    Stock(#[from] lockstep_core::stock::ImageError),
     #[error("the state of {id} can't be decoded")]
     Entity {
         id: String,

@@ -211,7 +211,9 @@ async fn all(hub: &HubHandle, reservations: usize) -> Vec<String> {
         let of = hub.availability(vec![sku.into()], "web", Some(i64::MAX), 1_000).await.unwrap().remove(0);
         let mut locations = of.locations;
         // In the order of memory.
-        locations.iter_mut().for_each(|at| at.holders.sort_by(|a, b| (&a.reservation, a.open).cmp(&(&b.reservation, b.open))));
+        locations
+            .iter_mut()
+            .for_each(|at| at.holders.sort_by(|a, b| (&a.reservation, a.open).cmp(&(&b.reservation, b.open))));
         said.push(format!("{} {} {} {} {:?} {locations:?}", of.sku, of.atp, of.ato, of.backordered, of.as_of_us));
     }
     for n in 0..reservations {

@@ -262,7 +262,8 @@ pub(crate) async fn show(State(api): State<Api>, _caller: Reader, params: Params
     };
     let all = current::ask(|| api.hub.availability(skus.clone(), channel, until_us, holders)).await?;
     let oldest = all.iter().filter_map(|of| of.as_of_us).min();
-    let freshness = Freshness::of(oldest, all.iter().filter_map(|of| of.age_us).max(), all.iter().all(|of| of.is_fresh));
+    let freshness =
+        Freshness::of(oldest, all.iter().filter_map(|of| of.age_us).max(), all.iter().all(|of| of.is_fresh));
     let items = all.iter().map(AvailabilityBody::from).collect();
     let mut response = view::json(&AvailabilityList { channel: channel.to_owned(), items });
     freshness.put(&mut response);

@@ -52,7 +52,10 @@ async fn scenario_03_orders_in_any_order_of_lines_leave_the_counters_at_zero() {
     }
     for sku in ["A", "B"] {
         let terms = shop.terms(sku, "berlin").await;
-        assert_eq!((&terms["held"], &terms["committed"], &terms["available_to_fulfil"]), (&json!(0), &json!(0), &json!(1_000)));
+        assert_eq!(
+            (&terms["held"], &terms["committed"], &terms["available_to_fulfil"]),
+            (&json!(0), &json!(0), &json!(1_000))
+        );
     }
     shop.server.stop().await;
 }
@@ -62,7 +65,8 @@ async fn scenario_04_a_customer_succeeds_on_the_own_hold() {
     let shop = Shop::open().await;
     shop.count("A", "berlin", 1, 60).await;
     assert_eq!(shop.reserve("cart-x", one("A", 1)).await.status, 201);
-    let again = json!({"id": "order-x", "owner": "order-x", "channel": "web", "items": one("A", 1), "replaces": "cart-x"});
+    let again =
+        json!({"id": "order-x", "owner": "order-x", "channel": "web", "items": one("A", 1), "replaces": "cart-x"});
     shop.reserve("cart-y", one("A", 1)).await.problem(409, "stock-short");
     assert_eq!(shop.post("/v1/reservations", again).await.status, 201);
     assert_eq!(shop.server.get("/v1/reservations/cart-x").await.ok()["state"], "released");

@@ -250,7 +250,7 @@ async fn stock_is_the_same_after_every_crash() {
             let id = format!("o{number}");
             let sku = ["a", "b", "kit"][number % 3];
             let Command::Reserve(wanted) = reserve(&id, sku, 1 + number as i64 % 3, now_us() + HOUR) else { panic!() };
-            let backorder_until_us = (number % 3 == 0).then_some(i64::MAX);
+            let backorder_until_us = number.is_multiple_of(3).then_some(i64::MAX);
             let wanted = Command::Reserve(Reserve { backorder_until_us, ..wanted });
             // Some are refused, by now.
             let made = say(&handle, &format!("{id}-r"), wanted).await.is_ok();

@@ -314,8 +314,8 @@ async fn a_shops_word_on_stock_is_a_count_where_it_is_declared_and_a_contradicti
     let held = deliver(&server, "inventory_levels/update", "d2", &level(9)).await.ok();
     assert_eq!(held["outcome"], "quarantined");
     let kept = server.get(&format!("/v1/quarantine/{}", held["position"])).await.ok();
-    assert_eq!(kept["code"], "count-differs", "{kept}");
-    assert!(kept["raw"]["body"]["text"].as_str().is_some_and(|text| text.contains("41000000001001")), "{kept}");
+    assert_eq!((&kept["code"], &kept["at"]), (&json!("count-differs"), &json!("/counted_at")), "{kept}");
+    assert!(kept["body"]["text"].as_str().is_some_and(|text| text.contains("41000000001001")), "{kept}");
     assert!(server.hub.handle().stats().tallies().violations().is_empty());
     server.stop().await;
 }

@@ -60,7 +60,6 @@ pub(crate) struct AvailabilityBody {
     locations: Vec<ContributionBody>,
     /// What every component of a kit gives.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(no_recursion)]
     components: Vec<ComponentBody>,
     /// How old the facts are.
     #[serde(flatten)]

@@ -7,7 +7,7 @@ use lockstep_core::time::rfc3339;
 use lockstep_hub::now_us;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, PATIENCE, Server, Setup};
+use crate::harness::{Answer, Gate, GatedJournal, PATIENCE, Server, Setup};
 use crate::webhooks::{deliver, with_shopify};
 
 /// A server with a shop's words for stock.
@@ -318,4 +318,26 @@ async fn a_shops_word_on_stock_is_a_count_where_it_is_declared_and_a_contradicti
     assert!(kept["body"]["text"].as_str().is_some_and(|text| text.contains("41000000001001")), "{kept}");
     assert!(server.hub.handle().stats().tallies().violations().is_empty());
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_reservation_that_could_not_be_written_has_not_happened() {
+    let (journal, gate) = GatedJournal::with_gate();
+    let shop = Shop::with(Setup { journal: Some(journal), ..Setup::default() }).await;
+    shop.count("A", "berlin", 5, 60).await;
+    gate.set(Gate::Full);
+    shop.reserve("o1", one("A", 3)).await.problem(503, "disk-full");
+    assert_eq!(shop.available("A").await, 5);
+    shop.server.get("/v1/reservations/o1").await.problem(404, "unknown-reservation");
+    gate.set(Gate::Open);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let mut made = shop.reserve("o1", one("A", 3)).await;
+    while made.status == 503 {
+        assert!(std::time::Instant::now() < deadline, "{}", made.text());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        made = shop.reserve("o1", one("A", 3)).await;
+    }
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(shop.available("A").await, 2);
+    shop.server.stop().await;
 }

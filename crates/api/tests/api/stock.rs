@@ -97,6 +97,7 @@ async fn a_reservation_is_made_kept_and_shipped() {
     assert_eq!((&body["state"], &body["lines"][0]["location"]), (&json!("held"), &json!("berlin")));
     assert_eq!((&body["lines"][0]["open"], &body["owner"]), (&json!(3), &json!("o1")));
     assert!(body["expires_at"].is_string());
+    assert_eq!((&body["facts"]["fresh"], made.header("stock-fresh")), (&json!(true), "true"));
     let extended = shop.step("o1", "extend", json!({"hold_s": 7200})).await.ok();
     assert!(extended["expires_at"].as_str().unwrap() > body["expires_at"].as_str().unwrap());
     let committed = shop.step("o1", "commit", json!({})).await.ok();

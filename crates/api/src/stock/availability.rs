@@ -60,7 +60,6 @@ pub(crate) struct AvailabilityBody {
     locations: Vec<ContributionBody>,
     /// What every component of a kit gives.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(no_recursion)]
     components: Vec<ComponentBody>,
     /// How old the facts are.
     #[serde(flatten)]
@@ -208,6 +207,12 @@ impl Freshness {
         Self { as_of: as_of_us.map(view::time), age_s: age_us.map(|age_us| age_us.max(0) / 1_000_000), fresh }
     }
 
+    /// Of several answers the oldest.
+    pub(super) fn oldest(all: &[Availability]) -> Self {
+        let as_of_us = all.iter().filter_map(|of| of.as_of_us).min();
+        Self::of(as_of_us, all.iter().filter_map(|of| of.age_us).max(), all.iter().all(|of| of.is_fresh))
+    }
+
     /// As headers too, so that a cache or a proxy can look at it.
     pub(super) fn put(&self, response: &mut Response) {
         let headers = response.headers_mut();
@@ -261,8 +266,7 @@ pub(crate) async fn show(State(api): State<Api>, _caller: Reader, params: Params
         at => Some(time_of("at", at, 0).map_err(|problem| Problem::parameter("at", problem.detail()))?),
     };
     let all = current::ask(|| api.hub.availability(skus.clone(), channel, until_us, holders)).await?;
-    let oldest = all.iter().filter_map(|of| of.as_of_us).min();
-    let freshness = Freshness::of(oldest, all.iter().filter_map(|of| of.age_us).max(), all.iter().all(|of| of.is_fresh));
+    let freshness = Freshness::oldest(&all);
     let items = all.iter().map(AvailabilityBody::from).collect();
     let mut response = view::json(&AvailabilityList { channel: channel.to_owned(), items });
     freshness.put(&mut response);

@@ -1,13 +1,16 @@
 //! `/v1/reservations`: reserving stock, and looking at a reservation.
 
+use std::collections::BTreeSet;
+
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use lockstep_core::stock::record::{LineFact, ReservationState};
-use lockstep_core::stock::{Answer, Command, Item, Reserve, ReservationView, Shortfall, state_name};
+use lockstep_core::stock::{Answer, Command, Item, ReservationView, Reserve, Shortfall, state_name};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::availability::Freshness;
 use super::{Ask, ReadProblems, Said, WriteProblems, time_of};
 use crate::auth::{Reader, Writer};
 use crate::params::Segments;
@@ -80,6 +83,9 @@ pub(crate) struct ReservationBody {
     /// What of the request is missing, in the answer to a request that allows a part.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shortfalls: Vec<ShortfallBody>,
+    /// In the answer to a request to reserve: how old the physical facts are that it relies on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    facts: Option<Freshness>,
     /// In the answer to a request: it had had its effect before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     repeated: bool,
@@ -142,6 +148,7 @@ impl ReservationBody {
             expires_at: ends.then(|| view::time(view.expires_at_us)),
             lines: view.lines.iter().map(LineBody::from).collect(),
             shortfalls: Vec::new(),
+            facts: None,
             repeated: false,
         }
     }
@@ -161,7 +168,9 @@ pub(super) async fn answer(api: &Api, id: &str, said: Said) -> Result<Reservatio
         Said::Before { .. } => body.repeated = true,
         Said::Now { answers, .. } => {
             for answer in answers {
-                if let Answer::Reservation { shortfalls, repeated, .. } = answer.map_err(lockstep_core::Refusal::Stock)? {
+                if let Answer::Reservation { shortfalls, repeated, .. } =
+                    answer.map_err(lockstep_core::Refusal::Stock)?
+                {
                     body.shortfalls.extend(shortfalls.iter().map(ShortfallBody::from));
                     body.repeated |= repeated;
                 }
@@ -198,7 +207,11 @@ pub(crate) async fn reserve(State(api): State<Api>, caller: Writer, request: Req
     let id = wanted.id.clone().unwrap_or_else(|| ask.derived_id());
     let said = ask.say(&api, vec![wanted.command(&id, (api.options.hold_s, ask.received_at_us))?]).await?;
     let is_new = matches!(said, Said::Now { position, .. } if position != 0);
-    let mut response = view::json(&answer(&api, &id, said).await?);
+    let mut body = answer(&api, &id, said).await?;
+    let facts = freshness(&api, &body).await?;
+    body.facts = Some(facts.clone());
+    let mut response = view::json(&body);
+    facts.put(&mut response);
     if is_new {
         *response.status_mut() = StatusCode::CREATED;
         if let Ok(location) = HeaderValue::from_str(&format!("/v1/reservations/{}", in_path(&id))) {
@@ -229,6 +242,14 @@ impl ReserveBody {
             replaces: self.replaces.map(Into::into),
         }))
     }
+}
+
+/// How old the facts are behind what a reservation has.
+async fn freshness(api: &Api, reservation: &ReservationBody) -> Result<Freshness, Problem> {
+    let skus: BTreeSet<String> = reservation.lines.iter().map(|line| line.sku.clone()).collect();
+    let skus: Vec<String> = skus.into_iter().collect();
+    let all = current::ask(|| api.hub.availability(skus.clone(), &reservation.channel, None, 0)).await?;
+    Ok(Freshness::oldest(&all))
 }
 
 /// An id within a path: it may have any characters.

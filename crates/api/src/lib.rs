@@ -22,10 +22,12 @@ mod health;
 mod history;
 mod http_stats;
 mod incomplete;
+pub mod intake;
 mod keys;
 mod merges;
 mod metrics;
 mod middleware;
+mod neighbour;
 mod openapi;
 mod operator;
 mod options;
@@ -56,10 +58,12 @@ use tokio::sync::watch;
 use crate::http_stats::HttpStats;
 
 pub use keys::{Key, KeyRefused, Keys, KeysError, Scope, is_system_name};
+pub use neighbour::trace_of;
 pub use openapi::document as openapi;
 pub use options::ApiOptions;
 pub use problem::{Code, Problem, ProblemBody};
-pub use server::serve;
+pub use server::{accept_until, serve};
+pub use slow::Impatient;
 
 /// A source whose deliveries come as signed webhooks.
 pub struct WebhookSource {

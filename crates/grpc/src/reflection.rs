@@ -1,0 +1,17 @@
+//! What is here, told to those who ask: reflection, version 1 and, for older tools, 1alpha.
+
+use tonic::service::Routes;
+use tonic_reflection::server::{Builder, Error};
+
+use crate::DESCRIPTORS;
+
+fn builder() -> Builder<'static> {
+    Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Adds both services.
+pub(crate) fn add(routes: Routes) -> Result<Routes, Error> {
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+}

@@ -11,11 +11,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::auth::{Reader, Writer};
+use crate::intake::{self, Request};
 use crate::params::{Params, Segments};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::trace::Trace;
 use crate::view::{self, OutcomeBody};
-use crate::intake::{self, Request};
 use crate::{Api, body, entities};
 
 /// Parsing more than this is left to a thread for long work.

@@ -38,7 +38,8 @@ async fn reflection_lists_the_services_and_describes_them() {
     let Some(MessageResponse::FileDescriptorResponse(file)) = next(&mut answers).await.message_response else {
         panic!("no file")
     };
-    let file: prost_types::FileDescriptorProto = prost::Message::decode(file.file_descriptor_proto[0].as_slice()).unwrap();
+    let file: prost_types::FileDescriptorProto =
+        prost::Message::decode(file.file_descriptor_proto[0].as_slice()).unwrap();
     assert_eq!(file.name(), "lockstep/v1/events.proto");
     drop((client, answers));
     server.stop().await;

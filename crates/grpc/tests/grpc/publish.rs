@@ -56,8 +56,14 @@ async fn one_bad_event_refuses_the_request_before_anything_is_recorded() {
         (lockstep_grpc::v1::Event { id: String::new(), ..base() }, at("id")),
         (lockstep_grpc::v1::Event { subject: "order/1".to_owned(), ..base() }, at("subject")),
         (lockstep_grpc::v1::Event { data_json: "{".to_owned(), ..base() }, at("data_json")),
-        (lockstep_grpc::v1::Event { data_json: r#"{"amount":{"minor":"x","currency":"EUR"}}"#.to_owned(), ..base() }, at("data_json/amount/minor")),
-        (lockstep_grpc::v1::Event { time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }), ..base() }, at("time")),
+        (
+            lockstep_grpc::v1::Event { data_json: r#"{"amount":{"minor":"x","currency":"EUR"}}"#.to_owned(), ..base() },
+            at("data_json/amount/minor"),
+        ),
+        (
+            lockstep_grpc::v1::Event { time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }), ..base() },
+            at("time"),
+        ),
     ];
     for (event, field) in cases {
         let status = client.publish(server.request(bad(event))).await.unwrap_err();

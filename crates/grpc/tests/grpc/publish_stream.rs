@@ -32,7 +32,10 @@ async fn batches_are_acknowledged_in_order() {
         let ack = acks.message().await.unwrap().unwrap();
         assert_eq!((ack.sequence, ack.problem), (sequence, None));
         // Each is later than the one before it, so it wins only where their order was kept.
-        assert_eq!(ack.results.iter().map(|r| (r.outcome(), r.version)).collect::<Vec<_>>(), [(Outcome::Applied, Some(sequence))]);
+        assert_eq!(
+            ack.results.iter().map(|r| (r.outcome(), r.version)).collect::<Vec<_>>(),
+            [(Outcome::Applied, Some(sequence))]
+        );
     }
     sending.await.unwrap();
     assert!(acks.message().await.unwrap().is_none(), "it ends when the client has said all");
@@ -56,8 +59,7 @@ async fn an_acknowledgement_comes_after_the_sync_and_the_client_is_held_back() {
         }
     });
     gate.until_waiting().await;
-    let early = tokio::time::timeout(std::time::Duration::from_millis(300), acks.message()).await;
-    assert!(early.is_err(), "acknowledged before it was durable: {early:?}");
+    assert!(futures_util::poll!(Box::pin(acks.message())).is_pending(), "acknowledged before it was durable");
     assert!(!sending.is_finished(), "16 MiB were taken while nothing could be written");
     gate.open();
     for sequence in 1..=64 {
@@ -117,7 +119,8 @@ async fn a_bad_batch_is_told_in_its_place_and_the_stream_goes_on() {
     let mut bad = batch(2, 2);
     bad.events[0].subject.clear();
     let sending = tokio::spawn(async move {
-        for batch in [batch(1, 1), bad, batch(3, 3), PublishStreamRequest { sequence: 4, events: vec![] }, batch(4, 4)] {
+        for batch in [batch(1, 1), bad, batch(3, 3), PublishStreamRequest { sequence: 4, events: vec![] }, batch(4, 4)]
+        {
             send.send(batch).await.unwrap();
         }
         send

@@ -72,7 +72,7 @@ pub(crate) async fn receive(
     let translated = source.translator().translate(&topic, &headers, &body, received_at_us);
     let keep = intake.keep_raw
         || match &translated {
-            InputBody::Quarantine(_) => true,
+            InputBody::Quarantine(_) | InputBody::Stock(_) => true,
             // From a clock that is ahead, or with external ids: too far, or of another entity, and it is quarantined too.
             InputBody::Changes(changes) => {
                 changes.iter().any(|change| change.occurred_at_us > received_at_us || decide::has_aliases(change))

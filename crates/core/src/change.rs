@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::Position;
 use crate::alias::Alias;
 use crate::entity::DELETED_FIELD;
+use crate::stock::{Answer, Command, StockRefusal};
 
 /// The most fields that one change may carry, parts of fields counted one by one.
 pub const FIELDS_MAX: usize = 8_192;
@@ -227,6 +228,8 @@ pub enum InputBody {
     Changes(Vec<Change>),
     /// Authentic, but not understood or not valid.
     Quarantine(QuarantineReason),
+    /// Commands to stock, decided one after the other. One that is refused does not take back those before it.
+    Stock(Vec<Command>),
 }
 
 /// One delivery from a source, translated.
@@ -305,6 +308,15 @@ pub enum Outcome {
     Duplicate {
         /// The first record of the first delivery.
         of: Position,
+    },
+    /// Commands to stock were decided.
+    Stock {
+        /// The first record of the input; 0 where nothing was recorded.
+        position: Position,
+        /// How many records it has.
+        count: u32,
+        /// What became of each command, in their order. A single one that is refused refuses the whole input.
+        answers: Vec<Result<Answer, StockRefusal>>,
     },
 }
 

@@ -26,13 +26,21 @@ impl Event {
         let recorded_at_us = record.recorded_at_us;
         match record.body {
             Some(Body::Fact(fact)) if !fact.event_type.is_empty() => Some(Self { position, recorded_at_us, fact }),
+            Some(Body::Stock(stock)) => {
+                let fact = crate::stock::event_fact(position, recorded_at_us, &stock)?;
+                Some(Self { position, recorded_at_us, fact: Box::new(fact) })
+            }
             _ => None,
         }
     }
 
     /// Whether a record published an event.
     pub fn is_in(record: &Record) -> bool {
-        matches!(&record.body, Some(Body::Fact(fact)) if !fact.event_type.is_empty())
+        match &record.body {
+            Some(Body::Fact(fact)) => !fact.event_type.is_empty(),
+            Some(Body::Stock(fact)) => !fact.event_type.is_empty(),
+            _ => false,
+        }
     }
 
     /// Whether it tells of nothing but what that system has just said itself: it has all of the change already. Where

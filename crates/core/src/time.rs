@@ -30,6 +30,23 @@ pub fn rfc3339_us(text: &str) -> Option<i64> {
     seconds.checked_mul(1_000_000)?.checked_add(us)
 }
 
+/// A moment as RFC 3339 in UTC, with microseconds.
+pub fn rfc3339(at_us: i64) -> String {
+    let (seconds, us) = (at_us.div_euclid(1_000_000), at_us.rem_euclid(1_000_000));
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // The civil date, after the same.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let of_years = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * of_years + of_years / 4 - of_years / 100);
+    let part = (5 * of_year + 2) / 153;
+    let (day, month) = (of_year - (153 * part + 2) / 5 + 1, if part < 10 { part + 3 } else { part - 9 });
+    let year = of_years + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z")
+}
+
 /// A time without its offset from UTC, and that in minutes.
 fn offset_min(time: &str) -> Option<(&str, i64)> {
     let (time, offset) = time.split_at_checked(time.len().checked_sub(6)?)?;
@@ -43,6 +60,18 @@ fn offset_min(time: &str) -> Option<(&str, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(rfc3339(1_709_208_000_500_000), "2024-02-29T12:00:00.500000Z");
+        for days in (-800_000..800_000).step_by(97) {
+            let at_us = days * 86_400_000_000 + 86_399_999_999;
+            if (0..=9_999).contains(&rfc3339(at_us)[..4].parse::<i64>().unwrap_or(-1)) {
+                assert_eq!(rfc3339_us(&rfc3339(at_us)), Some(at_us));
+            }
+        }
+    }
 
     #[test]
     fn times_are_read() {

@@ -493,6 +493,6 @@ proptest! {
         }
         // What could be read can be asked.
         answers(&mut stock, shop.now);
-        publish(&mut stock, shop.now);
+        publish(&mut stock, usize::MAX, shop.now);
     }
 }

@@ -104,6 +104,9 @@ pub enum OpenError {
         #[source]
         source: prost::DecodeError,
     },
+    /// An image of stock can't be read.
+    #[error("the stock in the state file can't be read; move the file away to have it rebuilt")]
+    Stock(#[from] lockstep_core::stock::ImageError),
     /// A thread could not be started.
     #[error("a thread could not be started")]
     Thread(#[source] std::io::Error),

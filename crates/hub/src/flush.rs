@@ -124,6 +124,7 @@ impl Flusher {
         }
         overlay.incomplete.write(&transaction)?;
         snapshot.timers.write(&transaction)?;
+        snapshot.stock.write(&transaction)?;
         let (runs, retired) = self.write_seen(&transaction, snapshot)?;
         self.file.write_meta(&Meta {
             position: snapshot.position,

@@ -258,7 +258,7 @@ impl HubHandle {
     }
 
     /// Asks the loop; the answer waits for what it was drawn from to be durable.
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut crate::looper::View<'_>) -> Result<T, Unavailable> + Send + 'static,
     ) -> Result<T, Unavailable> {
@@ -286,6 +286,7 @@ fn input_bytes(input: &Input) -> usize {
             changes.iter().flat_map(|c| &c.fields).map(|f| f.name.len() + f.json.len() + 64).sum()
         }
         lockstep_core::InputBody::Quarantine(reason) => reason.detail.len(),
+        lockstep_core::InputBody::Stock(commands) => commands.iter().map(|command| 256 + 128 * command.size()).sum(),
     };
     256 + body + input.raw.as_ref().map_or(0, |raw| raw.body.len())
 }

@@ -31,7 +31,10 @@ impl Looper {
             {
                 self.facts.held.insert(position);
             }
-            self.load_touched(input)?;
+            match &input.body {
+                InputBody::Stock(commands) => self.load_stock(commands)?,
+                _ => self.load_touched(input)?,
+            }
         }
         Ok(())
     }
@@ -40,6 +43,7 @@ impl Looper {
     pub(crate) fn put_back(&mut self, first: Position) {
         self.facts.seen.clear();
         self.facts.held.clear();
+        self.facts.stock.seen.clear();
         for (id, entity) in self.facts.entities.drain() {
             if entity.position >= first {
                 self.state.put(id, entity);
@@ -137,6 +141,10 @@ fn same_delivery(record: &Record, source: &str, delivery: &str) -> Option<Seen> 
     let (found_source, found_delivery, payload_hash) = match &record.body {
         Some(Body::Fact(fact)) => (&fact.source, &fact.delivery, fact.payload_hash),
         Some(Body::Quarantined(held)) => (&held.source, &held.delivery, held.payload_hash),
+        Some(Body::Stock(stock)) => {
+            let origin = stock.origin.as_ref()?;
+            (&origin.source, &origin.delivery, origin.payload_hash)
+        }
         _ => return None,
     };
     (found_source == source && found_delivery == delivery)
@@ -147,6 +155,10 @@ fn same_request(record: &Record, source: &str, key: &str) -> Option<Seen> {
     match &record.body {
         Some(Body::Fact(fact)) if fact.source == source && fact.request_key == key => {
             Some(Seen { position: 0, payload_hash: Some(fact.request_hash) })
+        }
+        Some(Body::Stock(stock)) => {
+            let origin = stock.origin.as_ref().filter(|origin| origin.source == source && origin.request_key == key)?;
+            Some(Seen { position: 0, payload_hash: Some(origin.request_hash) })
         }
         _ => None,
     }

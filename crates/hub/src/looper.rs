@@ -177,7 +177,10 @@ impl Looper {
         loop {
             let next = match self.carried.pop_front() {
                 Some(message) => Ok(message),
-                None => self.inbox.recv_timeout(self.until_timer()),
+                None => {
+                    let wait = self.until_timer();
+                    self.inbox.recv_timeout(wait)
+                }
             };
             if self.round(next) {
                 return self.close();
@@ -194,6 +197,7 @@ impl Looper {
     fn round(&mut self, next: Result<Message, RecvTimeoutError>) -> bool {
         let mut messages = Vec::new();
         messages.extend(self.due());
+        messages.extend(self.swept());
         match next {
             Ok(message) => self.collect(message, &mut messages),
             Err(RecvTimeoutError::Timeout) => {}
@@ -260,6 +264,9 @@ impl Looper {
                 Message::Shutdown => shutdown = true,
             }
         }
+        if self.refuses().is_none() {
+            self.tell_channels(&mut open);
+        }
         self.seal(first, open);
         if let Some(cause) = failed {
             self.recover_from(cause);
@@ -317,18 +324,16 @@ impl Looper {
                         let repeated = matches!(decision.outcome, Outcome::Duplicate { .. });
                         *(if repeated { &mut tally.duplicate } else { &mut tally.superseded }) += 1;
                     }
-                    for (at, record) in decision.records.iter().enumerate() {
-                        self.state.absorb(first + at as Position, record, false);
-                    }
                     self.has_merged |= is_merge(decision.records.first());
                     for gate in &self.facts.gates {
                         self.state.gate(gate, now);
                     }
-                    open.bytes += decision.records.iter().map(Record::encoded_bytes).sum::<usize>();
-                    open.records.extend(decision.records);
+                    self.keep(first, decision.records, open);
                     answers.push(Ok(decision.outcome));
                 }
                 Err(refusal) => {
+                    let aside = std::mem::take(&mut self.facts.aside);
+                    self.keep(first, aside, open);
                     tally_of(&mut self.state.tallies.sources, &source).refused += 1;
                     // A reused request key speaks for the whole request.
                     let whole = matches!(&refusal, Refusal::KeyReused { key, .. } if Some(key) == request_key.as_ref());
@@ -347,6 +352,15 @@ impl Looper {
         // A state file that can't be written must not fill the memory instead.
         let overfull = self.state.dirty_bytes() > 4 * self.options.flush_bytes_max;
         self.mode.refuses().or(overfull.then_some(Unavailable::Saturated { retry_after_s: 5 }))
+    }
+
+    /// Takes decided records into the batch.
+    pub(crate) fn keep(&mut self, first: Position, records: Vec<Record>, open: &mut Open) {
+        for (at, record) in records.iter().enumerate() {
+            self.state.absorb(first + at as Position, record, false);
+        }
+        open.bytes += records.iter().map(Record::encoded_bytes).sum::<usize>();
+        open.records.extend(records);
     }
 
     fn take_report(&mut self, body: ReportBody, open: &mut Open) {
@@ -409,6 +423,7 @@ impl Looper {
             self.take_flushed(flushed);
         }
         self.state.free(FREED_AT_ONCE);
+        self.tidy_stock();
         match &mut self.mode {
             Mode::Normal => {
                 self.flush_if_due();
@@ -486,6 +501,7 @@ impl Looper {
             || self.clock.time.since(self.clock.last_flush) >= Duration::from_millis(self.options.flush_interval_ms);
         if due && self.clock.time.now() >= self.clock.not_before {
             self.clock.last_flush = self.clock.time.now();
+            self.state.stock.collect(&mut self.facts.stock, true);
             // The flusher lives as long as the loop.
             let _ = self.snapshots.send(self.state.snapshot());
         }
@@ -596,7 +612,8 @@ impl Looper {
     fn reload(&mut self) -> Result<(), OpenError> {
         let file = self.state.file.reader()?;
         self.state = State::new(file, self.options.cache_bytes_max)?;
-        self.facts = crate::open::recover(&mut self.state, &*self.reader, self.options.rules.clone(), |_| Ok(()))?;
+        let (rules, limits) = (self.options.rules.clone(), self.options.stock);
+        self.facts = crate::open::recover(&mut self.state, &*self.reader, rules, limits, |_| Ok(()))?;
         Ok(())
     }
 
@@ -627,6 +644,7 @@ impl Looper {
             self.take_flushed(flushed);
         }
         if self.state.position > self.state.flushed {
+            self.state.stock.collect(&mut self.facts.stock, true);
             let _ = self.snapshots.send(self.state.snapshot());
             if let Ok(flushed) = self.flushed.recv() {
                 self.take_flushed(flushed);
@@ -655,6 +673,10 @@ pub(crate) fn unreadable(error: impl std::error::Error) -> Unavailable {
 }
 
 impl View<'_> {
+    pub(crate) fn looper(&mut self) -> &mut Looper {
+        self.looper
+    }
+
     pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
         self.looper.state.entity(id).map_err(unreadable)
     }

@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use lockstep_connect::destination::Destination;
 use lockstep_core::decide::{self, Gate, PREFERENCE_KIND};
 use lockstep_core::record::{Body, Record};
-use lockstep_core::{Entity, Facts, Position, Rules, fold};
+use lockstep_core::stock::record::StockBody;
+use lockstep_core::{Entity, Facts, Position, Rules, fold, stock};
 use lockstep_journal::{Batch, Journal, Reader, SqliteJournal, SqliteOptions};
 use tokio::sync::Semaphore;
 
@@ -138,7 +139,7 @@ impl Parts {
             retired,
         };
         // Rebuilding from a long journal must not take more memory than running does.
-        let facts = recover(&mut state, &*reader, options.rules.clone(), |state| {
+        let facts = recover(&mut state, &*reader, options.rules.clone(), options.stock, |state| {
             let behind = state.position - state.flushed;
             if state.dirty_bytes() >= options.flush_bytes_max || behind >= 2 * options.flush_records_max {
                 flusher.write(&state.snapshot())?;
@@ -233,6 +234,7 @@ pub(crate) fn recover(
     state: &mut State,
     reader: &dyn Reader,
     rules: Rules,
+    limits: stock::Limits,
     mut after_part: impl FnMut(&mut State) -> Result<(), OpenError>,
 ) -> Result<Facts, OpenError> {
     let bounds = reader.bounds();
@@ -245,6 +247,7 @@ pub(crate) fn recover(
     }
     let mut facts = Facts::new(rules);
     facts.next = bounds.next;
+    facts.stock = state.stock(limits)?;
     // One thread reads and decodes ahead, this one folds: recovery is what a restart waits for.
     std::thread::scope(|scope| {
         let (ahead, chunks) = mpsc::sync_channel(1);
@@ -256,7 +259,10 @@ pub(crate) fn recover(
             for (id, entity) in facts.entities.drain() {
                 state.put(id, entity);
             }
+            facts.stock.seen.clear();
+            state.stock.collect(&mut facts.stock, true);
             after_part(state)?;
+            state.stock.forget(&mut facts.stock, usize::MAX);
         }
         take_preferences(state, &mut facts)?;
         Ok(facts)
@@ -332,6 +338,15 @@ fn fold_again(state: &mut State, facts: &mut Facts, position: Position, record: 
             state.gate(&gate, record.recorded_at_us);
         }
     }
+    if let Some(Body::Stock(fact)) = &record.body {
+        // One that was over has left the memory; what follows on it may need it whole.
+        if let Some(StockBody::Reservation(of)) = &fact.body
+            && !of.fresh
+        {
+            state.load_reservation(&mut facts.stock, &of.id).map_err(state_error)?;
+        }
+        stock::fold(&mut facts.stock, record.recorded_at_us, fact);
+    }
     state.absorb(position, record, true);
     Ok(())
 }
@@ -341,6 +356,7 @@ fn state_error(error: crate::state::StateError) -> OpenError {
         crate::state::StateError::File(error) => OpenError::State(error),
         crate::state::StateError::Journal(crate::ReadError::Journal(error)) => OpenError::Journal(error),
         crate::state::StateError::Journal(_) => OpenError::State(rusqlite::Error::InvalidQuery),
+        crate::state::StateError::Stock(error) => OpenError::Stock(error),
         crate::state::StateError::Entity { source, .. } => OpenError::Record { position: 0, source },
     }
 }

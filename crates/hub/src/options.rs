@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lockstep_core::Rules;
+use lockstep_core::{Rules, stock};
 
 /// A hub's options; the defaults are for one machine with two cores and a few hundred MB.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub struct HubOptions {
     pub data_dir: PathBuf,
     /// The rules in force.
     pub rules: Rules,
+    /// What stock is told of the world around it.
+    pub stock: stock::Limits,
     /// The bytes of entities kept in memory. What has changed and is not flushed counts, and is never dropped.
     pub cache_bytes_max: usize,
     /// The bytes of inputs that may wait for the loop; more is refused as saturated.
@@ -42,6 +44,7 @@ impl HubOptions {
         Self {
             data_dir: data_dir.into(),
             rules,
+            stock: stock::Limits::default(),
             cache_bytes_max: 224 * MIB,
             queue_bytes_max: 32 * MIB,
             batch_inputs_max: 4096,

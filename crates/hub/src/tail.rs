@@ -2,7 +2,7 @@
 //! reads from the disk.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lockstep_core::record::{Body, Record};
 use lockstep_core::{Event, Position};
@@ -19,6 +19,8 @@ pub(crate) struct TailBatch {
 #[derive(Debug)]
 enum TailRecord {
     Event(Arc<Event>),
+    /// A record whose event is another form of it, made when somebody asks.
+    Stock(Box<Record>, OnceLock<Option<Arc<Event>>>),
     Other(Box<Record>),
 }
 
@@ -33,7 +35,9 @@ impl TailBatch {
                 (recorded_at_us, Some(Body::Fact(fact))) => {
                     TailRecord::Event(Arc::new(Event { position, recorded_at_us, fact }))
                 }
-                (recorded_at_us, body) => TailRecord::Other(Box::new(Record { recorded_at_us, body })),
+                (recorded_at_us, body) => {
+                    TailRecord::Stock(Box::new(Record { recorded_at_us, body }), OnceLock::new())
+                }
             }
         });
         Self { first, records: records.collect(), bytes }
@@ -45,11 +49,14 @@ impl TailBatch {
 
     pub(crate) fn events_after(&self, after: Position) -> Vec<Arc<Event>> {
         let skip = (after + 1).saturating_sub(self.first) as usize;
-        let event = |record: &TailRecord| match record {
+        let event = |(position, record): (Position, &TailRecord)| match record {
             TailRecord::Event(event) => Some(event.clone()),
+            TailRecord::Stock(record, event) => {
+                event.get_or_init(|| Event::of(position, (**record).clone()).map(Arc::new)).clone()
+            }
             TailRecord::Other(_) => None,
         };
-        self.records.iter().skip(skip).filter_map(event).collect()
+        (self.first..).zip(&self.records).skip(skip).filter_map(event).collect()
     }
 }
 
@@ -135,7 +142,7 @@ impl Tail {
         let index = position.checked_sub(batch.first)?;
         Some(match batch.records.get(index as usize)? {
             TailRecord::Event(event) => Record::new(event.recorded_at_us, Body::Fact(event.fact.clone())),
-            TailRecord::Other(record) => (**record).clone(),
+            TailRecord::Stock(record, _) | TailRecord::Other(record) => (**record).clone(),
         })
     }
 }

@@ -17,10 +17,14 @@ const AGAIN_LATER: Duration = Duration::from_secs(1);
 
 impl Looper {
     /// How long the loop may wait for messages: until the next timer, and not for long.
-    pub(crate) fn until_timer(&self) -> Duration {
+    pub(crate) fn until_timer(&mut self) -> Duration {
+        if self.facts.stock.is_touched() && matches!(self.mode, Mode::Normal) {
+            return AGAIN_SOON;
+        }
         let now_us = self.clock.time.now_us();
         let wait = |due_us: i64| Duration::from_micros(due_us.saturating_sub(now_us).max(0) as u64);
-        self.state.next_timer_us().map_or(TICK, wait).clamp(AGAIN_SOON, TICK)
+        let due_us = self.state.next_timer_us().into_iter().chain(self.facts.stock.next_end_us()).min();
+        due_us.map_or(TICK, wait).clamp(AGAIN_SOON, TICK)
     }
 
     /// What timers that are due have to say, if any are.

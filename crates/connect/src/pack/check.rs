@@ -117,6 +117,8 @@ fn shown(body: &InputBody) -> Value {
         InputBody::Quarantine(reason) => {
             json!({"quarantine": {"code": reason.code, "at": reason.at, "detail": reason.detail}})
         }
+        // No mapping makes commands: what it says of stock are changes.
+        InputBody::Stock(_) => Value::Null,
     }
 }
 

@@ -16,14 +16,14 @@ fn translate(mapping: &str, body: &'static str) -> InputBody {
 fn quarantined(mapping: &str, body: &'static str) -> (String, String, String) {
     match translate(mapping, body) {
         InputBody::Quarantine(reason) => (reason.code, reason.at, reason.detail),
-        InputBody::Changes(changes) => panic!("{changes:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
 fn changes(mapping: &str, body: &'static str) -> Vec<Change> {
     match translate(mapping, body) {
         InputBody::Changes(changes) => changes,
-        InputBody::Quarantine(reason) => panic!("{reason:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -12,6 +12,7 @@ mod implied;
 mod members;
 mod order;
 mod refusal;
+pub mod stock;
 pub mod timer;
 mod words;
 
@@ -35,6 +36,7 @@ use crate::merge::Rule;
 use crate::path::base_of;
 use crate::record::{Body, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
+use crate::stock::Stock;
 use crate::{EntityId, Position, delivery_hash, entity_id};
 
 /// The kind of a person's decisions that a system is always preferred for a field: `preference/<kind>:<field>`.
@@ -96,6 +98,10 @@ pub struct Facts {
     pub next: Position,
     /// The entities that the last decided input has made incomplete, or complete: for the lists kept of them.
     pub gates: Vec<Gate>,
+    /// Stock, whole but for reservations that are over: those that the inputs speak of have been loaded.
+    pub stock: Stock,
+    /// What was decided on the way to refusing the last input: backorders that were due to be served before it.
+    pub aside: Vec<Record>,
 }
 
 /// An entity that became incomplete, or is so no longer.
@@ -128,6 +134,8 @@ impl Facts {
             sent: SentTo::new(),
             next: 1,
             gates: Vec::new(),
+            stock: Stock::default(),
+            aside: Vec::new(),
         }
     }
 }
@@ -149,6 +157,7 @@ pub fn request_key_hash(source: &str, key: &str) -> u64 {
 /// Decides one input.
 pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decision, Refusal> {
     facts.gates.clear();
+    facts.aside.clear();
     let hash = delivery_hash(&input.source, &input.delivery);
     // Two operators may have looked at it at once: the first releases it.
     if let Some(position) = input.releases.filter(|position| !facts.held.contains(position)) {
@@ -209,19 +218,15 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         InputBody::Quarantine(reason) => {
             let position = facts.next;
             facts.next += 1;
-            let body = Body::Quarantined(Quarantined {
-                source: input.source.clone(),
-                system: input.system.clone(),
-                delivery: input.delivery.clone(),
-                payload_hash: input.payload_hash,
-                reason: Some(reason),
-                raw: input.raw.take(),
-                received_at_us: input.received_at_us,
-                trace: input.trace.clone().unwrap_or_default(),
-            });
-            Decision { records: vec![Record::new(now_us, body)], outcome: Outcome::Quarantined { position } }
+            let record = quarantined(&mut input, reason, now_us);
+            Decision { records: vec![record], outcome: Outcome::Quarantined { position } }
         }
+        InputBody::Stock(commands) => stock::decide_commands(facts, &mut input, &commands, now_us)?,
     };
+    if decision.records.is_empty() {
+        // Nothing is recorded, not even that it was seen.
+        return Ok(decision);
+    }
     if let Some(position) = &input.releases {
         facts.held.remove(position);
     }
@@ -232,6 +237,21 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         facts.seen.entry(request_key_hash(&input.source, key)).or_insert(seen);
     }
     Ok(decision)
+}
+
+/// The record of an input that is kept whole for a person.
+fn quarantined(input: &mut Input, reason: QuarantineReason, now_us: i64) -> Record {
+    let body = Body::Quarantined(Quarantined {
+        source: input.source.clone(),
+        system: input.system.clone(),
+        delivery: input.delivery.clone(),
+        payload_hash: input.payload_hash,
+        reason: Some(reason),
+        raw: input.raw.take(),
+        received_at_us: input.received_at_us,
+        trace: input.trace.clone().unwrap_or_default(),
+    });
+    Record::new(now_us, body)
 }
 
 /// Has a preference in force, as its document says it.

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::Position;
+use crate::stock::StockRefusal;
 
 /// Why an input is refused. Nothing is recorded of it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -83,6 +84,9 @@ pub enum Refusal {
         /// What it is; 0 where it does not exist.
         current: u64,
     },
+    /// Stock does not allow it.
+    #[error("{0}")]
+    Stock(StockRefusal),
 }
 
 impl Refusal {
@@ -98,6 +102,7 @@ impl Refusal {
             Self::Released { .. } => "already-released",
             Self::ClockAhead { .. } => "clock-skew",
             Self::Version { .. } => "version-mismatch",
+            Self::Stock(refusal) => refusal.code(),
         }
     }
 }

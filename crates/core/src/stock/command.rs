@@ -96,6 +96,42 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The reservations that it speaks of: they have to be in memory when it is decided.
+    pub fn reservations(&self) -> impl Iterator<Item = &CompactString> {
+        let (one, other) = match self {
+            Self::Reserve(reserve) => (Some(&reserve.id), reserve.replaces.as_ref()),
+            Self::Move(movement) => (movement.reservation.as_ref(), None),
+            Self::Commit { id }
+            | Self::Release { id, .. }
+            | Self::Extend { id, .. }
+            | Self::Transfer { id, .. }
+            | Self::Acknowledge { id, .. } => (Some(id), None),
+            Self::Count(_)
+            | Self::Unavailable(_)
+            | Self::Safety { .. }
+            | Self::Policy(_)
+            | Self::Sku { .. }
+            | Self::Supply { .. }
+            | Self::Expire { .. } => (None, None),
+        };
+        one.into_iter().chain(other)
+    }
+}
+
+impl Command {
+    /// How many parts it has: what it takes in memory goes by that.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Reserve(reserve) => reserve.items.len(),
+            Self::Sku { components, .. } => components.len(),
+            Self::Policy(policy) => policy.locations.as_ref().map_or(0, Vec::len),
+            Self::Release { lines, .. } => lines.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// See [`Command::Count`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
@@ -256,13 +292,25 @@ pub enum StockRefusal {
     },
 }
 
+impl StockRefusal {
+    /// A stable code of it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "stock-invalid",
+            Self::Unknown(_) => "unknown-reservation",
+            Self::Short(_) => "stock-short",
+            Self::Conflict { .. } => "reservation-state",
+        }
+    }
+}
+
 fn shortfalls(short: &[Shortfall]) -> String {
     let one = |s: &Shortfall| format!("{} of {} `{}` (item {})", s.available, s.requested, s.sku, s.item);
     short.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What became of a command.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It had an effect.
     Applied,

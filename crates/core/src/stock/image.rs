@@ -75,6 +75,16 @@ impl Stock {
         true
     }
 
+    /// Whether a reservation is open, by what is written down of it; nothing where it is not in memory.
+    pub fn is_open(&self, id: &str) -> Option<bool> {
+        Some(self.reservation(self.slot(id)?)?.is_open())
+    }
+
+    /// How much has changed since that was last taken.
+    pub fn dirty_len(&self) -> usize {
+        self.dirty_skus.len() + self.dirty_channels.len() + self.dirty_ids.len()
+    }
+
     /// How many reservations are in memory, and how many lines of them are open.
     pub fn sizes(&self) -> (usize, usize) {
         (self.ids.len(), self.skus.iter().map(|node| node.lines.len()).sum())

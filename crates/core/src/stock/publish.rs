@@ -1,11 +1,12 @@
 //! What channels are told: what they may sell, where it is another number than they were told last. Once for many
-//! commands, so that a SKU that is sold ten thousand times a second makes one event for each batch and channel.
+//! commands, and for a limited number of SKUs, so that a SKU that is sold ten thousand times a second makes one event for each batch and channel.
 
 use super::decide::Desk;
 use super::record::{AvailabilityChanged, StockBody};
 
-pub(super) fn publish(desk: &mut Desk<'_>) {
+pub(super) fn publish(desk: &mut Desk<'_>, skus_max: usize) {
     let mut touched = std::mem::take(&mut desk.stock.touched);
+    let later = touched.split_off(skus_max.min(touched.len()));
     for at in 0..touched.len() {
         let node = &mut desk.stock.skus[touched[at] as usize];
         node.touched = false;
@@ -43,4 +44,8 @@ pub(super) fn publish(desk: &mut Desk<'_>) {
     for sku in std::mem::take(&mut desk.stock.touched) {
         desk.stock.skus[sku as usize].touched = false;
     }
+    for sku in &later {
+        desk.stock.skus[*sku as usize].touched = true;
+    }
+    desk.stock.touched = later;
 }

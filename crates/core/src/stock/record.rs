@@ -52,6 +52,12 @@ pub struct StockOrigin {
     /// The W3C `traceparent`; empty where there is none.
     #[prost(string, tag = "7")]
     pub trace: String,
+    /// The system that it speaks for.
+    #[prost(string, tag = "8")]
+    pub system: String,
+    /// The quarantined record that it releases; 0 where none.
+    #[prost(uint64, tag = "9")]
+    pub releases: crate::Position,
 }
 
 /// What can happen to stock.

@@ -150,7 +150,8 @@ impl Channel {
 
 /// The hash under which a movement is remembered. Changing it would forget every movement seen so far.
 pub fn movement_hash(source: &str, movement: &str) -> u64 {
-    crate::delivery_hash(source, movement)
+    // Apart from delivery ids, which the hub remembers beside them.
+    crate::delivery_hash(&format!("{source}\u{1}movement"), movement)
 }
 
 impl Stock {

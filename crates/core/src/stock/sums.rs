@@ -11,7 +11,7 @@ const COMPACT_MIN: usize = 32;
 
 impl Stock {
     /// The time that counts: it never goes back, since what has expired can't hold again.
-    pub(super) fn tick(&mut self, now_us: i64) -> i64 {
+    pub fn tick(&mut self, now_us: i64) -> i64 {
         self.clock_us = self.clock_us.max(now_us);
         self.clock_us
     }
@@ -145,6 +145,23 @@ impl Stock {
         if let Some(line) = other.and_then(|other| other.lines.get_mut(moved.line as usize)) {
             line.place = place;
         }
+    }
+
+    /// When the next hold ends that is not written down as ended.
+    pub fn next_end_us(&mut self) -> Option<i64> {
+        while let Some(Reverse((at_us, slot))) = self.due.peek().copied() {
+            let holds = |r: &Reservation| r.state == ReservationState::Held && r.expires_at_us == at_us;
+            if self.reservation(slot).is_some_and(holds) {
+                return Some(at_us);
+            }
+            self.due.pop();
+        }
+        None
+    }
+
+    /// Whether there may be something to tell channels.
+    pub fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
     }
 
     /// Cleans the sweep's list when most of it holds no more.

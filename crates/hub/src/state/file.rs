@@ -14,6 +14,7 @@ use crate::state::incomplete;
 use crate::state::overlay::DeadLetterKey;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{self, Run};
+use crate::state::stock;
 use crate::state::timers;
 use crate::tally::Tallies;
 
@@ -63,6 +64,7 @@ impl StateFile {
         connection.execute_batch(seen::SCHEMA)?;
         incomplete::prepare(&connection)?;
         timers::make(&connection)?;
+        connection.execute_batch(stock::SCHEMA)?;
         connection.pragma_update(None, "user_version", FORMAT)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection, path: path.to_owned() })

@@ -12,6 +12,7 @@ pub(crate) mod incomplete;
 pub(crate) mod overlay;
 pub(crate) mod rows;
 pub(crate) mod seen;
+pub(crate) mod stock;
 pub(crate) mod timers;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::state::file::StateFile;
 use crate::state::overlay::Overlay;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{Run, SeenMap};
+use crate::state::stock::{StockImages, StockState};
 use crate::state::timers::Changed;
 use crate::tally::Tallies;
 
@@ -40,6 +42,7 @@ pub(crate) struct Snapshot {
     pub(crate) seen: SeenMap,
     pub(crate) overlay: Overlay,
     pub(crate) timers: Changed,
+    pub(crate) stock: StockImages,
     pub(crate) tallies: Tallies,
 }
 
@@ -76,6 +79,7 @@ pub(crate) struct State {
     runs: Vec<Arc<Run>>,
     pub(crate) overlay: Overlay,
     timers: Changed,
+    pub(crate) stock: StockState,
     /// When the next timer is due that the file has.
     file_timer_us: Option<i64>,
     pub(crate) tallies: Tallies,
@@ -136,6 +140,7 @@ impl State {
             runs,
             overlay: Overlay::default(),
             timers: Changed::default(),
+            stock: StockState::default(),
             file_timer_us,
             tallies: meta.tallies,
             incomplete,
@@ -225,14 +230,14 @@ impl State {
         }
     }
 
-    /// Bytes of changed entities that the file does not have.
+    /// Bytes of changed entities and stock that the file does not have.
     pub(crate) fn dirty_bytes(&self) -> usize {
-        self.dirty_bytes
+        self.dirty_bytes + self.stock.bytes()
     }
 
     /// Bytes of changed entities, with those that are being flushed.
     pub(crate) fn unflushed_bytes(&self) -> usize {
-        self.dirty_bytes + self.snapshot_bytes
+        self.dirty_bytes() + self.snapshot_bytes
     }
 
     /// Bytes of clean entities in memory.
@@ -352,12 +357,12 @@ impl State {
                 tally.superseded += 1;
                 self.overlay.close_quarantine(closed.position);
             }
-            // Stock is folded where it is held, not here.
-            Some(Body::Probe(_) | Body::Stock(_)) | None => {}
+            Some(Body::Stock(fact)) => self.absorb_stock(position, fact, count_received),
+            Some(Body::Probe(_)) | None => {}
         }
     }
 
-    fn see(&mut self, hash: u64, position: Position, payload_hash: u64) {
+    pub(crate) fn see(&mut self, hash: u64, position: Position, payload_hash: u64) {
         let payload_hash = Some(payload_hash);
         self.recent.entry(hash).or_insert(Seen { position, payload_hash });
     }
@@ -370,7 +375,7 @@ impl State {
     /// Takes everything that changed, to be flushed. Only one snapshot may be under way.
     pub(crate) fn snapshot(&mut self) -> Arc<Snapshot> {
         self.flushing_bytes = std::mem::take(&mut self.dirty_bytes);
-        self.snapshot_bytes = self.flushing_bytes;
+        self.snapshot_bytes = self.flushing_bytes + self.stock.bytes();
         self.flushing_entities = std::mem::take(&mut self.dirty);
         // As large as it was: it is filled again at once.
         self.dirty.reserve(self.flushing_entities.len());
@@ -383,6 +388,7 @@ impl State {
             seen: std::mem::take(&mut self.recent),
             overlay: std::mem::take(&mut self.overlay),
             timers: std::mem::take(&mut self.timers),
+            stock: self.stock.take(),
             tallies: self.tallies.clone(),
         });
         self.flushing.clone()
@@ -390,7 +396,9 @@ impl State {
 
     /// The snapshot under way is in the file.
     pub(crate) fn flushed(&mut self, runs: Vec<Arc<Run>>) {
-        self.flushed = std::mem::take(&mut self.flushing).position;
+        let written = std::mem::take(&mut self.flushing);
+        self.flushed = written.position;
+        self.stock.written(&written.stock);
         self.snapshot_bytes = 0;
         self.runs = runs;
         let (done, bytes) = (std::mem::take(&mut self.flushing_entities), std::mem::take(&mut self.flushing_bytes));
@@ -421,6 +429,7 @@ impl State {
         self.overlay.put_over(newer);
         let newer = std::mem::replace(&mut self.timers, back.timers.clone());
         self.timers.put_over(newer);
+        self.stock.put_back(&back.stock);
     }
 
     /// Whether a record's delivery is in quarantine.
@@ -464,6 +473,8 @@ pub(crate) enum StateError {
     File(#[from] rusqlite::Error),
     #[error("a delivery seen before can't be looked up")]
     Journal(#[from] ReadError),
+    #[error("an image of stock can't be read")]
+    Stock(#[from] lockstep_core::stock::ImageError),
     #[error("the state of {id} can't be decoded")]
     Entity {
         id: String,

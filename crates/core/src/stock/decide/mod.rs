@@ -48,11 +48,12 @@ pub fn decide(stock: &mut Stock, command: &Command, now_us: i64) -> StockDecisio
 }
 
 /// What channels must be told now: where what they may sell is another than what they were told last. Once for many
-/// commands, at the end of a batch.
-pub fn publish(stock: &mut Stock, now_us: i64) -> Vec<Record> {
+/// commands, at the end of a batch. Of more than `skus_max` SKUs the others wait for the next time, see
+/// [`Stock::is_touched`].
+pub fn publish(stock: &mut Stock, skus_max: usize, now_us: i64) -> Vec<Record> {
     let now_us = stock.tick(now_us);
     let mut desk = Desk { stock, now_us, facts: SmallVec::new() };
-    super::publish::publish(&mut desk);
+    super::publish::publish(&mut desk, skus_max);
     desk.records()
 }
 
@@ -100,10 +101,28 @@ impl Desk<'_> {
     }
 
     /// Records a fact, and folds it, so that it shows at once to what follows.
-    pub(super) fn record(&mut self, event_type: &str, body: StockBody) {
+    pub(super) fn record(&mut self, event_type: &str, mut body: StockBody) {
+        if let StockBody::Reservation(fact) = &mut body
+            && !event_type.is_empty()
+        {
+            self.complete(fact);
+        }
         let fact = StockFact { event_type: event_type.to_owned(), body: Some(body), ..StockFact::default() };
         fold(self.stock, self.now_us, &fact);
         self.facts.push(fact);
+    }
+
+    /// An event tells of a reservation whole: also the lines that stay as they are.
+    fn complete(&self, fact: &mut ReservationFact) {
+        let slot = if fact.fresh { None } else { self.stock.slot(&fact.id) };
+        let Some(reservation) = slot.and_then(|slot| self.stock.reservation(slot)) else { return };
+        let told: Vec<u32> = fact.lines.iter().map(|line| line.line).collect();
+        if told.iter().filter(|line| (**line as usize) < reservation.lines.len()).count() == reservation.lines.len() {
+            return;
+        }
+        let others = (0..reservation.lines.len()).filter(|at| !told.contains(&(*at as u32)));
+        fact.lines.extend(others.map(|at| self.stock.line_fact(reservation, at)));
+        fact.lines.sort_by_key(|line| line.line);
     }
 
     fn records(self) -> Vec<Record> {

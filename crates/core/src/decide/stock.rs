@@ -1,0 +1,111 @@
+//! Commands to stock within the decision: the same input, the same memory of what was seen, the same batch.
+
+use super::{Decision, Facts, HUB, Refusal, quarantined};
+use crate::Position;
+use crate::change::{Input, InputBody, Outcome, QuarantineReason};
+use crate::record::{Body, QuarantineClosed, Record};
+use crate::stock::record::StockOrigin;
+use crate::stock::{self, Answer, Command};
+
+/// Decides commands one after the other.
+///
+/// A feed's count that can't be believed quarantines the delivery, and what else it says is taken; a client is told.
+pub(super) fn decide_commands(
+    facts: &mut Facts,
+    input: &mut Input,
+    commands: &[Command],
+    now_us: i64,
+) -> Result<Decision, Refusal> {
+    let position = facts.next;
+    let mut records = Vec::new();
+    let mut answers = Vec::with_capacity(commands.len());
+    for command in commands {
+        let decision = stock::decide(&mut facts.stock, command, now_us);
+        records.extend(decision.records);
+        answers.push(decision.answer);
+    }
+    if let [Err(refusal)] = answers.as_slice() {
+        let refusal = Refusal::Stock(refusal.clone());
+        // What was due before it has happened all the same.
+        number(&mut records, None);
+        facts.next += records.len() as Position;
+        facts.aside = records;
+        return Err(refusal);
+    }
+    if let Some(reason) = doubtful(&answers).filter(|_| !input.reject_reuse) {
+        number(&mut records, None);
+        let position = match input.releases {
+            // It is there already, and stays.
+            Some(position) => position,
+            None => {
+                records.push(quarantined(input, reason, now_us));
+                position + records.len() as Position - 1
+            }
+        };
+        facts.next += records.len() as Position;
+        return Ok(Decision { records, outcome: Outcome::Quarantined { position } });
+    }
+    if records.is_empty()
+        && let Some(position) = input.releases
+    {
+        let closed = QuarantineClosed { source: input.source.clone(), position };
+        records.push(Record::new(now_us, Body::QuarantineClosed(closed)));
+    } else {
+        number(&mut records, Some(origin(input)));
+    }
+    facts.next += records.len() as Position;
+    let count = records.len() as u32;
+    let outcome = Outcome::Stock { position: if count == 0 { 0 } else { position }, count, answers };
+    Ok(Decision { records, outcome })
+}
+
+fn doubtful(answers: &[Result<Answer, stock::StockRefusal>]) -> Option<QuarantineReason> {
+    answers.iter().find_map(|answer| match answer {
+        Ok(Answer::Quarantined(reason)) => Some(reason.clone()),
+        _ => None,
+    })
+}
+
+/// The records of one input are one decision; the first says how it came.
+fn number(records: &mut [Record], mut origin: Option<Box<StockOrigin>>) {
+    let of = records.len() as u32;
+    for (index, record) in (0..).zip(records) {
+        if let Some(Body::Stock(fact)) = &mut record.body {
+            (fact.index, fact.of) = (index, of);
+            fact.origin = origin.take();
+        }
+    }
+}
+
+fn origin(input: &Input) -> Box<StockOrigin> {
+    let (request_key, request_hash) = input.request_key.clone().unwrap_or_default();
+    Box::new(StockOrigin {
+        source: input.source.clone(),
+        delivery: input.delivery.clone(),
+        payload_hash: input.payload_hash,
+        request_key,
+        request_hash,
+        received_at_us: input.received_at_us,
+        trace: input.trace.clone().unwrap_or_default(),
+        system: input.system.clone(),
+        releases: input.releases.unwrap_or_default(),
+    })
+}
+
+/// The hub's own word that holds are over, as an input that follows record `next - 1`: it writes down at most `limit`.
+pub fn sweep(next: Position, limit: usize, now_us: i64) -> Input {
+    let delivery = format!("stock-expiry|{next}");
+    Input {
+        source: HUB.to_owned(),
+        system: HUB.to_owned(),
+        payload_hash: crate::payload_hash(delivery.as_bytes()),
+        delivery,
+        reject_reuse: false,
+        request_key: None,
+        received_at_us: now_us,
+        trace: None,
+        raw: None,
+        body: InputBody::Stock(vec![Command::Expire { limit }]),
+        releases: None,
+    }
+}

@@ -1,0 +1,197 @@
+//! What is published of stock, in the form of every other event: a kind, a key and a whole document.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::record::{
+    AvailabilityChanged, CountBasis, Counted, LineFact, Moved, MovementKind, ReservationFact, ReservationState,
+    ShortageDetected, StockBody, StockFact, UnavailableSet,
+};
+use crate::Position;
+use crate::change::Field;
+use crate::decide::HUB;
+use crate::record::{Fact, FactOutcome};
+use crate::time::rfc3339;
+
+/// The kind of events about a SKU at a location, `stock/<sku>@<location>`.
+pub const STOCK_KIND: &str = "stock";
+/// The kind of events about a reservation, `reservation/<id>`.
+pub const RESERVATION_KIND: &str = "reservation";
+/// The kind of events about what a channel may sell, `availability/<sku>@<channel>`.
+pub const AVAILABILITY_KIND: &str = "availability";
+
+/// The name of a reservation's state.
+pub fn state_name(state: ReservationState) -> &'static str {
+    match state {
+        ReservationState::Unspecified => "unspecified",
+        ReservationState::Held => "held",
+        ReservationState::Committed => "committed",
+        ReservationState::Consumed => "consumed",
+        ReservationState::Released => "released",
+        ReservationState::Expired => "expired",
+    }
+}
+
+/// The event of a record of stock; nothing where it published none. Its version is its position: there is one count of
+/// all stock.
+pub fn event_fact(position: Position, recorded_at_us: i64, stock: &StockFact) -> Option<Fact> {
+    if stock.event_type.is_empty() {
+        return None;
+    }
+    let at = |sku: &str, place: &str| format!("{sku}@{place}");
+    let (kind, key, occurred_at_us, document) = match stock.body.as_ref()? {
+        StockBody::Reservation(fact) => {
+            let at_us = if fact.occurred_at_us == 0 { recorded_at_us } else { fact.occurred_at_us };
+            (RESERVATION_KIND, fact.id.clone(), at_us, reservation(fact))
+        }
+        StockBody::Counted(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.as_of_us, counted(fact)),
+        StockBody::Moved(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.occurred_at_us, moved(fact)),
+        StockBody::Unavailable(fact) => {
+            (STOCK_KIND, at(&fact.sku, &fact.location), fact.as_of_us, unavailable(fact))
+        }
+        StockBody::Safety(fact) => {
+            let document = json!({"sku": fact.sku, "location": fact.location, "safety_stock": fact.quantity});
+            (STOCK_KIND, at(&fact.sku, &fact.location), recorded_at_us, document)
+        }
+        StockBody::Shortage(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), recorded_at_us, shortage(fact)),
+        StockBody::Availability(fact) => {
+            (AVAILABILITY_KIND, at(&fact.sku, &fact.channel), recorded_at_us, availability(fact))
+        }
+        StockBody::Policy(_) | StockBody::Sku(_) | StockBody::Supply(_) => return None,
+    };
+    let origin = stock.origin.as_deref();
+    let fields = fields(document);
+    Some(Fact {
+        // What follows from a system's word is the hub's own.
+        source: origin.map_or(HUB, |o| &o.source).to_owned(),
+        system: origin.map_or(HUB, |o| &o.system).to_owned(),
+        delivery: origin.map_or("", |o| &o.delivery).to_owned(),
+        payload_hash: origin.map_or(0, |o| o.payload_hash),
+        index: stock.index,
+        of: stock.of,
+        kind: kind.to_owned(),
+        key,
+        occurred_at_us,
+        outcome: FactOutcome::Applied as i32,
+        version: position,
+        event_type: stock.event_type.clone(),
+        changed: (0..fields.len() as u32).collect(),
+        fields,
+        trace: origin.map_or("", |o| &o.trace).to_owned(),
+        received_at_us: origin.map_or(recorded_at_us, |o| o.received_at_us),
+        ..Fact::default()
+    })
+}
+
+/// Sorted by name, as a fact's fields are.
+fn fields(document: Value) -> Vec<Field> {
+    let Value::Object(document) = document else { return Vec::new() };
+    let mut fields: Vec<Field> =
+        document.into_iter().map(|(name, value)| Field::new(name, Bytes::from(value.to_string()))).collect();
+    fields.sort_by(|a, b| a.name.cmp(&b.name));
+    fields
+}
+
+fn reservation(fact: &ReservationFact) -> Value {
+    let held = fact.state() == ReservationState::Held;
+    json!({
+        "id": fact.id,
+        "owner": fact.owner,
+        "channel": fact.channel,
+        "state": state_name(fact.state()),
+        "expires_at": held.then(|| rfc3339(fact.expires_at_us)),
+        "promised_at": rfc3339(fact.promised_at_us),
+        "lines": fact.lines.iter().map(line).collect::<Vec<_>>(),
+    })
+}
+
+fn line(line: &LineFact) -> Value {
+    let is_backordered = line.location.is_empty();
+    json!({
+        "line": line.line,
+        "item": line.item,
+        "sku": line.sku,
+        "location": (!is_backordered).then_some(&line.location),
+        "quantity": line.quantity,
+        "open": line.open,
+        "consumed": line.consumed,
+        "released": line.released,
+        "expired": line.expired,
+    })
+}
+
+fn counted(fact: &Counted) -> Value {
+    let basis = if fact.basis() == CountBasis::Available { "available" } else { "on_hand" };
+    json!({
+        "sku": fact.sku,
+        "location": fact.location,
+        "counted": fact.quantity,
+        "basis": basis,
+        "counted_at": rfc3339(fact.as_of_us),
+        "on_hand": fact.on_hand,
+        "by": fact.source,
+    })
+}
+
+fn moved(fact: &Moved) -> Value {
+    let kind = match fact.kind() {
+        MovementKind::Unspecified | MovementKind::Adjust => "adjust",
+        MovementKind::Receipt => "receipt",
+        MovementKind::Ship => "ship",
+        MovementKind::ReturnRestock => "return_restock",
+        MovementKind::ReturnDamaged => "return_damaged",
+        MovementKind::ReturnLost => "return_lost",
+    };
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    json!({
+        "sku": fact.sku,
+        "location": fact.location,
+        "movement": some(&fact.movement),
+        "kind": kind,
+        "quantity": fact.quantity,
+        "moved_at": rfc3339(fact.occurred_at_us),
+        "on_hand": fact.on_hand,
+        "on_hand_change": fact.on_hand_change,
+        "late": fact.late,
+        "reservation": some(&fact.reservation),
+        "unreserved": fact.unreserved,
+        "supply": some(&fact.supply),
+        "by": fact.source,
+    })
+}
+
+fn unavailable(fact: &UnavailableSet) -> Value {
+    json!({
+        "sku": fact.sku,
+        "location": fact.location,
+        "unavailable": {
+            "damaged": fact.damaged, "quality_control": fact.quality_control, "blocked": fact.blocked,
+        },
+        "unavailable_at": rfc3339(fact.as_of_us),
+    })
+}
+
+fn shortage(fact: &ShortageDetected) -> Value {
+    let propose = fact.propose.iter().map(|of| {
+        json!({
+            "reservation": of.reservation, "line": of.line, "quantity": of.quantity, "committed": of.committed,
+        })
+    });
+    json!({
+        "sku": fact.sku,
+        "location": fact.location,
+        "shortage": fact.shortage,
+        "before": fact.before,
+        "propose": propose.collect::<Vec<_>>(),
+    })
+}
+
+fn availability(fact: &AvailabilityChanged) -> Value {
+    json!({
+        "sku": fact.sku,
+        "channel": fact.channel,
+        "available": fact.atp,
+        "before": fact.before,
+        "as_of": fact.as_of_us.map(rfc3339),
+    })
+}

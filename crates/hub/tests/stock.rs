@@ -1,0 +1,205 @@
+//! Stock in the running hub: one write path, the same memory, restarts in the middle, expiry, what channels are told.
+
+mod common;
+
+use std::sync::atomic::Ordering;
+
+use common::{open, options, until};
+use lockstep_core::stock::record::{CountBasis, MovementKind, ReservationState};
+use lockstep_core::stock::{Answer, Command, Count, Item, Movement, PolicyOf, Reserve, StockRefusal};
+use lockstep_core::{Input, InputBody, Outcome, Refusal};
+use lockstep_hub::{EventFilter, Hub, HubHandle, HubOptions, now_us};
+
+fn ask(delivery: &str, command: Command) -> Input {
+    Input {
+        source: "api:shop".into(),
+        system: "shop".into(),
+        delivery: delivery.into(),
+        payload_hash: lockstep_core::payload_hash(format!("{command:?}").as_bytes()),
+        reject_reuse: true,
+        request_key: None,
+        received_at_us: now_us(),
+        trace: None,
+        raw: None,
+        body: InputBody::Stock(vec![command]),
+        releases: None,
+    }
+}
+
+fn count(sku: &str, quantity: i64, as_of_us: i64) -> Command {
+    let (source, location) = ("wms".into(), "berlin".into());
+    Command::Count(Count { source, sku: sku.into(), location, basis: CountBasis::OnHand, quantity, as_of_us })
+}
+
+fn reserve(id: &str, sku: &str, quantity: i64, expires_at_us: i64) -> Command {
+    Command::Reserve(Reserve {
+        id: id.into(),
+        owner: id.into(),
+        channel: "web".into(),
+        expires_at_us,
+        items: vec![Item { sku: sku.into(), quantity, location: None }],
+        ..Reserve::default()
+    })
+}
+
+const HOUR: i64 = 3_600_000_000;
+
+/// Submits one command; its answer, or the refusal.
+async fn say(hub: &HubHandle, delivery: &str, command: Command) -> Result<Outcome, Refusal> {
+    hub.submit(vec![ask(delivery, command)]).await.expect("the hub takes it").remove(0)
+}
+
+fn state_of(outcome: &Result<Outcome, Refusal>) -> ReservationState {
+    match outcome {
+        Ok(Outcome::Stock { answers, .. }) => match answers.as_slice() {
+            [Ok(Answer::Reservation { state, .. })] => *state,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn atp(hub: &HubHandle, sku: &str) -> i64 {
+    hub.availability(vec![sku.into()], "web", None, 0).await.unwrap()[0].atp
+}
+
+#[tokio::test]
+async fn a_reservation_is_durable_found_and_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    say(&handle, "p", Command::Policy(PolicyOf { channel: "web".into(), ..PolicyOf::default() })).await.unwrap();
+    say(&handle, "c", count("a", 5, now_us())).await.unwrap();
+    let held = say(&handle, "r", reserve("o1", "a", 3, now_us() + HOUR)).await;
+    assert_eq!(state_of(&held), ReservationState::Held);
+    let one = handle.reservation("o1").await.unwrap().unwrap();
+    assert_eq!((one.state, one.lines[0].open, one.lines[0].location.as_str()), (ReservationState::Held, 3, "berlin"));
+    assert_eq!(atp(&handle, "a").await, 2);
+    let short = say(&handle, "r2", reserve("o2", "a", 3, now_us() + HOUR)).await;
+    match short {
+        Err(Refusal::Stock(StockRefusal::Short(short))) => assert_eq!((short[0].requested, short[0].available), (3, 2)),
+        other => panic!("{other:?}"),
+    }
+    let page = handle.events(0, EventFilter::default(), 100).await.unwrap();
+    let told: Vec<_> =
+        page.events.iter().map(|e| format!("{} {}/{}", e.fact.event_type, e.fact.kind, e.fact.key)).collect();
+    assert_eq!(
+        told,
+        [
+            "stock.counted stock/a@berlin",
+            "stock.availability_changed availability/a@web",
+            "reservation.held reservation/o1",
+            "stock.availability_changed availability/a@web",
+        ]
+    );
+    let tallies = handle.stats().tallies();
+    assert!(tallies.violations().is_empty(), "{:?}", tallies.violations());
+    let ledger = handle.ledger("a", "berlin", 0, 100).await.unwrap();
+    assert_eq!((ledger.entries.len(), ledger.at_end), (2, true));
+    let origin = ledger.entries[1].fact.origin.as_ref().unwrap();
+    assert_eq!((origin.source.as_str(), origin.system.as_str(), origin.delivery.as_str()), ("api:shop", "shop", "r"));
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_repetition_has_one_effect_over_restarts_and_another_payload_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let expires_at_us = now_us() + HOUR;
+    let shipped = Movement {
+        source: "wms".into(),
+        id: "m1".into(),
+        sku: "a".into(),
+        location: "berlin".into(),
+        kind: MovementKind::Ship,
+        quantity: 1,
+        occurred_at_us: now_us(),
+        reservation: None,
+        supply: None,
+    };
+    let counted_at_us = now_us() - HOUR;
+    for round in 0..4 {
+        let hub = open(dir.path());
+        let handle = hub.handle();
+        say(&handle, "c", count("a", 5, counted_at_us)).await.unwrap();
+        let answer = say(&handle, "r", reserve("o1", "a", 3, expires_at_us)).await;
+        if round == 0 {
+            assert_eq!(state_of(&answer), ReservationState::Held);
+        } else {
+            assert!(matches!(answer, Ok(Outcome::Duplicate { .. })), "round {round}: {answer:?}");
+        }
+        let reused = say(&handle, "r", reserve("o1", "a", 2, expires_at_us)).await;
+        assert!(matches!(&reused, Err(Refusal::KeyReused { key, .. }) if key == "r"), "{reused:?}");
+        // The movement is told anew each time, in another delivery.
+        let moved = say(&handle, &format!("m-{round}"), Command::Move(shipped.clone())).await.unwrap();
+        let Outcome::Stock { answers, .. } = moved else { panic!("{moved:?}") };
+        assert_eq!(answers, [Ok(if round == 0 { Answer::Applied } else { Answer::Repeated })], "round {round}");
+        assert_eq!(atp(&handle, "a").await, 1);
+        // Flushed at a shutdown and not flushed at a drop.
+        if round % 2 == 0 {
+            hub.shutdown().await;
+        } else {
+            drop(handle);
+            drop(hub);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_leaves_the_memory_and_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let quick = || HubOptions { flush_interval_ms: 20, ..options(dir.path()) };
+    let hub = Hub::open(quick()).unwrap();
+    let handle = hub.handle();
+    say(&handle, "c", count("a", 1_000, now_us())).await.unwrap();
+    for n in 0..200 {
+        say(&handle, &format!("r{n}"), reserve(&format!("o{n}"), "a", 1, now_us() + HOUR)).await.unwrap();
+        say(&handle, &format!("x{n}"), Command::Release { id: format!("o{n}").into(), lines: Vec::new() })
+            .await
+            .unwrap();
+    }
+    let decided = handle.stats().decided.load(Ordering::Relaxed);
+    until("flushed", || handle.stats().flushed.load(Ordering::Relaxed) >= decided).await;
+    assert_eq!(atp(&handle, "a").await, 1_000);
+    // Once more the same end; another end is a conflict.
+    let again = say(&handle, "y", Command::Release { id: "o7".into(), lines: Vec::new() }).await;
+    assert_eq!(state_of(&again), ReservationState::Released);
+    let other = say(&handle, "z", Command::Commit { id: "o8".into() }).await;
+    assert!(matches!(other, Err(Refusal::Stock(StockRefusal::Conflict { .. }))), "{other:?}");
+    assert_eq!(handle.reservation("o9").await.unwrap().unwrap().state, ReservationState::Released);
+    assert!(handle.reservation("nobody").await.unwrap().is_none());
+    hub.shutdown().await;
+    let hub = Hub::open(quick()).unwrap();
+    let handle = hub.handle();
+    assert_eq!(handle.reservation("o9").await.unwrap().unwrap().state, ReservationState::Released);
+    let again = say(&handle, "yy", Command::Release { id: "o7".into(), lines: Vec::new() }).await;
+    assert_eq!(state_of(&again), ReservationState::Released);
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_hold_stops_counting_when_its_time_is_over_and_the_sweep_writes_it_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    say(&handle, "p", Command::Policy(PolicyOf { channel: "web".into(), ..PolicyOf::default() })).await.unwrap();
+    say(&handle, "c", count("a", 1, now_us())).await.unwrap();
+    say(&handle, "r", reserve("o1", "a", 1, now_us() + 200_000)).await.unwrap();
+    assert_eq!(atp(&handle, "a").await, 0);
+    let expired = || async {
+        let filter = EventFilter { event_type: Some("reservation.expired".into()), ..EventFilter::default() };
+        handle.events(0, filter, 10).await.unwrap().events
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while expired().await.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the sweep never came");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(atp(&handle, "a").await, 1);
+    assert_eq!(handle.reservation("o1").await.unwrap().unwrap().state, ReservationState::Expired);
+    // The channel was told, in the batch of the sweep.
+    let filter = EventFilter { kind: Some("availability".into()), ..EventFilter::default() };
+    let told = handle.events(0, filter, 10).await.unwrap().events;
+    let last = String::from_utf8(told.last().unwrap().document_json().to_vec()).unwrap();
+    assert!(last.contains("\"available\":1"), "{last}");
+    hub.shutdown().await;
+}

@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use lockstep_connect::signature::SignatureError;
 use lockstep_core::Refusal;
+use lockstep_core::stock::{Shortfall, StockRefusal, state_name};
 use lockstep_hub::{ReadError, Unavailable};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -88,6 +89,10 @@ codes! {
     UnknownEntity = "unknown-entity", NOT_FOUND, "There is no such entity";
     /// The entity has no such field.
     UnknownField = "unknown-field", NOT_FOUND, "The entity has no such field";
+    /// There is no such reservation.
+    UnknownReservation = "unknown-reservation", NOT_FOUND, "There is no such reservation";
+    /// Nothing is known of this SKU at this location.
+    UnknownStock = "unknown-stock", NOT_FOUND, "Nothing is known of this SKU here";
     /// There is no event at this position.
     UnknownEvent = "unknown-event", NOT_FOUND, "There is no such event";
     /// No destination has this name.
@@ -124,6 +129,14 @@ codes! {
     OrderState = "order-state", CONFLICT, "The order can't be changed so any more";
     /// The time of an event is further ahead of the hub's clock than is allowed.
     ClockSkew = "clock-skew", UNPROCESSABLE_ENTITY, "The time is too far ahead";
+    /// A field of a request to stock is not what it must be.
+    StockInvalid = "stock-invalid", UNPROCESSABLE_ENTITY, "What is asked of stock is not valid";
+    /// There is not enough stock.
+    StockShort = "stock-short", CONFLICT, "There is not enough stock";
+    /// What the reservation has come to does not allow it.
+    ReservationState = "reservation-state", CONFLICT, "The reservation does not allow this";
+    /// A count contradicts what is known: the same time with another number, or too old to be placed.
+    StockDoubtful = "stock-doubtful", CONFLICT, "This can't be believed";
     /// The input is not understood or not valid.
     InvalidEvent = "invalid-event", UNPROCESSABLE_ENTITY, "The event is not valid";
     /// A quarantined delivery is still not understood.
@@ -207,9 +220,29 @@ pub struct ProblemBody {
     /// How far a time may be ahead of the hub's clock, for `clock-skew`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_s: Option<i64>,
+    /// What is missing of each item, for `stock-short`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shortfalls: Vec<ShortfallBody>,
+    /// Where the reservation stands, for `reservation-state`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// When to try again, for `saturated` and `disk-full`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u32>,
+}
+
+/// What of an item can't be had.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Shortfall)]
+pub struct ShortfallBody {
+    /// The item's number in the request, from 0.
+    pub item: u32,
+    /// Its SKU.
+    pub sku: String,
+    /// What was asked for.
+    pub requested: i64,
+    /// What could be had, after the items before it.
+    pub available: i64,
 }
 
 impl Problem {
@@ -337,6 +370,7 @@ impl From<Refusal> for Problem {
             }
             Refusal::Released { .. } => Self::new(Code::AlreadyReleased, detail),
             Refusal::ClockAhead { limit_s, .. } => Self::new(Code::ClockSkew, detail).with("limit_s", limit_s),
+            Refusal::Stock(refusal) => stock(refusal, detail),
             Refusal::Version { current, .. } => {
                 let problem = Self::new(Code::VersionMismatch, detail).with("current_version", current);
                 match crate::entities::etag(current) {
@@ -345,6 +379,35 @@ impl From<Refusal> for Problem {
                 }
             }
         }
+    }
+}
+
+/// The code of what stock refuses.
+pub(crate) fn stock_code(refusal: &StockRefusal) -> Code {
+    match refusal {
+        StockRefusal::Invalid { .. } => Code::StockInvalid,
+        StockRefusal::Unknown(_) => Code::UnknownReservation,
+        StockRefusal::Short(_) => Code::StockShort,
+        StockRefusal::Conflict { .. } => Code::ReservationState,
+    }
+}
+
+fn stock(refusal: StockRefusal, detail: String) -> Problem {
+    let problem = Problem::new(stock_code(&refusal), detail);
+    match refusal {
+        StockRefusal::Invalid { field, rule } => {
+            problem.with("pointer", format!("/{}", field.replace('.', "/"))).with("reason", rule)
+        }
+        StockRefusal::Unknown(_) => problem,
+        StockRefusal::Short(short) => {
+            let one = |of: &Shortfall| {
+                serde_json::json!({
+                    "item": of.item, "sku": of.sku, "requested": of.requested, "available": of.available,
+                })
+            };
+            problem.with("shortfalls", short.iter().map(one).collect::<Vec<_>>())
+        }
+        StockRefusal::Conflict { state, .. } => problem.with("state", state_name(state)),
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::problem::{Code, Problem, sentence};
+use crate::problem::{self, Code, Problem, sentence};
 
 /// Fields by name, their values as they are kept.
 pub(crate) type Fields = BTreeMap<String, Box<RawValue>>;
@@ -95,6 +95,10 @@ impl From<&Outcome> for OutcomeBody {
             }
             Outcome::Quarantined { position } => Self { outcome: "quarantined", position: Some(position), ..body },
             Outcome::Duplicate { of } => Self { outcome: "duplicate", duplicate_of: Some(of), ..body },
+            Outcome::Stock { position, count, .. } => {
+                let outcome = if count > 0 { "applied" } else { "superseded" };
+                Self { outcome, position: (count > 0).then_some(position), count: Some(count), ..body }
+            }
         }
     }
 }
@@ -111,6 +115,7 @@ impl From<&Refusal> for OutcomeBody {
             Refusal::Merge { .. } => (Code::MergeImpossible, None),
             Refusal::Released { .. } => (Code::AlreadyReleased, None),
             Refusal::ClockAhead { .. } => (Code::ClockSkew, None),
+            Refusal::Stock(refusal) => (problem::stock_code(refusal), None),
         };
         let (code, detail) = (Some(code.name()), Some(sentence(refusal)));
         Self { outcome: "refused", code, detail, current_version, ..Self::default() }

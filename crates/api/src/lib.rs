@@ -57,6 +57,7 @@ use tokio::sync::watch;
 
 use crate::http_stats::HttpStats;
 
+pub use auth::speaks_for;
 pub use keys::{Key, KeyRefused, Keys, KeysError, Scope, is_system_name};
 pub use neighbour::trace_of;
 pub use openapi::document as openapi;

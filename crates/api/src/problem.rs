@@ -402,7 +402,7 @@ fn stock(refusal: StockRefusal, detail: String) -> Problem {
         StockRefusal::Short(short) => {
             let one = |of: &Shortfall| {
                 serde_json::json!({
-                    "item": of.item, "sku": of.sku, "requested": of.requested, "available": of.available,
+                    "item": of.item, "sku": of.sku.as_str(), "requested": of.requested, "available": of.available,
                 })
             };
             problem.with("shortfalls", short.iter().map(one).collect::<Vec<_>>())

@@ -12,12 +12,12 @@ use crate::v1;
 /// The first second of year 1 and the last of year 9999: what a timestamp may be.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
-/// Microseconds since 1970 UTC; `field` is the JSON pointer to the timestamp.
-pub(crate) fn time_us(timestamp: &Timestamp, field: impl Fn() -> String) -> Result<i64, Problem> {
+/// Microseconds since 1970 UTC; `field` is the JSON pointer to the timestamp, `code` that of one which can't be.
+pub(crate) fn time_us(code: Code, timestamp: &Timestamp, field: impl Fn() -> String) -> Result<i64, Problem> {
     let Timestamp { seconds, nanos } = *timestamp;
     if !SECONDS.contains(&seconds) || !(0..1_000_000_000).contains(&nanos) {
         let detail = "a timestamp must be in the years 1 to 9999, with 0 to 999,999,999 nanoseconds";
-        return Err(Problem::new(Code::InvalidEvent, detail).with("pointer", field()));
+        return Err(Problem::new(code, detail).with("pointer", field()));
     }
     Ok(seconds * 1_000_000 + i64::from(nanos) / 1_000)
 }
@@ -29,7 +29,11 @@ pub(crate) fn timestamp(at_us: i64) -> Timestamp {
 
 /// An event as it is to be read, the `at`-th of its request.
 pub(crate) fn message_event(at: usize, event: &v1::Event) -> Result<MessageEvent<'_>, Problem> {
-    let time_us = event.time.as_ref().map(|time| time_us(time, || format!("/events/{at}/time"))).transpose()?;
+    let time_us = event
+        .time
+        .as_ref()
+        .map(|time| time_us(Code::InvalidEvent, time, || format!("/events/{at}/time")))
+        .transpose()?;
     Ok(MessageEvent {
         id: &event.id,
         source: &event.source,
@@ -63,6 +67,12 @@ pub(crate) fn result(answer: Answer) -> v1::EventResult {
         Ok(Outcome::Quarantined { position }) => {
             v1::EventResult { position: Some(position), record_count: 1, ..of(v1::Outcome::Quarantined) }
         }
+        // No event is a command to stock; were one, this is what became of it.
+        Ok(Outcome::Stock { position, count, .. }) => v1::EventResult {
+            position: (count > 0).then_some(position),
+            record_count: count,
+            ..of(if count > 0 { v1::Outcome::Applied } else { v1::Outcome::Superseded })
+        },
         Ok(Outcome::Duplicate { of: first }) => {
             v1::EventResult { duplicate_of: Some(first), ..of(v1::Outcome::Duplicate) }
         }
@@ -99,14 +109,15 @@ mod tests {
     #[test]
     fn a_time_before_1970_comes_back_as_it_was() {
         for at_us in [0, 1, -1, -62_135_596_800_000_000, 253_402_300_799_999_999] {
-            assert_eq!(time_us(&timestamp(at_us), String::new).unwrap(), at_us);
+            assert_eq!(time_us(Code::InvalidEvent, &timestamp(at_us), String::new).unwrap(), at_us);
         }
     }
 
     #[test]
     fn a_time_that_cannot_be_is_named() {
         for (seconds, nanos) in [(253_402_300_800, 0), (i64::MIN, 0), (0, -1), (0, 1_000_000_000)] {
-            let problem = time_us(&Timestamp { seconds, nanos }, || "/events/3/time".to_owned()).unwrap_err();
+            let problem =
+                time_us(Code::InvalidEvent, &Timestamp { seconds, nanos }, || "/events/3/time".to_owned()).unwrap_err();
             assert_eq!(problem.members()["pointer"], "/events/3/time");
         }
     }

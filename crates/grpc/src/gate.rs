@@ -17,7 +17,11 @@ fn scope(path: &str) -> Option<Scope> {
     Some(match call {
         "EventService/Publish" | "EventService/PublishStream" => Scope::Write,
         "EventService/Subscribe" => Scope::Read,
-        _ => Scope::Admin,
+        _ => match call.strip_prefix("StockService/") {
+            Some(call) if ["Get", "List", "Watch"].iter().any(|verb| call.starts_with(verb)) => Scope::Read,
+            Some(_) => Scope::Write,
+            None => Scope::Admin,
+        },
     })
 }
 

@@ -15,7 +15,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The services whose health can be asked for; the empty name is the server as a whole.
-const SERVICES: &[&str] = &["", "lockstep.v1.EventService"];
+const SERVICES: &[&str] = &["", "lockstep.v1.EventService", "lockstep.v1.StockService"];
 
 /// See the module.
 pub(crate) struct Health {

@@ -1,7 +1,7 @@
-//! The hub over gRPC: events in and out, beside HTTP and by the same ways.
+//! The hub over gRPC: events in and out, stock, beside HTTP and by the same ways.
 //!
 //! A file a call. What is asked of an event, of a key and of a reader is decided in `lockstep-api`; here it is only
-//! put into messages. The interface is `proto/lockstep/v1`, from which the code in `generated/` is made.
+//! put into messages, which are `proto/lockstep/v1`.
 //!
 //! What it never knows: a concrete connector, the configuration file, how the hub decides or keeps its data.
 
@@ -13,19 +13,12 @@ mod publish_stream;
 mod reflection;
 mod server;
 mod status;
+mod stock;
 mod subscribe;
 
 pub use server::{GrpcOptions, serve};
 
-/// The messages and services of `lockstep.v1`.
-pub mod v1 {
-    // Generated and compared by a test, which also rewrites it: neither its form nor its length is ours.
-    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
-    include!("generated/lockstep.v1.rs.in");
-}
-
-/// The descriptors of `lockstep.v1` and of what it imports, an encoded `google.protobuf.FileDescriptorSet`.
-pub const DESCRIPTORS: &[u8] = include_bytes!("generated/lockstep.v1.binpb");
+pub use lockstep_proto::v1;
 
 use lockstep_api::Api;
 

@@ -1,10 +1,9 @@
 //! What is here, told to those who ask: reflection, version 1 and, for older tools, 1alpha.
 
+use lockstep_proto::DESCRIPTORS;
 use tonic::service::Routes;
 use tonic_reflection::pb;
 use tonic_reflection::server::{Builder, Error};
-
-use crate::DESCRIPTORS;
 
 fn builder() -> Builder<'static> {
     // Both versions tell of both: each would otherwise add itself alone.

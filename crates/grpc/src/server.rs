@@ -15,7 +15,9 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::health::Health;
+use crate::stock::Stocks;
 use crate::v1::event_service_server::EventServiceServer;
+use crate::v1::stock_service_server::StockServiceServer;
 use crate::{Events, gate, reflection};
 
 /// What a client may send of a stream before the server has read it.
@@ -68,6 +70,10 @@ fn routes(api: &Api, options: &GrpcOptions) -> io::Result<Routes> {
     let bytes_max = api.options().events_bytes_max;
     let events = Events { api: api.clone(), batches_in_flight_max: options.batches_in_flight_max };
     let routes = Routes::new(EventServiceServer::new(events).max_decoding_message_size(bytes_max))
+        .add_service(
+            StockServiceServer::new(Stocks { api: api.clone() })
+                .max_decoding_message_size(api.options().body_bytes_max),
+        )
         .add_service(HealthServer::new(Health { api: api.clone() }));
     reflection::add(routes).map_err(io::Error::other)
 }

@@ -35,9 +35,7 @@ impl TailBatch {
                 (recorded_at_us, Some(Body::Fact(fact))) => {
                     TailRecord::Event(Arc::new(Event { position, recorded_at_us, fact }))
                 }
-                (recorded_at_us, body) => {
-                    TailRecord::Stock(Box::new(Record { recorded_at_us, body }), OnceLock::new())
-                }
+                (recorded_at_us, body) => TailRecord::Stock(Box::new(Record { recorded_at_us, body }), OnceLock::new()),
             }
         });
         Self { first, records: records.collect(), bytes }

@@ -43,8 +43,13 @@ const RULES: &[Rule] = &[
         why: "the API asks the hub and never the journal or a concrete connector",
     },
     Rule {
+        name: "lockstep-proto",
+        may_use: &[],
+        why: "messages are what a client builds on: it gets nothing of the hub with them",
+    },
+    Rule {
         name: "lockstep-grpc",
-        may_use: &["lockstep-api", "lockstep-hub", "lockstep-core", "lockstep-connect"],
+        may_use: &["lockstep-proto", "lockstep-api", "lockstep-hub", "lockstep-core", "lockstep-connect"],
         why: "gRPC is another form of the API: the same keys, the same way in, the same refusals",
     },
     Rule {

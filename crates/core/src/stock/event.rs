@@ -46,9 +46,7 @@ pub fn event_fact(position: Position, recorded_at_us: i64, stock: &StockFact) ->
         }
         StockBody::Counted(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.as_of_us, counted(fact)),
         StockBody::Moved(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.occurred_at_us, moved(fact)),
-        StockBody::Unavailable(fact) => {
-            (STOCK_KIND, at(&fact.sku, &fact.location), fact.as_of_us, unavailable(fact))
-        }
+        StockBody::Unavailable(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.as_of_us, unavailable(fact)),
         StockBody::Safety(fact) => {
             let document = json!({"sku": fact.sku, "location": fact.location, "safety_stock": fact.quantity});
             (STOCK_KIND, at(&fact.sku, &fact.location), recorded_at_us, document)

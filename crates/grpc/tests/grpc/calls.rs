@@ -10,11 +10,12 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::harness::{GatedJournal, Server, Setup, price};
 
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "lockstep.v1.EventService",
+    "lockstep.v1.StockService",
 ];
 
 #[tokio::test]
@@ -73,7 +74,7 @@ async fn health_is_readiness() {
     let server = Server::start().await;
     let mut client = HealthClient::new(server.channel().await);
     let of = |service: &str| HealthCheckRequest { service: service.to_owned() };
-    for service in ["", "lockstep.v1.EventService"] {
+    for service in ["", "lockstep.v1.EventService", "lockstep.v1.StockService"] {
         let answer = client.check(of(service)).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
     }

@@ -8,6 +8,7 @@ use lockstep_api::{Api, ApiOptions, ApiParts, Keys, Scope};
 use lockstep_connect::schema::Schemas;
 use lockstep_core::Rules;
 use lockstep_grpc::v1::event_service_client::EventServiceClient;
+use lockstep_grpc::v1::stock_service_client::StockServiceClient;
 use lockstep_grpc::v1::{Event, PublishRequest, SubscribeRequest, SubscribeResponse};
 use lockstep_grpc::{GrpcOptions, serve};
 use lockstep_hub::{Hub, HubOptions};
@@ -101,6 +102,10 @@ impl Server {
 
     pub(crate) async fn events(&self) -> EventServiceClient<Channel> {
         EventServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn stock(&self) -> StockServiceClient<Channel> {
+        StockServiceClient::new(self.channel().await)
     }
 
     /// A request with the admin's key.

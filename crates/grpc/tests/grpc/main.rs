@@ -5,4 +5,5 @@ mod calls;
 mod harness;
 mod publish;
 mod publish_stream;
+mod stock;
 mod subscribe;

@@ -4,9 +4,9 @@
 mod reads;
 
 use lockstep_core::decide::stock::sweep;
-use lockstep_core::stock::{Command, movement_hash, publish};
 use lockstep_core::record::{Body, Record};
 use lockstep_core::stock::record::StockBody;
+use lockstep_core::stock::{Command, movement_hash, publish};
 use lockstep_core::{Position, Seen};
 
 use crate::looper::{Looper, Message, Mode, Open};

@@ -40,7 +40,13 @@ pub struct LedgerEntry {
 }
 
 impl View<'_> {
-    fn availability(&mut self, skus: &[String], channel: &str, until_us: Option<i64>, holders: usize) -> Vec<Availability> {
+    fn availability(
+        &mut self,
+        skus: &[String],
+        channel: &str,
+        until_us: Option<i64>,
+        holders: usize,
+    ) -> Vec<Availability> {
         let looper = self.looper();
         let now_us = looper.clock.time.now_us();
         let stock = &mut looper.facts.stock;
@@ -81,13 +87,7 @@ impl HubHandle {
 
     /// What happened to a SKU at a location after a position, oldest first, at most `limit` records. It looks at a
     /// bounded part of the journal: fewer than `limit` does not mean the end, `at_end` does.
-    pub async fn ledger(
-        &self,
-        sku: &str,
-        location: &str,
-        after: Position,
-        limit: usize,
-    ) -> Result<Ledger, ReadError> {
+    pub async fn ledger(&self, sku: &str, location: &str, after: Position, limit: usize) -> Result<Ledger, ReadError> {
         let (reader, sku, location) = (self.reader.clone(), sku.to_owned(), location.to_owned());
         blocking(move || ledger(&reader, (&sku, &location), after, limit)).await
     }

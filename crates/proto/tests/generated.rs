@@ -1,12 +1,12 @@
 //! The generated code is what the `.proto` files say. It is kept, so that building the hub needs neither a compiler of
-//! those files nor the crates that generate code; `LOCKSTEP_WRITE_GOLDEN=1 cargo test -p lockstep-grpc` makes it anew.
+//! those files nor the crates that generate code; `LOCKSTEP_WRITE_GOLDEN=1 cargo test -p lockstep-proto` makes it anew.
 
 use std::path::{Path, PathBuf};
 
 use prost::Message;
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 
-const REWRITE: &str = "LOCKSTEP_WRITE_GOLDEN=1 cargo test -p lockstep-grpc --test generated";
+const REWRITE: &str = "LOCKSTEP_WRITE_GOLDEN=1 cargo test -p lockstep-proto --test generated";
 
 fn protos() -> (PathBuf, Vec<PathBuf>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
@@ -63,16 +63,12 @@ fn everything_in_the_definitions_is_documented() {
         for (at, line) in text.lines().enumerate() {
             let line = line.trim();
             let first = line.split_whitespace().next().unwrap_or_default();
-            let one = matches!(first, "service" | "rpc" | "enum") || (line.contains(" = ") && line.ends_with(';'));
-            let plain = first == "syntax" || line.ends_with("_UNSPECIFIED = 0;") || line.starts_with("//");
-            // A field whose message, and a result whose enum, stands alone needs no more than its type's comment.
-            let by_type = first.starts_with(char::is_uppercase) && !first.chars().all(|c| c.is_uppercase() || c == '_');
-            assert!(
-                !one || plain || by_type || before.starts_with("//"),
-                "{}:{}: say what `{line}` is",
-                file.display(),
-                at + 1
-            );
+            let field = line.contains(" = ") && line.ends_with(';') && first != "syntax";
+            let of_type = matches!(first, "service" | "rpc" | "enum");
+            // A value that is never sent needs no words.
+            let plain = line.starts_with("//") || line.ends_with("_UNSPECIFIED = 0;");
+            let one = (field || of_type) && !plain;
+            assert!(!one || before.starts_with("//"), "{}:{}: say what `{line}` is", file.display(), at + 1);
             assert!(line.len() <= 120, "{}:{}: longer than 120", file.display(), at + 1);
             before = line;
         }

@@ -40,6 +40,7 @@ mod resolve_value;
 mod schemas;
 mod server;
 mod slow;
+mod stock;
 mod stream;
 mod trace;
 mod view;

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 
 use crate::{
     Api, aliases, conflicts, dead_letters, deletion, destinations, entities, events, explain, health, history,
-    incomplete, merges, metrics, middleware, preferences, quarantine, resolve, schemas, stream, view, webhooks,
+    incomplete, merges, metrics, middleware, preferences, quarantine, resolve, schemas, stock, stream, view, webhooks,
 };
 
 /// Every resource: a newcomer adds a line here.
@@ -46,6 +46,24 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(preferences::set, preferences::clear))
         .routes(routes!(schemas::list))
         .routes(routes!(schemas::show))
+        .routes(routes!(stock::reservations::reserve))
+        .routes(routes!(stock::reservations::show))
+        .routes(routes!(stock::steps::commit))
+        .routes(routes!(stock::steps::release))
+        .routes(routes!(stock::steps::extend))
+        .routes(routes!(stock::steps::consume))
+        .routes(routes!(stock::steps::transfer))
+        .routes(routes!(stock::steps::acknowledge))
+        .routes(routes!(stock::availability::show))
+        .routes(routes!(stock::location::show))
+        .routes(routes!(stock::ledger::show))
+        .routes(routes!(stock::facts::count))
+        .routes(routes!(stock::facts::movement))
+        .routes(routes!(stock::facts::unavailable))
+        .routes(routes!(stock::facts::safety))
+        .routes(routes!(stock::settings::item))
+        .routes(routes!(stock::settings::supply))
+        .routes(routes!(stock::settings::set_policy, stock::settings::clear_policy))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(metrics::show))

@@ -46,12 +46,17 @@ impl Params {
     /// Refuses parameters that are not among these, and those given twice: a mistyped filter must not be
     /// taken for none.
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        self.only_once(known, &[])
+    }
+
+    /// The same, where some may be given several times.
+    pub(crate) fn only_once(&self, known: &[&str], but: &[&str]) -> Result<(), Problem> {
         for (at, (name, _)) in self.0.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 return Err(Problem::parameter(name, format!("there is no parameter `{name}` here; known: {known}")));
             }
-            if self.0[..at].iter().any(|(other, _)| other == name) {
+            if !but.contains(&name.as_str()) && self.0[..at].iter().any(|(other, _)| other == name) {
                 return Err(Problem::parameter(name, format!("`{name}` must be given once")));
             }
         }
@@ -61,6 +66,11 @@ impl Params {
     /// A text; `None` where it is not given or empty.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str()).filter(|v| !v.is_empty())
+    }
+
+    /// All values of a parameter that may be given several times.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     /// A whole number within bounds.

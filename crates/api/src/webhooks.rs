@@ -7,7 +7,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, header};
 use lockstep_connect::signature::SignatureError;
-use lockstep_core::{Input, InputBody, Raw, decide};
+use lockstep_core::stock::STOCK_KIND;
+use lockstep_core::{Change, Input, InputBody, Raw, decide};
 use lockstep_hub::now_us;
 use utoipa::ToSchema;
 
@@ -75,7 +76,11 @@ pub(crate) async fn receive(
             InputBody::Quarantine(_) | InputBody::Stock(_) => true,
             // From a clock that is ahead, or with external ids: too far, or of another entity, and it is quarantined too.
             InputBody::Changes(changes) => {
-                changes.iter().any(|change| change.occurred_at_us > received_at_us || decide::has_aliases(change))
+                // So is a count that contradicts another one.
+                let may_be_held = |change: &Change| {
+                    change.occurred_at_us > received_at_us || decide::has_aliases(change) || change.kind == STOCK_KIND
+                };
+                changes.iter().any(may_be_held)
             }
         };
     let delivery = source.delivery_id(&headers, &body);

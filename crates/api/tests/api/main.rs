@@ -14,5 +14,7 @@ mod operating;
 mod problems;
 mod quarantine;
 mod schemas;
+mod stock;
+mod stock_scenarios;
 mod stream;
 mod webhooks;

@@ -121,7 +121,10 @@ async fn every_documented_path_answers_with_a_documented_answer() {
             .replace("{name}", "erp")
             .replace("{system}", "shop")
             .replace("{type}", "id")
-            .replace("{id}", "1");
+            .replace("{id}", "1")
+            .replace("{sku}", "A")
+            .replace("{location}", "berlin")
+            .replace("{channel}", "web");
         assert!(!path.contains('{'), "{path}");
         let answer = server.call(method.clone(), &path, &[], "").await;
         check(&document, &method, &template, &answer);

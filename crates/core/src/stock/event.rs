@@ -39,26 +39,22 @@ pub fn event_fact(position: Position, recorded_at_us: i64, stock: &StockFact) ->
         return None;
     }
     let at = |sku: &str, place: &str| format!("{sku}@{place}");
-    let (kind, key, occurred_at_us, document) = match stock.body.as_ref()? {
+    let body = stock.body.as_ref()?;
+    let (kind, key, occurred_at_us) = match body {
         StockBody::Reservation(fact) => {
             let at_us = if fact.occurred_at_us == 0 { recorded_at_us } else { fact.occurred_at_us };
-            (RESERVATION_KIND, fact.id.clone(), at_us, reservation(fact))
+            (RESERVATION_KIND, fact.id.clone(), at_us)
         }
-        StockBody::Counted(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.as_of_us, counted(fact)),
-        StockBody::Moved(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.occurred_at_us, moved(fact)),
-        StockBody::Unavailable(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.as_of_us, unavailable(fact)),
-        StockBody::Safety(fact) => {
-            let document = json!({"sku": fact.sku, "location": fact.location, "safety_stock": fact.quantity});
-            (STOCK_KIND, at(&fact.sku, &fact.location), recorded_at_us, document)
-        }
-        StockBody::Shortage(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), recorded_at_us, shortage(fact)),
-        StockBody::Availability(fact) => {
-            (AVAILABILITY_KIND, at(&fact.sku, &fact.channel), recorded_at_us, availability(fact))
-        }
+        StockBody::Counted(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.as_of_us),
+        StockBody::Moved(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.occurred_at_us),
+        StockBody::Unavailable(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), fact.as_of_us),
+        StockBody::Safety(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), recorded_at_us),
+        StockBody::Shortage(fact) => (STOCK_KIND, at(&fact.sku, &fact.location), recorded_at_us),
+        StockBody::Availability(fact) => (AVAILABILITY_KIND, at(&fact.sku, &fact.channel), recorded_at_us),
         StockBody::Policy(_) | StockBody::Sku(_) | StockBody::Supply(_) => return None,
     };
     let origin = stock.origin.as_deref();
-    let fields = fields(document);
+    let fields = fields(ledger_document(body));
     Some(Fact {
         // What follows from a system's word is the hub's own.
         source: origin.map_or(HUB, |o| &o.source).to_owned(),
@@ -79,6 +75,27 @@ pub fn event_fact(position: Position, recorded_at_us: i64, stock: &StockFact) ->
         received_at_us: origin.map_or(recorded_at_us, |o| o.received_at_us),
         ..Fact::default()
     })
+}
+
+/// What a record of stock says, as a document: of an event the same as is published.
+pub fn ledger_document(body: &StockBody) -> Value {
+    match body {
+        StockBody::Reservation(fact) => reservation(fact),
+        StockBody::Counted(fact) => counted(fact),
+        StockBody::Moved(fact) => moved(fact),
+        StockBody::Unavailable(fact) => unavailable(fact),
+        StockBody::Safety(fact) => {
+            json!({"sku": fact.sku, "location": fact.location, "safety_stock": fact.quantity})
+        }
+        StockBody::Shortage(fact) => shortage(fact),
+        StockBody::Availability(fact) => availability(fact),
+        StockBody::Supply(fact) => json!({
+            "supply": fact.supply, "sku": fact.sku, "location": fact.location, "open": fact.open,
+            "eta": rfc3339(fact.eta_us),
+        }),
+        StockBody::Policy(fact) => json!({"channel": fact.channel, "sku": fact.sku, "location": fact.location}),
+        StockBody::Sku(fact) => json!({"sku": fact.sku, "qty_scale": fact.scale}),
+    }
 }
 
 /// Sorted by name, as a fact's fields are.

@@ -38,6 +38,8 @@ pub struct Availability {
     pub age_us: Option<i64>,
     /// Whether that is within the limit.
     pub is_fresh: bool,
+    /// The limit.
+    pub fresh_for_us: i64,
 }
 
 /// One location's part: `atf = on_hand - unavailable - safety - held - committed`.
@@ -178,6 +180,7 @@ impl Stock {
             as_of_us: None,
             age_us: None,
             is_fresh: false,
+            fresh_for_us: self.limits.fresh_for_us,
         }
     }
 

@@ -74,7 +74,7 @@ impl Writer {
 }
 
 /// The way in and the system of a key's writes.
-pub fn speaks_for(key: &Key) -> Result<(&str, &str), Problem> {
+pub(crate) fn speaks_for(key: &Key) -> Result<(&str, &str), Problem> {
     if key.system.is_empty() {
         let detail = format!("the API key `{}` was made without a system, so it can't write", key.name);
         return Err(Problem::new(Code::SystemMissing, detail));

@@ -11,7 +11,7 @@ mod auth;
 mod body;
 mod conflict_diff;
 mod conflicts;
-mod current;
+pub mod current;
 mod dead_letters;
 mod deletion;
 mod destinations;
@@ -58,7 +58,6 @@ use tokio::sync::watch;
 
 use crate::http_stats::HttpStats;
 
-pub use auth::speaks_for;
 pub use keys::{Key, KeyRefused, Keys, KeysError, Scope, is_system_name};
 pub use neighbour::trace_of;
 pub use openapi::document as openapi;
@@ -66,6 +65,7 @@ pub use options::ApiOptions;
 pub use problem::{Code, Problem, ProblemBody};
 pub use server::{accept_until, serve};
 pub use slow::Impatient;
+pub use stock::{Ask, Said};
 
 /// A source whose deliveries come as signed webhooks.
 pub struct WebhookSource {

@@ -1,9 +1,8 @@
 //! The calls of the service.
 
-use lockstep_api::{Code, Problem, intake, trace_of};
+use lockstep_api::{Ask, Code, Key, Problem, Said, intake, trace_of};
 use lockstep_core::stock::Answer;
-use lockstep_core::{Input, InputBody, Outcome, Position};
-use lockstep_hub::now_us;
+use lockstep_core::{Position, Refusal};
 use tonic::{Request, Response, Status};
 
 use super::commands::{Asked, OfReservation, Write};
@@ -24,16 +23,11 @@ impl Stocks {
     async fn write<R: Write>(&self, request: Request<R>) -> Result<Written, Status> {
         let key = caller(request.extensions())?;
         let trace = trace_of(request.metadata().as_ref());
-        self.write_for(&key, trace, request.into_inner()).await.map_err(|problem| status(&problem))
+        self.say(&key, trace, request.into_inner()).await.map_err(|problem| status(&problem))
     }
 
-    async fn write_for<R: Write>(
-        &self,
-        key: &lockstep_api::Key,
-        trace: String,
-        request: R,
-    ) -> Result<Written, Problem> {
-        let (source, system) = lockstep_api::speaks_for(key)?;
+    /// By the same function as over HTTP.
+    async fn say<R: Write>(&self, key: &Key, trace: String, request: R) -> Result<Written, Problem> {
         let idempotency_key = request.idempotency_key().to_owned();
         if !intake::is_request_key(&idempotency_key) {
             let detail = "`idempotency_key` must be 1 to 255 visible ASCII characters without quotes";
@@ -42,34 +36,15 @@ impl Stocks {
         let mut payload = [R::CALL.as_bytes(), &[0]].concat();
         // The messages have no maps and no unknown fields are kept: equal requests are equal bytes.
         payload.extend(request.encode_to_vec());
-        let received_at_us = now_us();
-        let command = request.command(&Asked { system, now_us: received_at_us })?;
-        let input = Input {
-            source: source.to_owned(),
-            system: system.to_owned(),
-            delivery: format!("stock|{idempotency_key}"),
-            payload_hash: lockstep_core::payload_hash(&payload),
-            reject_reuse: true,
-            request_key: None,
-            received_at_us,
-            trace: Some(trace),
-            raw: None,
-            body: InputBody::Stock(vec![command]),
-            releases: None,
-        };
-        let lost = || Problem::new(Code::ReadFailed, "the answer was lost");
-        let outcome = self.api.hub().submit(vec![input]).await?.into_iter().next().ok_or_else(lost)??;
-        match outcome {
-            Outcome::Duplicate { of } => Ok(Written::Repeated(of)),
-            Outcome::Stock { position, count, answers } => match answers.into_iter().next() {
-                Some(Ok(Answer::Quarantined(reason))) => {
-                    Err(Problem::new(Code::StockDoubtful, reason.detail).with("reason", reason.code))
-                }
-                Some(Ok(answer)) => Ok(Written::Answered((count > 0).then_some(position), answer)),
-                Some(Err(refusal)) => Err(lockstep_core::Refusal::Stock(refusal).into()),
-                None => Err(lost()),
+        let ask = Ask::of(key, idempotency_key, &payload, trace)?;
+        let command = request.command(&Asked { system: ask.system(), now_us: ask.received_at_us })?;
+        match ask.say(&self.api, vec![command]).await? {
+            Said::Before { of } => Ok(Written::Repeated(of)),
+            Said::Now { position, answers } => match answers.into_iter().next() {
+                Some(Ok(answer)) => Ok(Written::Answered((position != 0).then_some(position), answer)),
+                Some(Err(refusal)) => Err(Refusal::Stock(refusal).into()),
+                None => Err(Problem::new(Code::ReadFailed, "the answer was lost")),
             },
-            Outcome::Applied { .. } | Outcome::Superseded { .. } | Outcome::Quarantined { .. } => Err(lost()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Questions, asked of the loop: what a reservation would find.
 
-use lockstep_api::{Code, Problem};
+use lockstep_api::{Code, Problem, current};
 use lockstep_core::stock::Availability;
 
 use super::{HOLDERS_MAX, SKUS_MAX, Stocks, tell};
@@ -28,7 +28,7 @@ fn check_holders(holders_max: u32) -> Result<usize, Problem> {
 
 impl Stocks {
     pub(super) async fn reservation(&self, id: &str) -> Result<v1::Reservation, Problem> {
-        match self.api.hub().reservation(id).await? {
+        match current::ask(|| self.api.hub().reservation(id)).await? {
             Some(view) => Ok(tell::reservation(id, view)),
             None => Err(Problem::new(Code::UnknownReservation, format!("there is no reservation `{id}`"))),
         }
@@ -41,13 +41,15 @@ impl Stocks {
         check_skus(&request.skus)?;
         let holders = check_holders(request.holders_max)?;
         let until = request.until.map(|at| time_us(Code::StockInvalid, &at, || "/until".to_owned())).transpose()?;
-        let of = self.api.hub().availability(request.skus, &request.channel, until, holders).await?;
+        let ask = || self.api.hub().availability(request.skus.clone(), &request.channel, until, holders);
+        let of = current::ask(ask).await?;
         Ok(v1::GetAvailabilityResponse { items: of.into_iter().map(tell::availability).collect() })
     }
 
     pub(super) async fn stock(&self, request: v1::GetStockRequest) -> Result<v1::LocationStock, Problem> {
         let holders = check_holders(request.holders_max)?;
-        let of = self.api.hub().availability(vec![request.sku.clone()], &request.channel, None, holders).await?;
+        let ask = || self.api.hub().availability(vec![request.sku.clone()], &request.channel, None, holders);
+        let of = current::ask(ask).await?;
         let all = of.into_iter().flat_map(|of: Availability| of.locations);
         let one = all.into_iter().find(|of| of.location == request.location).map(tell::location);
         one.ok_or_else(|| {

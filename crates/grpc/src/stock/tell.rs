@@ -1,9 +1,7 @@
 //! What stock answers, as messages.
 
-use lockstep_core::Event;
-use lockstep_core::record::{Body, Record};
 use lockstep_core::stock::record::{LineFact, ReservationState};
-use lockstep_core::stock::{Availability, Contribution, Holder, ReservationView, Shortfall};
+use lockstep_core::stock::{Availability, Contribution, Holder, ReservationView, Shortfall, ledger_document};
 use lockstep_hub::LedgerEntry;
 
 use crate::convert::timestamp;
@@ -105,17 +103,15 @@ fn holder(of: Holder) -> v1::Holder {
 
 pub(super) fn ledger_entry(entry: LedgerEntry) -> v1::LedgerEntry {
     let LedgerEntry { position, recorded_at_us, fact } = entry;
-    let (origin, r#type) = (fact.origin.as_deref().cloned().unwrap_or_default(), fact.event_type.clone());
-    let event = Event::of(position, Record::new(recorded_at_us, Body::Stock(fact)));
-    let document = event.map(|event| event.document_json()).unwrap_or_default();
+    let document = fact.body.as_ref().map(|body| ledger_document(body).to_string());
+    let origin = fact.origin.map(|origin| *origin).unwrap_or_default();
     v1::LedgerEntry {
         position,
         recorded_at: Some(timestamp(recorded_at_us)),
-        r#type,
+        r#type: fact.event_type,
         source: origin.source,
         system: origin.system,
         delivery_id: origin.delivery,
-        // What the hub makes is JSON, which is UTF-8.
-        document_json: String::from_utf8(document.into()).unwrap_or_default(),
+        document_json: document.unwrap_or_default(),
     }
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use lockstep_api::{Api, Problem};
+use lockstep_api::{Api, Problem, current};
 use lockstep_core::Event;
 use lockstep_core::stock::AVAILABILITY_KIND;
 use lockstep_hub::{EventStream, ReadError, StreamItem, Unavailable};
@@ -102,9 +102,10 @@ impl Watching {
     /// What is now of the SKUs that have changed.
     async fn response(&mut self) -> Result<v1::WatchAvailabilityResponse, Status> {
         let changed = std::mem::take(&mut self.changed);
-        let skus = changed.into_iter().filter_map(|at| self.request.skus.get(at).cloned()).collect();
-        let of = self.api.hub().availability(skus, &self.request.channel, None, 0).await;
-        let items = of.map_err(|why| status(&why.into()))?.into_iter().map(tell::availability).collect();
+        let skus: Vec<_> = changed.into_iter().filter_map(|at| self.request.skus.get(at).cloned()).collect();
+        let ask = || self.api.hub().availability(skus.clone(), &self.request.channel, None, 0);
+        let of = current::ask(ask).await;
+        let items = of.map_err(|problem| status(&problem))?.into_iter().map(tell::availability).collect();
         Ok(v1::WatchAvailabilityResponse { items })
     }
 }

@@ -113,6 +113,7 @@ impl HubConfig {
         HubOptions {
             data_dir,
             rules,
+            stock: lockstep_core::stock::Limits::default(),
             cache_bytes_max: self.cache_bytes_max,
             queue_bytes_max: self.queue_bytes_max,
             batch_inputs_max: self.batch_inputs_max,

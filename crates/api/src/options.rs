@@ -27,6 +27,8 @@ pub struct ApiOptions {
     pub stream_behind_max: u64,
     /// After how long without an event a stream sends a comment, so that everybody knows it lives.
     pub stream_heartbeat_ms: u64,
+    /// For how many seconds a reservation holds that does not say for how long.
+    pub hold_s: u32,
     /// How long running requests may take to end when the server stops.
     pub shutdown_timeout_ms: u64,
 }
@@ -47,6 +49,8 @@ impl Default for ApiOptions {
             connections_max: 10_000,
             stream_behind_max: 100_000,
             stream_heartbeat_ms: 15_000,
+            // What a customer takes to pay.
+            hold_s: 900,
             shutdown_timeout_ms: 10_000,
         }
     }

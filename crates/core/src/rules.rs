@@ -10,6 +10,7 @@ use crate::json::Json;
 use crate::merge::{Latest, Owner, Policy, Union};
 use crate::order;
 use crate::path::{Part, Parts, base_of};
+use crate::stock::record::CountBasis;
 
 /// The rules of all domains.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,9 @@ pub struct Rules {
     priorities: BTreeMap<String, u32>,
     /// How far ahead of the hub's clock a source's may be, microseconds; none is no limit.
     pub skew_max_us: Option<i64>,
+    /// The systems whose word of kind `stock` goes into the ledger of stock, and what their number means where a
+    /// document does not say.
+    pub stock_feeds: BTreeMap<String, CountBasis>,
     /// The systems that are sent the changes of a kind, and so may send them back.
     echoes: BTreeMap<String, BTreeSet<String>>,
     /// Kinds with fields that may be left to a person.

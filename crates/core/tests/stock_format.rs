@@ -132,6 +132,8 @@ fn records() -> Vec<Record> {
         request_hash: 10,
         received_at_us: at_us,
         trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        // Came later: what is not said is not written.
+        ..StockOrigin::default()
     };
     let fact = |(index, body): (u32, StockBody)| StockFact {
         event_type: "stock.adjusted".into(),
@@ -141,6 +143,13 @@ fn records() -> Vec<Record> {
         origin: (index == 0).then(|| Box::new(origin())),
     };
     (0..).zip(bodies).map(fact).map(|fact| Record::new(at_us, Body::Stock(Box::new(fact)))).collect()
+}
+
+#[test]
+fn an_origin_says_for_whom_it_speaks_and_what_it_releases() {
+    let origin = StockOrigin { system: "wms".into(), releases: 7, ..StockOrigin::default() };
+    let written: String = origin.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(written, "4203776d734807");
 }
 
 #[test]

@@ -203,3 +203,82 @@ async fn a_hold_stops_counting_when_its_time_is_over_and_the_sweep_writes_it_dow
     assert!(last.contains("\"available\":1"), "{last}");
     hub.shutdown().await;
 }
+
+/// Everything that can be asked of stock, in words.
+async fn all(hub: &HubHandle, reservations: usize) -> Vec<String> {
+    let mut said = Vec::new();
+    for sku in ["a", "b", "kit"] {
+        let of = hub.availability(vec![sku.into()], "web", Some(i64::MAX), 1_000).await.unwrap().remove(0);
+        let mut locations = of.locations;
+        // In the order of memory.
+        locations.iter_mut().for_each(|at| at.holders.sort_by(|a, b| (&a.reservation, a.open).cmp(&(&b.reservation, b.open))));
+        said.push(format!("{} {} {} {} {:?} {locations:?}", of.sku, of.atp, of.ato, of.backordered, of.as_of_us));
+    }
+    for n in 0..reservations {
+        said.push(format!("{:?}", hub.reservation(&format!("o{n}")).await.unwrap()));
+    }
+    said
+}
+
+#[tokio::test]
+async fn stock_is_the_same_after_every_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut number = 0_usize;
+    let counted_at_us = now_us();
+    let mut known = Vec::new();
+    for round in 0..8_u64 {
+        // Flushed often, now and then, or never: what is folded again differs.
+        let flush_interval_ms = [5, 40, 60_000][round as usize % 3];
+        let hub = Hub::open(HubOptions { flush_interval_ms, ..options(dir.path()) }).unwrap();
+        let handle = hub.handle();
+        if round == 0 {
+            let policy = PolicyOf { channel: "web".into(), backorder_limit: Some(50), ..PolicyOf::default() };
+            say(&handle, "p", Command::Policy(policy)).await.unwrap();
+            say(&handle, "ca", count("a", 40, counted_at_us)).await.unwrap();
+            say(&handle, "cb", count("b", 90, counted_at_us)).await.unwrap();
+            let components = vec![("a".into(), 1), ("b".into(), 2)];
+            say(&handle, "k", Command::Sku { sku: "kit".into(), scale: 0, components }).await.unwrap();
+            let (sku, location) = ("a".into(), "berlin".into());
+            let supply = Command::Supply { supply: "po".into(), sku, location, open: 30, eta_us: counted_at_us + HOUR };
+            say(&handle, "s", supply).await.unwrap();
+        } else {
+            assert_eq!(all(&handle, number).await, known, "round {round}");
+        }
+        for _ in 0..40 {
+            let id = format!("o{number}");
+            let sku = ["a", "b", "kit"][number % 3];
+            let Command::Reserve(wanted) = reserve(&id, sku, 1 + number as i64 % 3, now_us() + HOUR) else { panic!() };
+            let backorder_until_us = (number % 3 == 0).then_some(i64::MAX);
+            let wanted = Command::Reserve(Reserve { backorder_until_us, ..wanted });
+            // Some are refused, by now.
+            let made = say(&handle, &format!("{id}-r"), wanted).await.is_ok();
+            let step = match number % 5 {
+                _ if !made => None,
+                0 => Some(Command::Commit { id: id.as_str().into() }),
+                1 | 2 => Some(Command::Release { id: id.as_str().into(), lines: Vec::new() }),
+                3 => Some(Command::Move(Movement {
+                    source: "wms".into(),
+                    id: id.as_str().into(),
+                    sku: if sku == "kit" { "b".into() } else { sku.into() },
+                    location: "berlin".into(),
+                    kind: MovementKind::Ship,
+                    quantity: 1,
+                    occurred_at_us: now_us(),
+                    reservation: Some(id.as_str().into()),
+                    supply: None,
+                })),
+                _ => None,
+            };
+            if let Some(step) = step {
+                say(&handle, &format!("{id}-s"), step).await.unwrap();
+            }
+            number += 1;
+        }
+        known = all(&handle, number).await;
+        let tallies = handle.stats().tallies();
+        assert!(tallies.violations().is_empty(), "{:?}", tallies.violations());
+        // A crash.
+        drop(handle);
+        drop(hub);
+    }
+}

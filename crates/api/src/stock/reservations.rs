@@ -29,7 +29,7 @@ pub(crate) struct ReserveBody {
     /// Until when it holds (RFC 3339).
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// For how many seconds it holds, where `expires_at` is absent; 900 where both are.
+    /// For how many seconds it holds, where `expires_at` is absent; as the hub is configured where both are.
     hold_s: Option<u32>,
     /// What is wanted.
     items: Vec<ItemBody>,
@@ -196,7 +196,7 @@ pub(crate) async fn reserve(State(api): State<Api>, caller: Writer, request: Req
     let (wanted, bytes) = operator::read::<ReserveBody>(&api, &parts.headers, body, form).await?;
     let ask = Ask::new(&caller, &parts.headers, &[b"reserve", &bytes])?;
     let id = wanted.id.clone().unwrap_or_else(|| ask.derived_id());
-    let said = ask.say(&api, vec![wanted.command(&id, ask.received_at_us)?]).await?;
+    let said = ask.say(&api, vec![wanted.command(&id, (api.options.hold_s, ask.received_at_us))?]).await?;
     let is_new = matches!(said, Said::Now { position, .. } if position != 0);
     let mut response = view::json(&answer(&api, &id, said).await?);
     if is_new {
@@ -209,7 +209,7 @@ pub(crate) async fn reserve(State(api): State<Api>, caller: Writer, request: Req
 }
 
 impl ReserveBody {
-    fn command(self, id: &str, now_us: i64) -> Result<Command, Problem> {
+    fn command(self, id: &str, (usual_s, now_us): (u32, i64)) -> Result<Command, Problem> {
         let item = |item: ItemBody| Item {
             sku: item.sku.into(),
             quantity: item.quantity,
@@ -221,7 +221,7 @@ impl ReserveBody {
             id: id.into(),
             owner: self.owner.into(),
             channel: self.channel.into(),
-            expires_at_us: ends(self.expires_at.as_deref(), self.hold_s, now_us)?,
+            expires_at_us: ends(self.expires_at.as_deref(), self.hold_s, (usual_s, now_us))?,
             items: self.items.into_iter().map(item).collect(),
             allow_partial: self.allow_partial,
             allow_split: self.allow_split,
@@ -240,11 +240,13 @@ fn in_path(id: &str) -> String {
     id.bytes().map(one).collect()
 }
 
-/// When a hold ends.
-pub(super) fn ends(expires_at: Option<&str>, hold_s: Option<u32>, now_us: i64) -> Result<i64, Problem> {
-    /// What a customer takes to pay.
-    const USUAL_S: u32 = 900;
-    let usual_us = now_us + i64::from(hold_s.unwrap_or(USUAL_S)) * 1_000_000;
+/// When a hold ends: `usual_s` from now, where it does not say.
+pub(super) fn ends(
+    expires_at: Option<&str>,
+    hold_s: Option<u32>,
+    (usual_s, now_us): (u32, i64),
+) -> Result<i64, Problem> {
+    let usual_us = now_us + i64::from(hold_s.unwrap_or(usual_s)) * 1_000_000;
     time_of("expires_at", expires_at, usual_us)
 }
 

@@ -41,7 +41,8 @@ pub(crate) struct Extend {
     /// Until when it holds (RFC 3339).
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// For how many seconds from now, where `expires_at` is absent; 900 where both are.
+    /// For how many seconds from now, where `expires_at` is absent; as the hub is configured where both
+    /// are.
     hold_s: Option<u32>,
 }
 
@@ -196,7 +197,7 @@ pub(crate) async fn extend(
     request: Request,
 ) -> Result<Response, Problem> {
     let made = |ask: &Ask, wanted: Extend| {
-        let expires_at_us = ends(wanted.expires_at.as_deref(), wanted.hold_s, ask.received_at_us)?;
+        let expires_at_us = ends(wanted.expires_at.as_deref(), wanted.hold_s, (api.options.hold_s, ask.received_at_us))?;
         Ok(vec![Command::Extend { id: id.as_str().into(), expires_at_us }])
     };
     step(&api, &caller, (&id, "extend", r#"{"hold_s": 900}"#), request, made).await

@@ -7,6 +7,7 @@
 mod change;
 mod changes;
 mod conflict;
+mod feed;
 mod identity;
 mod implied;
 mod members;
@@ -190,8 +191,10 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         // Understood, and it proposes nothing: there is nothing to record, not even that it was seen.
         return Ok(Decision { records: Vec::new(), outcome: Outcome::Superseded { position: 0, count: 0 } });
     }
+    let mut told = Vec::new();
     let body = match body {
         InputBody::Changes(mut changes) => {
+            told = feed::take(&facts.rules, &input.system, &mut changes);
             let reason = match ahead_of_time(&facts.rules, &input, &changes) {
                 // A client can mend its clock and ask again; nothing is kept of what it had not got right.
                 Some((_, refusal)) if input.reject_reuse && input.releases.is_none() => return Err(refusal),
@@ -214,7 +217,8 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
         quarantine => quarantine,
     };
     let decision = match body {
-        InputBody::Changes(changes) => decide_changes(facts, &mut input, changes, now_us)?,
+        InputBody::Changes(changes) if told.is_empty() => decide_changes(facts, &mut input, changes, now_us)?,
+        InputBody::Changes(changes) => stock::decide_feed(facts, &mut input, (&told, changes), now_us)?,
         InputBody::Quarantine(reason) => {
             let position = facts.next;
             facts.next += 1;

@@ -1,11 +1,12 @@
 //! Commands to stock within the decision: the same input, the same memory of what was seen, the same batch.
 
+use super::changes::decide_changes;
 use super::{Decision, Facts, HUB, Refusal, quarantined};
 use crate::Position;
-use crate::change::{Input, InputBody, Outcome, QuarantineReason};
+use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::record::{Body, QuarantineClosed, Record};
 use crate::stock::record::StockOrigin;
-use crate::stock::{self, Answer, Command};
+use crate::stock::{self, Answer, Command, StockRefusal};
 
 /// Decides commands one after the other.
 ///
@@ -24,6 +25,9 @@ pub(super) fn decide_commands(
         records.extend(decision.records);
         answers.push(decision.answer);
     }
+    if let Some(reason) = doubtful(&answers).filter(|_| !input.reject_reuse) {
+        return Ok(doubt(facts, input, records, reason, now_us));
+    }
     if let [Err(refusal)] = answers.as_slice() {
         let refusal = Refusal::Stock(refusal.clone());
         // What was due before it has happened all the same.
@@ -31,19 +35,6 @@ pub(super) fn decide_commands(
         facts.next += records.len() as Position;
         facts.aside = records;
         return Err(refusal);
-    }
-    if let Some(reason) = doubtful(&answers).filter(|_| !input.reject_reuse) {
-        number(&mut records, None);
-        let position = match input.releases {
-            // It is there already, and stays.
-            Some(position) => position,
-            None => {
-                records.push(quarantined(input, reason, now_us));
-                position + records.len() as Position - 1
-            }
-        };
-        facts.next += records.len() as Position;
-        return Ok(Decision { records, outcome: Outcome::Quarantined { position } });
     }
     if records.is_empty()
         && let Some(position) = input.releases
@@ -59,9 +50,81 @@ pub(super) fn decide_commands(
     Ok(Decision { records, outcome })
 }
 
-fn doubtful(answers: &[Result<Answer, stock::StockRefusal>]) -> Option<QuarantineReason> {
+/// Decides what a feed says of stock, and what else its delivery says. What can't be believed or taken quarantines the
+/// delivery before the rest of it is decided; a client is told.
+pub(super) fn decide_feed(
+    facts: &mut Facts,
+    input: &mut Input,
+    (commands, changes): (&[Command], Vec<Change>),
+    now_us: i64,
+) -> Result<Decision, Refusal> {
+    if let Some(refusal) = commands.iter().find_map(|command| command.check().err()) {
+        if input.reject_reuse {
+            return Err(Refusal::Stock(refusal));
+        }
+        return Ok(doubt(facts, input, Vec::new(), untaken(&refusal), now_us));
+    }
+    if changes.is_empty() {
+        return decide_commands(facts, input, commands, now_us);
+    }
+    let mut records = Vec::new();
+    for command in commands {
+        let decision = stock::decide(&mut facts.stock, command, now_us);
+        records.extend(decision.records);
+        let reason = match decision.answer {
+            Ok(Answer::Quarantined(reason)) => reason,
+            Err(refusal) => untaken(&refusal),
+            Ok(_) => continue,
+        };
+        return Ok(doubt(facts, input, records, reason, now_us));
+    }
+    number(&mut records, None);
+    facts.next += records.len() as Position;
+    match decide_changes(facts, input, changes, now_us) {
+        Ok(decision) => {
+            records.extend(decision.records);
+            Ok(Decision { records, outcome: decision.outcome })
+        }
+        Err(refusal) => {
+            facts.aside = records;
+            Err(refusal)
+        }
+    }
+}
+
+/// Keeps an input whole for a person, after what was decided on the way.
+fn doubt(
+    facts: &mut Facts,
+    input: &mut Input,
+    mut records: Vec<Record>,
+    reason: QuarantineReason,
+    now_us: i64,
+) -> Decision {
+    number(&mut records, None);
+    let position = match input.releases {
+        // It is there already, and stays.
+        Some(position) => position,
+        None => {
+            records.push(quarantined(input, reason, now_us));
+            facts.next + records.len() as Position - 1
+        }
+    };
+    facts.next += records.len() as Position;
+    Decision { records, outcome: Outcome::Quarantined { position } }
+}
+
+fn untaken(refusal: &StockRefusal) -> QuarantineReason {
+    let at = match refusal {
+        StockRefusal::Invalid { field, .. } => format!("/{}", field.replace('.', "/")),
+        _ => String::new(),
+    };
+    QuarantineReason { code: refusal.code().to_owned(), detail: refusal.to_string(), at }
+}
+
+fn doubtful(answers: &[Result<Answer, StockRefusal>]) -> Option<QuarantineReason> {
     answers.iter().find_map(|answer| match answer {
         Ok(Answer::Quarantined(reason)) => Some(reason.clone()),
+        Err(refusal) => Some(untaken(refusal)),
         _ => None,
     })
 }

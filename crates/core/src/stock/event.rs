@@ -20,6 +20,29 @@ pub const RESERVATION_KIND: &str = "reservation";
 /// The kind of events about what a channel may sell, `availability/<sku>@<channel>`.
 pub const AVAILABILITY_KIND: &str = "availability";
 
+/// The kinds of which the ledger alone publishes.
+pub const LEDGER_KINDS: [&str; 2] = [RESERVATION_KIND, AVAILABILITY_KIND];
+
+/// The types of all events that the ledger publishes.
+pub const EVENT_TYPES: [&str; 16] = [
+    "reservation.backordered",
+    "reservation.committed",
+    "reservation.consumed",
+    "reservation.expired",
+    "reservation.extended",
+    "reservation.held",
+    "reservation.promoted",
+    "reservation.released",
+    "reservation.transferred",
+    "stock.adjusted",
+    "stock.availability_changed",
+    "stock.counted",
+    "stock.received",
+    "stock.returned",
+    "stock.shipped",
+    "stock.shortage_detected",
+];
+
 /// The name of a reservation's state.
 pub fn state_name(state: ReservationState) -> &'static str {
     match state {

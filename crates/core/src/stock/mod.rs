@@ -46,7 +46,9 @@ mod validate;
 pub use check::Violations;
 pub use command::{Answer, Command, Count, Item, Movement, PolicyOf, Reserve, Shortfall, StockRefusal, Unavailable};
 pub use decide::{StockDecision, decide, publish};
-pub use event::{AVAILABILITY_KIND, RESERVATION_KIND, STOCK_KIND, event_fact, ledger_document, state_name};
+pub use event::{
+    AVAILABILITY_KIND, EVENT_TYPES, LEDGER_KINDS, RESERVATION_KIND, STOCK_KIND, event_fact, ledger_document, state_name,
+};
 pub use fold::fold;
 pub use image::{Dirty, ImageError};
 pub use order::{Disposition, Goods, OrderStep, for_order};

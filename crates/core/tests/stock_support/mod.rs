@@ -6,7 +6,7 @@ use lockstep_core::Record;
 use lockstep_core::record::Body;
 use lockstep_core::stock::record::{CountBasis, LineFact, MovementKind, ReservationState, StockBody, StockFact};
 use lockstep_core::stock::{
-    Answer, Availability, Command, Count, Item, Limits, Movement, PolicyOf, Question, Reserve, Stock, StockRefusal,
+    Answer, Availability, Command, Count, EVENT_TYPES, Item, Limits, Movement, PolicyOf, Question, Reserve, Stock, StockRefusal,
     decide, fold, publish,
 };
 
@@ -39,6 +39,10 @@ impl Shop {
     /// Decides, and checks that nothing is broken.
     pub fn run(&mut self, command: &Command) -> Result<Answer, StockRefusal> {
         let decision = decide(&mut self.stock, command, self.now);
+        for record in &decision.records {
+            let published = &stock_fact(record).event_type;
+            assert!(published.is_empty() || EVENT_TYPES.contains(&published.as_str()), "{published} is not in the list");
+        }
         self.records.extend(decision.records);
         assert_eq!(self.stock.check(|_| false), Vec::<String>::new(), "after {command:?}");
         decision.answer

@@ -1,5 +1,7 @@
 //! The types of events that a hub can publish, so that a filter for another one is noticed.
 
+use lockstep_core::stock::{EVENT_TYPES, LEDGER_KINDS};
+
 use super::problem::{nearest, suggestion};
 
 /// The verbs of the kinds that have others than `changed`.
@@ -16,15 +18,25 @@ fn types<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let verbs = |kind: &str| VERBS.iter().find(|(name, _)| *name == kind).map_or(&["changed"][..], |(_, verbs)| verbs);
     // Anything can be deleted.
     let all = |kind: &str| {
+        if LEDGER_KINDS.contains(&kind) {
+            return ledger(kind).collect();
+        }
         let verbs = verbs(kind).iter().chain(&["deleted"]);
         verbs.map(|verb| format!("{kind}.{verb}")).collect::<Vec<_>>()
     };
     kinds.into_iter().flat_map(all).collect()
 }
 
+/// What the ledger of stock publishes of a kind, beside documents.
+fn ledger(kind: &str) -> impl Iterator<Item = String> {
+    let of_kind = |known: &&str| known.strip_prefix(kind).is_some_and(|rest| rest.starts_with('.'));
+    EVENT_TYPES.into_iter().filter(of_kind).map(str::to_owned)
+}
+
 /// What is wrong with a type of a filter, where no event of these kinds can have it.
 pub(super) fn check(wanted: &str, kinds: &[&str]) -> Option<String> {
-    let all = types(kinds.iter().copied());
+    let mut all = types(kinds.iter().copied());
+    all.extend(kinds.iter().flat_map(|kind| ledger(kind)));
     let met = match wanted.strip_suffix('*') {
         Some(start) => all.iter().any(|known| known.starts_with(start)),
         None => all.iter().any(|known| known == wanted),
@@ -45,7 +57,7 @@ pub(super) fn check(wanted: &str, kinds: &[&str]) -> Option<String> {
     if wanted == kind {
         return Some(format!("`{wanted}` is not a type of events; did you mean `{kind}.*`?"));
     }
-    let own = types([kind]);
+    let own: Vec<String> = types([kind]).into_iter().chain(ledger(kind)).collect();
     Some(format!("`{wanted}` is not a type of events{}", suggestion(wanted, own.iter().map(String::as_str))))
 }
 

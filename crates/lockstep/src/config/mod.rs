@@ -12,6 +12,7 @@ mod problem;
 mod resolve;
 mod secret;
 mod shape;
+mod stock;
 mod types;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use packs::check_packs;
 pub use problem::{Level, Problem, line_column, nearest, suggestion};
 pub use resolve::{Resolution, Resolved, ResolvedDestination, Secrets, check_listen, examine, resolve};
 pub use secret::{SecretError, SecretRef};
+pub use stock::{FeedBasis, StockConfig};
 pub use types::{
     Config, DomainConfig, FieldConfig, GrpcConfig, HttpConfig, HubConfig, PolicyName, SourceConfig, SystemConfig,
 };

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::destination::DestinationConfig;
 use super::secret::SecretRef;
+use super::stock::StockConfig;
 
 /// The configuration of a hub: the file `lockstep.toml`, with mappings and packs beside it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +31,8 @@ pub struct Config {
     pub domains: BTreeMap<String, DomainConfig>,
     /// The outside parties that need more than their name.
     pub systems: BTreeMap<String, SystemConfig>,
+    /// Stock: limits, and the systems whose word goes into its ledger.
+    pub stock: StockConfig,
     /// The ways in, each at `POST /v1/webhooks/<name>`.
     pub sources: BTreeMap<String, SourceConfig>,
     /// The ways out.
@@ -108,12 +111,12 @@ impl Default for HubConfig {
 }
 
 impl HubConfig {
-    /// The hub's options, with these rules and this data folder.
+    /// The hub's options, with these rules and this data folder; of stock the defaults.
     pub fn options(&self, data_dir: PathBuf, rules: Rules) -> HubOptions {
         HubOptions {
             data_dir,
             rules,
-            stock: lockstep_core::stock::Limits::default(),
+            stock: StockConfig::default().limits(self.clock_skew_max_s),
             cache_bytes_max: self.cache_bytes_max,
             queue_bytes_max: self.queue_bytes_max,
             batch_inputs_max: self.batch_inputs_max,

@@ -6,6 +6,8 @@ mod signals;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use lockstep_api::ApiOptions;
+use lockstep_hub::HubOptions;
 
 use crate::commands::{self, ConfigArgs};
 use crate::config::{self, Config, Loaded, Secrets};
@@ -126,11 +128,14 @@ impl Parts {
     /// The parts of a hub as it is configured.
     pub fn new(config: &Config, data_dir: PathBuf, resolved: config::Resolved) -> Self {
         Self {
-            hub: config.hub.options(data_dir, resolved.rules),
+            hub: HubOptions {
+                stock: config.stock.limits(config.hub.clock_skew_max_s),
+                ..config.hub.options(data_dir, resolved.rules)
+            },
             schemas: resolved.schemas,
             sources: resolved.sources,
             destinations: resolved.destinations,
-            api: config.http.options(),
+            api: ApiOptions { hold_s: config.stock.hold_s, ..config.http.options() },
             hub_source: format!("/hubs/{}", config.hub.name),
             open_metrics: config.http.open_metrics,
             listen: config.http.listen.clone(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lockstep_connect::destination::Outlet;
 use lockstep_connect::schema::Schemas;
 use lockstep_core::decide::OWN_KINDS;
+use lockstep_core::stock::LEDGER_KINDS;
 
 use super::{ResolvedDestination, Resolver};
 use crate::config::destination::DestinationConfig;
@@ -72,7 +73,7 @@ impl Resolver<'_> {
             self.no_twins(&at(list), entries);
         }
         // The hub's own documents are published too.
-        let known: Vec<&str> = schemas.iter().map(|(kind, _)| kind).chain(OWN_KINDS).collect();
+        let known: Vec<&str> = schemas.iter().map(|(kind, _)| kind).chain(OWN_KINDS).chain(LEDGER_KINDS).collect();
         for (number, kind) in filter.kinds.iter().enumerate() {
             if !known.contains(&kind.as_str()) {
                 let near = suggestion(kind, known.iter().copied());

@@ -7,6 +7,7 @@ use lockstep_core::change::check_kind;
 use lockstep_core::decide::OWN_KINDS;
 use lockstep_core::merge::{BusinessState, HighestVersion, Latest, Max, Min, Owner, Policy, Review, Union};
 use lockstep_core::path::{Part, Parts, base_of};
+use lockstep_core::stock::LEDGER_KINDS;
 use lockstep_core::{Domain, Rules};
 
 use super::Resolver;
@@ -30,7 +31,7 @@ impl Resolver<'_> {
                 self.report(&at, error.to_string());
                 continue;
             }
-            if OWN_KINDS.contains(&kind.as_str()) {
+            if OWN_KINDS.iter().chain(&LEDGER_KINDS).any(|own| own == kind) {
                 self.report(&at, format!("`{kind}` is a kind of the hub's own: nobody else writes it"));
                 continue;
             }
@@ -49,6 +50,10 @@ impl Resolver<'_> {
             let incomplete_after_us = Some(after_us).filter(|us| *us > 0);
             rules.declare(Domain { kind: kind.clone(), policy, fields, parts, required, incomplete_after_us });
             schemas.merge_parts(kind, rules.parts(kind).clone());
+        }
+        for (system, basis) in &config.stock.feeds {
+            self.system(&["stock", "feeds", system], system);
+            rules.stock_feeds.insert(system.clone(), (*basis).into());
         }
         rules.skew_max_us = Some(config.hub.clock_skew_max_s.saturating_mul(1_000_000) as i64).filter(|us| *us > 0);
         for destination in config.destinations.values() {

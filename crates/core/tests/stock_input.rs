@@ -1,0 +1,205 @@
+//! Stock as an input beside changes: one memory of what was seen, one order of records, a feed's word into the ledger.
+
+use lockstep_core::record::Body;
+use lockstep_core::stock::record::{CountBasis, StockBody, StockFact};
+use lockstep_core::stock::{Answer, Command, Count, Item, Limits, PolicyOf, Question, Reserve, Stock, StockRefusal};
+use lockstep_core::{Change, Event, Facts, Field, Input, InputBody, Outcome, Record, Refusal, Rules, decide, stock};
+
+const NOW: i64 = 1_767_225_600_000_000;
+const HOUR: i64 = 3_600_000_000;
+
+fn input(delivery: &str, body: InputBody) -> Input {
+    Input {
+        source: "api:wms".into(),
+        system: "wms".into(),
+        delivery: delivery.into(),
+        payload_hash: lockstep_core::payload_hash(format!("{body:?}").as_bytes()),
+        reject_reuse: true,
+        request_key: None,
+        received_at_us: NOW,
+        trace: Some("00-a".into()),
+        raw: None,
+        body,
+        releases: None,
+    }
+}
+
+fn count(quantity: i64, as_of_us: i64) -> Command {
+    let (source, sku, location) = ("wms".into(), "A".into(), "berlin".into());
+    Command::Count(Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us })
+}
+
+fn reserve(id: &str, quantity: i64, expires_at_us: i64) -> Command {
+    Command::Reserve(Reserve {
+        id: id.into(),
+        owner: id.into(),
+        channel: "web".into(),
+        expires_at_us,
+        items: vec![Item { sku: "A".into(), quantity, location: None }],
+        ..Reserve::default()
+    })
+}
+
+fn ask(facts: &mut Facts, delivery: &str, command: Command, now_us: i64) -> Result<(Vec<Record>, Outcome), Refusal> {
+    let decision = decide(facts, input(delivery, InputBody::Stock(vec![command])), now_us)?;
+    Ok((decision.records, decision.outcome))
+}
+
+fn fact(record: &Record) -> &StockFact {
+    match &record.body {
+        Some(Body::Stock(fact)) => fact,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn available(stock: &mut Stock, now_us: i64) -> i64 {
+    stock.availability(&Question { sku: "A", channel: "web", until_us: now_us, holders_max: 0 }, now_us).atp
+}
+
+#[test]
+fn the_first_record_says_how_it_came_and_a_repetition_is_known() {
+    let mut facts = Facts::new(Rules::new());
+    let (records, outcome) = ask(&mut facts, "c", count(5, NOW), NOW).unwrap();
+    assert_eq!(outcome, Outcome::Stock { position: 1, count: 1, answers: vec![Ok(Answer::Applied)] });
+    let origin = fact(&records[0]).origin.as_ref().unwrap();
+    assert_eq!((origin.source.as_str(), origin.system.as_str(), origin.delivery.as_str()), ("api:wms", "wms", "c"));
+    assert_eq!((origin.received_at_us, origin.trace.as_str()), (NOW, "00-a"));
+    let (records, outcome) = ask(&mut facts, "c", count(5, NOW), NOW).unwrap();
+    assert_eq!((records, outcome), (vec![], Outcome::Duplicate { of: 1 }));
+    let reused = ask(&mut facts, "c", count(6, NOW), NOW);
+    assert_eq!(reused, Err(Refusal::KeyReused { key: "c".into(), of: 1 }));
+    // What changes nothing is not remembered: it would point to a record of something else.
+    let (records, outcome) = ask(&mut facts, "d", count(5, NOW), NOW).unwrap();
+    assert_eq!(outcome, Outcome::Stock { position: 0, count: 0, answers: vec![Ok(Answer::Repeated)] });
+    assert_eq!((records, facts.next), (vec![], 2));
+}
+
+#[test]
+fn the_records_of_an_input_are_one_decision() {
+    let mut facts = Facts::new(Rules::new());
+    let all = vec![count(5, NOW), reserve("o1", 2, NOW + HOUR), reserve("o2", 9, NOW + HOUR)];
+    let decision = decide(&mut facts, input("all", InputBody::Stock(all)), NOW).unwrap();
+    let numbers: Vec<_> = decision.records.iter().map(fact).map(|f| (f.index, f.of, f.origin.is_some())).collect();
+    assert_eq!(numbers, [(0, 2, true), (1, 2, false)]);
+    let Outcome::Stock { position: 1, count: 2, answers } = decision.outcome else { panic!("{:?}", decision.outcome) };
+    assert!(matches!(answers[2], Err(StockRefusal::Short(_))), "{answers:?}");
+    assert_eq!(facts.next, 3);
+}
+
+#[test]
+fn what_was_due_before_a_refused_command_is_kept() {
+    let mut facts = Facts::new(Rules::new());
+    ask(&mut facts, "c", count(1, NOW), NOW).unwrap();
+    let policy = PolicyOf { channel: "web".into(), backorder_limit: Some(5), ..PolicyOf::default() };
+    ask(&mut facts, "p", Command::Policy(policy), NOW).unwrap();
+    let eta = Command::Supply {
+        supply: "po".into(),
+        sku: "A".into(),
+        location: "berlin".into(),
+        open: 5,
+        eta_us: NOW + HOUR,
+    };
+    ask(&mut facts, "s", eta, NOW).unwrap();
+    ask(&mut facts, "r1", reserve("o1", 1, NOW + 10), NOW).unwrap();
+    let Command::Reserve(later) = reserve("o2", 1, NOW + HOUR) else { panic!() };
+    let later = Command::Reserve(Reserve { backorder_until_us: Some(NOW + HOUR), ..later });
+    ask(&mut facts, "r2", later, NOW).unwrap();
+    let next = facts.next;
+    // The hold is over, and what it gives back is due to the backorder, not to a new sale.
+    let refused = ask(&mut facts, "r3", reserve("o3", 1, NOW + HOUR), NOW + 20);
+    assert!(matches!(refused, Err(Refusal::Stock(StockRefusal::Short(_)))), "{refused:?}");
+    let types: Vec<_> = facts.aside.iter().map(|record| fact(record).event_type.as_str()).collect();
+    assert_eq!((types, facts.next), (vec!["reservation.promoted"], next + 1));
+    assert!(fact(&facts.aside[0]).origin.is_none(), "nobody asked for it");
+}
+
+#[test]
+fn an_event_tells_of_a_reservation_whole() {
+    let mut facts = Facts::new(Rules::new());
+    ask(&mut facts, "c", count(5, NOW), NOW).unwrap();
+    let mut both = count(5, NOW);
+    let Command::Count(other) = &mut both else { panic!() };
+    other.sku = "B".into();
+    ask(&mut facts, "cb", both, NOW).unwrap();
+    let Command::Reserve(two) = reserve("o1", 2, NOW + HOUR) else { panic!() };
+    let items = vec![two.items[0].clone(), Item { sku: "B".into(), quantity: 3, location: None }];
+    ask(&mut facts, "r", Command::Reserve(Reserve { items, ..two }), NOW).unwrap();
+    let release = Command::Release { id: "o1".into(), lines: vec![(1, 3)] };
+    let (records, _) = ask(&mut facts, "x", release, NOW).unwrap();
+    let event = Event::of(4, records[0].clone()).unwrap();
+    assert_eq!((event.fact.kind.as_str(), event.fact.key.as_str(), event.fact.version), ("reservation", "o1", 4));
+    assert_eq!((event.fact.system.as_str(), event.fact.source.as_str()), ("wms", "api:wms"));
+    let document: serde_json::Value = serde_json::from_slice(&event.document_json()).unwrap();
+    let open: Vec<_> = document["lines"].as_array().unwrap().iter().map(|line| line["open"].as_i64().unwrap()).collect();
+    assert_eq!(open, [2, 0]);
+    // The records alone make the same stock again.
+    let mut again = Stock::new(Limits::default());
+    stock::fold(&mut again, NOW, fact(&records[0]));
+    assert!(again.reservation_view("o1", NOW).is_some());
+}
+
+fn told(delivery: &str, fields: &[(&str, &str)], at_us: i64) -> Input {
+    let fields = fields.iter().map(|(name, json)| Field::new(*name, json.to_string())).collect();
+    let change = Change::new("stock", "A@berlin", 0, at_us, fields).unwrap();
+    Input { reject_reuse: false, ..input(delivery, InputBody::Changes(vec![change])) }
+}
+
+fn feed(basis: CountBasis) -> Facts {
+    let mut rules = Rules::new();
+    rules.stock_feeds.insert("wms".into(), basis);
+    Facts::new(rules)
+}
+
+#[test]
+fn a_feeds_word_goes_into_the_ledger_and_not_into_a_document() {
+    let mut facts = feed(CountBasis::OnHand);
+    let unavailable = r#"{"damaged":1,"lost_label":2}"#;
+    let fields = [("on_hand", "9"), ("unavailable", unavailable), ("safety_stock", "1")];
+    let decision = decide(&mut facts, told("1", &fields, NOW), NOW).unwrap();
+    let types: Vec<_> = decision.records.iter().map(|record| fact(record).event_type.as_str()).collect();
+    assert_eq!(types, ["stock.counted", "stock.adjusted", "stock.adjusted"]);
+    assert!(facts.entities.is_empty());
+    // 9 - 1 damaged - 2 blocked - 1 safety.
+    assert_eq!(available(&mut facts.stock, NOW), 5);
+    assert_eq!(decide(&mut facts, told("1", &fields, NOW), NOW).unwrap().outcome, Outcome::Duplicate { of: 1 });
+    // Null is no count, and what the document says of its basis goes before what is declared.
+    let untracked = decide(&mut facts, told("2", &[("on_hand", "null")], NOW + 1), NOW).unwrap();
+    assert_eq!(untracked.records, []);
+    let available_now = [("available", "4"), ("basis", "\"available\"")];
+    decide(&mut facts, told("3", &available_now, NOW + 2), NOW).unwrap();
+    assert_eq!(available(&mut facts.stock, NOW), 3, "4 are free, 1 of them is safety stock");
+    // Another system's word stays a document.
+    let other = Input { system: "shop".into(), ..told("4", &[("on_hand", "7")], NOW + 3) };
+    let decision = decide(&mut facts, other, NOW).unwrap();
+    assert!(matches!(decision.records[0].body, Some(Body::Fact(_))));
+}
+
+#[test]
+fn a_feeds_word_that_cant_be_believed_is_quarantined_and_a_client_is_told() {
+    let mut facts = feed(CountBasis::OnHand);
+    decide(&mut facts, told("1", &[("on_hand", "9")], NOW), NOW).unwrap();
+    let contradicts = told("2", &[("on_hand", "8")], NOW);
+    let decision = decide(&mut facts, contradicts.clone(), NOW).unwrap();
+    assert_eq!(decision.outcome, Outcome::Quarantined { position: 2 });
+    let Some(Body::Quarantined(held)) = &decision.records[0].body else { panic!("{:?}", decision.records) };
+    assert_eq!(held.reason.as_ref().unwrap().code, "count-differs");
+    let too_many = told("3", &[("on_hand", "9223372036854775807")], NOW + 1);
+    assert!(matches!(decide(&mut facts, too_many.clone(), NOW).unwrap().outcome, Outcome::Quarantined { .. }));
+    let client = Input { reject_reuse: true, delivery: "4".into(), ..too_many };
+    let refused = decide(&mut facts, client, NOW);
+    assert!(matches!(&refused, Err(Refusal::Stock(StockRefusal::Invalid { field: "quantity", .. }))), "{refused:?}");
+    assert_eq!(available(&mut facts.stock, NOW), 9);
+}
+
+#[test]
+fn a_mixed_delivery_is_taken_whole() {
+    let mut facts = feed(CountBasis::OnHand);
+    let InputBody::Changes(mut changes) = told("1", &[("on_hand", "9")], NOW).body else { panic!() };
+    changes.push(Change::new("product", "A", 0, NOW, vec![Field::new("title", "\"Lamp\"")]).unwrap());
+    let mixed = Input { body: InputBody::Changes(changes), ..told("1", &[("on_hand", "9")], NOW) };
+    let decision = decide(&mut facts, mixed.clone(), NOW).unwrap();
+    assert!(matches!(fact(&decision.records[0]).body, Some(StockBody::Counted(_))));
+    assert!(fact(&decision.records[0]).origin.is_none(), "the change has it");
+    assert!(matches!(&decision.records[1].body, Some(Body::Fact(fact)) if fact.kind == "product"));
+    assert!(matches!(decide(&mut facts, mixed, NOW).unwrap().outcome, Outcome::Duplicate { .. }));
+}

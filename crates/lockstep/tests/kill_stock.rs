@@ -1,0 +1,144 @@
+//! SIGKILL at random moments while stock is reserved. What was acknowledged is there, once, and nothing is sold twice.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use common::{Hub, folder, http, until};
+use serde_json::{Value, json};
+
+const KILLS: u64 = 12;
+const WRITERS: u64 = 4;
+const ON_HAND: i64 = 300;
+
+/// Where the hub is now, if it is.
+type Address = Arc<RwLock<Option<(SocketAddr, String)>>>;
+
+/// What was acknowledged: each reservation's state, by its id; those that were refused are not in it.
+type Ledger = Arc<Mutex<BTreeMap<String, &'static str>>>;
+
+/// Sends a request until it is answered, with the same key.
+fn call(address: &Address, method: &str, path: &str, key: &str, body: &Value) -> (u16, Value) {
+    loop {
+        let known = address.read().unwrap().clone();
+        if let Some((address, secret)) = known {
+            let authorization = format!("Bearer {secret}");
+            let headers = [
+                ("authorization", authorization.as_str()),
+                ("content-type", "application/json"),
+                ("idempotency-key", key),
+            ];
+            match http(address, method, path, &headers, body.to_string().as_bytes()) {
+                Ok((429 | 503, _)) | Err(_) => {}
+                Ok((status, answer)) => return (status, serde_json::from_str(&answer).expect("JSON")),
+            }
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Reserves one unit after another, and commits, ships or gives back some of them.
+fn writer(writer: u64, address: Address, ledger: Ledger, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+    for number in 1_u64.. {
+        let id = format!("w{writer}-{number}");
+        let body = json!({
+            "id": id, "owner": id, "channel": "web", "hold_s": 86_400, "items": [{"sku": "A", "quantity": 1}],
+        });
+        match call(&address, "POST", "/v1/reservations", &id, &body) {
+            (200 | 201, answer) => {
+                assert_eq!((&answer["id"], &answer["state"]), (&json!(id), &json!("held")), "{answer}");
+                ledger.lock().unwrap().insert(id.clone(), "held");
+                let (step, state, body) = match number % 5 {
+                    0 => ("commit", "committed", json!({})),
+                    1 => {
+                        let goods = json!([{"sku": "A", "location": "berlin", "quantity": 1}]);
+                        ("consume", "consumed", json!({ "goods": goods }))
+                    }
+                    2 | 3 => ("release", "released", json!({})),
+                    _ => ("extend", "held", json!({"hold_s": 172_800})),
+                };
+                let path = format!("/v1/reservations/{id}/{step}");
+                let (status, answer) = call(&address, "POST", &path, &format!("{id}-{step}"), &body);
+                assert_eq!((status, &answer["state"]), (200, &json!(state)), "{answer}");
+                ledger.lock().unwrap().insert(id, state);
+            }
+            (409, answer) => assert_eq!(answer["code"], "stock-short", "{answer}"),
+            (status, answer) => panic!("{status}: {answer}"),
+        }
+        acknowledged.fetch_add(1, Ordering::SeqCst);
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_was_reserved_survives_kills_and_nothing_is_sold_twice() {
+    let folder = folder("[hub]\nname = \"kill\"\nflush_interval_ms = 100\n");
+    let (address, ledger) = (Address::default(), Ledger::default());
+    let (acknowledged, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let hub = Hub::start(folder.path());
+    *address.write().unwrap() = Some((hub.address, hub.key.clone()));
+    let counted = json!({"basis": "on_hand", "quantity": ON_HAND});
+    assert_eq!(call(&address, "PUT", "/v1/stock/A/berlin/count", "count", &counted).0, 200);
+    assert_eq!(call(&address, "PUT", "/v1/channels/web/policy", "policy", &json!({})).0, 200);
+    *address.write().unwrap() = None;
+    drop(hub);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| {
+            let (address, ledger) = (address.clone(), ledger.clone());
+            let (acknowledged, stop) = (acknowledged.clone(), stop.clone());
+            std::thread::spawn(move || writer(number, address, ledger, acknowledged, stop))
+        })
+        .collect();
+
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..KILLS {
+        let hub = Hub::start(folder.path());
+        *address.write().unwrap() = Some((hub.address, hub.key.clone()));
+        let enough = acknowledged.load(Ordering::SeqCst) + random.u64(10..80);
+        until("some more were acknowledged", || (acknowledged.load(Ordering::SeqCst) >= enough).then_some(()));
+        *address.write().unwrap() = None;
+        // SIGKILL.
+        drop(hub);
+    }
+    let hub = Hub::start(folder.path());
+    *address.write().unwrap() = Some((hub.address, hub.key.clone()));
+    stop.store(true, Ordering::SeqCst);
+    for writer in writers {
+        writer.join().expect("a writer ended well");
+    }
+
+    let authorization = format!("Bearer {}", hub.key);
+    let headers = [("authorization", authorization.as_str())];
+    let get = |path: &str| -> Value {
+        let (status, body) = hub.http("GET", path, &headers, b"");
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    let ledger = ledger.lock().unwrap();
+    let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
+    for (id, state) in ledger.iter() {
+        let reservation = get(&format!("/v1/reservations/{id}"));
+        assert_eq!(reservation["state"], *state, "{id} was acknowledged so: {reservation}");
+        *sums.entry(state).or_default() += 1;
+    }
+    let of = |state: &str| sums.get(state).copied().unwrap_or(0);
+    let stock = get("/v1/stock/A/berlin");
+    let term = |name: &str| stock["terms"][name].as_i64().unwrap();
+    assert_eq!((term("held"), term("committed")), (of("held"), of("committed")), "every open line was acknowledged");
+    assert_eq!(term("on_hand"), ON_HAND - of("consumed"), "every shipment once");
+    let left = ON_HAND - of("consumed") - of("held") - of("committed");
+    assert!(left >= 0, "{left} left");
+    assert_eq!(term("available_to_fulfil"), left);
+    let told = get("/v1/availability?sku=A&channel=web");
+    assert_eq!(told["items"][0]["available"], left);
+    let (status, ready) = hub.http("GET", "/healthz/ready", &[], b"");
+    assert_eq!(status, 200, "{ready}");
+    println!("{KILLS} kills, {} reserved of {ON_HAND}: {sums:?}, {left} left", ledger.len());
+}

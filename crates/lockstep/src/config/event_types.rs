@@ -29,7 +29,7 @@ fn types<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Vec<String> {
 
 /// What the ledger of stock publishes of a kind, beside documents.
 fn ledger(kind: &str) -> impl Iterator<Item = String> {
-    let of_kind = |known: &&str| known.strip_prefix(kind).is_some_and(|rest| rest.starts_with('.'));
+    let of_kind = move |known: &&str| known.strip_prefix(kind).is_some_and(|rest| rest.starts_with('.'));
     EVENT_TYPES.into_iter().filter(of_kind).map(str::to_owned)
 }
 

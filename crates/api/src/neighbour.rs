@@ -42,6 +42,11 @@ impl Api {
         events::check_after(self, name, after)
     }
 
+    /// Counts a gRPC call for `/metrics`. Only calls that there are may be named.
+    pub fn count_call(&self, call: &str, status: u16) {
+        self.http.count_call(call, status);
+    }
+
     /// The hub.
     pub fn hub(&self) -> &HubHandle {
         &self.hub

@@ -5,14 +5,14 @@ use tonic::service::Routes;
 use tonic_reflection::pb;
 use tonic_reflection::server::{Builder, Error};
 
+/// The descriptors of everything that is served.
+pub(crate) const DESCRIPTOR_SETS: [&[u8]; 4] =
+    [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, pb::v1::FILE_DESCRIPTOR_SET, pb::v1alpha::FILE_DESCRIPTOR_SET];
+
 fn builder() -> Builder<'static> {
     // Both versions tell of both: each would otherwise add itself alone.
-    Builder::configure()
-        .include_reflection_service(false)
-        .register_encoded_file_descriptor_set(pb::v1::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(pb::v1alpha::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    let builder = Builder::configure().include_reflection_service(false);
+    DESCRIPTOR_SETS.into_iter().fold(builder, Builder::register_encoded_file_descriptor_set)
 }
 
 /// Adds both services.

@@ -60,7 +60,10 @@ pub async fn serve(
     options: GrpcOptions,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let router = routes(&api, &options)?.into_axum_router().layer(from_fn_with_state(api.clone(), gate::guard));
+    let router = routes(&api, &options)?
+        .into_axum_router()
+        .layer(from_fn_with_state(api.clone(), gate::guard))
+        .layer(from_fn_with_state(api.clone(), gate::count));
     let service = TowerToHyperService::new(router.with_state(()));
     accept_until(listener, &api, shutdown, |stream| connection(stream, service.clone(), api.clone(), options.clone()))
         .await

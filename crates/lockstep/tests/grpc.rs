@@ -73,6 +73,14 @@ fn the_example_in_python_does_what_its_readme_says() {
     example.key = "lsk_no_such".to_owned();
     let stranger = example.run(&["publish", "price/MUG-01:retail:EUR", "{}"]).expect(1);
     assert!(stranger.err.starts_with("UNAUTHENTICATED key-wrong: "), "{}", stranger.err);
+
+    let (_, metrics) = hub.http("GET", "/metrics", &[("authorization", &format!("Bearer {}", hub.key))], b"");
+    let calls = |status: u16, count: u32| {
+        format!(r#"lockstep_grpc_calls_total{{call="lockstep.v1.EventService/Publish",status="{status}"}} {count}"#)
+    };
+    for line in [calls(0, 2), calls(3, 1), calls(16, 1)] {
+        assert!(metrics.lines().any(|told| told == line), "{line}\n{metrics}");
+    }
 }
 
 #[test]

@@ -26,12 +26,15 @@ use tonic::{Code, Request, Status};
 /// How long a test waits for a state before it gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What a test changes of the hub's options.
+pub(crate) type Change = Box<dyn FnOnce(&mut HubOptions)>;
+
 /// How a server is set up.
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) api: ApiOptions,
     pub(crate) grpc: GrpcOptions,
-    pub(crate) hub: Option<Box<dyn FnOnce(&mut HubOptions)>>,
+    pub(crate) hub: Option<Change>,
     pub(crate) journal: Option<Box<dyn Journal>>,
 }
 

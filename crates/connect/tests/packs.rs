@@ -108,7 +108,7 @@ fn captured(file: &Path) -> HeaderMap {
 fn changes(translator: &Translator, topic: &str, body: &Bytes) -> Vec<Change> {
     match translator.translate(topic, &HeaderMap::new(), body, 0) {
         InputBody::Changes(changes) => changes,
-        InputBody::Quarantine(reason) => panic!("{topic}: {reason:?}"),
+        other => panic!("{topic}: {other:?}"),
     }
 }
 

@@ -130,7 +130,8 @@ fn an_event_tells_of_a_reservation_whole() {
     assert_eq!((event.fact.kind.as_str(), event.fact.key.as_str(), event.fact.version), ("reservation", "o1", 4));
     assert_eq!((event.fact.system.as_str(), event.fact.source.as_str()), ("wms", "api:wms"));
     let document: serde_json::Value = serde_json::from_slice(&event.document_json()).unwrap();
-    let open: Vec<_> = document["lines"].as_array().unwrap().iter().map(|line| line["open"].as_i64().unwrap()).collect();
+    let open: Vec<_> =
+        document["lines"].as_array().unwrap().iter().map(|line| line["open"].as_i64().unwrap()).collect();
     assert_eq!(open, [2, 0]);
     // The records alone make the same stock again.
     let mut again = Stock::new(Limits::default());

@@ -211,7 +211,9 @@ async fn all(hub: &HubHandle, reservations: usize) -> Vec<String> {
         let of = hub.availability(vec![sku.into()], "web", Some(i64::MAX), 1_000).await.unwrap().remove(0);
         let mut locations = of.locations;
         // In the order of memory.
-        locations.iter_mut().for_each(|at| at.holders.sort_by(|a, b| (&a.reservation, a.open).cmp(&(&b.reservation, b.open))));
+        locations
+            .iter_mut()
+            .for_each(|at| at.holders.sort_by(|a, b| (&a.reservation, a.open).cmp(&(&b.reservation, b.open))));
         said.push(format!("{} {} {} {} {:?} {locations:?}", of.sku, of.atp, of.ato, of.backordered, of.as_of_us));
     }
     for n in 0..reservations {
@@ -248,7 +250,7 @@ async fn stock_is_the_same_after_every_crash() {
             let id = format!("o{number}");
             let sku = ["a", "b", "kit"][number % 3];
             let Command::Reserve(wanted) = reserve(&id, sku, 1 + number as i64 % 3, now_us() + HOUR) else { panic!() };
-            let backorder_until_us = (number % 3 == 0).then_some(i64::MAX);
+            let backorder_until_us = number.is_multiple_of(3).then_some(i64::MAX);
             let wanted = Command::Reserve(Reserve { backorder_until_us, ..wanted });
             // Some are refused, by now.
             let made = say(&handle, &format!("{id}-r"), wanted).await.is_ok();

@@ -120,6 +120,9 @@ impl Ledger {
                 self.acknowledged.insert(*of, number);
                 Status::Recorded
             }
+            Ok(Outcome::Stock { .. }) => {
+                return violated("answer", format!("{message} asks nothing of stock and was answered with {answer:?}"));
+            }
             Err(refusal) => {
                 if !message.way().is_api {
                     return violated(

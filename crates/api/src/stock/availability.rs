@@ -60,7 +60,6 @@ pub(crate) struct AvailabilityBody {
     locations: Vec<ContributionBody>,
     /// What every component of a kit gives.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(no_recursion)]
     components: Vec<ComponentBody>,
     /// How old the facts are.
     #[serde(flatten)]
@@ -262,7 +261,8 @@ pub(crate) async fn show(State(api): State<Api>, _caller: Reader, params: Params
     };
     let all = current::ask(|| api.hub.availability(skus.clone(), channel, until_us, holders)).await?;
     let oldest = all.iter().filter_map(|of| of.as_of_us).min();
-    let freshness = Freshness::of(oldest, all.iter().filter_map(|of| of.age_us).max(), all.iter().all(|of| of.is_fresh));
+    let freshness =
+        Freshness::of(oldest, all.iter().filter_map(|of| of.age_us).max(), all.iter().all(|of| of.is_fresh));
     let items = all.iter().map(AvailabilityBody::from).collect();
     let mut response = view::json(&AvailabilityList { channel: channel.to_owned(), items });
     freshness.put(&mut response);

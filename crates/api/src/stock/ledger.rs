@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use lockstep_core::stock::record::StockBody;
 use lockstep_core::stock::ledger_document;
+use lockstep_core::stock::record::StockBody;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;

@@ -156,7 +156,8 @@ pub(crate) struct StockOutcome {
 pub(super) fn time_of(name: &str, text: Option<&str>, now_us: i64) -> Result<i64, Problem> {
     let Some(text) = text else { return Ok(now_us) };
     lockstep_connect::time::parse_rfc3339(text).ok_or_else(|| {
-        let detail = format!("`{name}` must be a time after RFC 3339, for example `2026-03-01T09:30:00Z`, not `{text}`");
+        let detail =
+            format!("`{name}` must be a time after RFC 3339, for example `2026-03-01T09:30:00Z`, not `{text}`");
         Problem::new(Code::StockInvalid, detail).with("pointer", format!("/{name}")).with("reason", "must be a time")
     })
 }
@@ -195,10 +196,16 @@ impl IntoResponses for WriteProblems {
             (403, "The key may not write, or speaks for no system"),
             (404, "There is no such reservation"),
             (408, "The body did not arrive in time"),
-            (409, "There is not enough (`shortfalls` says of what), the reservation does not allow it (`state` says where it stands), or a count contradicts another one"),
+            (
+                409,
+                "There is not enough (`shortfalls` says of what), the reservation does not allow it (`state` says where it stands), or a count contradicts another one",
+            ),
             (413, "The body is too large"),
             (415, "Not JSON by its content type"),
-            (422, "A field is not valid (`pointer` and `reason` say which and why), or the key was used with other content"),
+            (
+                422,
+                "A field is not valid (`pointer` and `reason` say which and why), or the key was used with other content",
+            ),
             (429, "The hub is saturated; `Retry-After` says when to try again"),
             (503, "The hub can't write now"),
         ])

@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use lockstep_core::stock::record::{LineFact, ReservationState};
-use lockstep_core::stock::{Answer, Command, Item, Reserve, ReservationView, Shortfall, state_name};
+use lockstep_core::stock::{Answer, Command, Item, ReservationView, Reserve, Shortfall, state_name};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -161,7 +161,9 @@ pub(super) async fn answer(api: &Api, id: &str, said: Said) -> Result<Reservatio
         Said::Before { .. } => body.repeated = true,
         Said::Now { answers, .. } => {
             for answer in answers {
-                if let Answer::Reservation { shortfalls, repeated, .. } = answer.map_err(lockstep_core::Refusal::Stock)? {
+                if let Answer::Reservation { shortfalls, repeated, .. } =
+                    answer.map_err(lockstep_core::Refusal::Stock)?
+                {
                     body.shortfalls.extend(shortfalls.iter().map(ShortfallBody::from));
                     body.repeated |= repeated;
                 }

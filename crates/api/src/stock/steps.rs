@@ -197,7 +197,8 @@ pub(crate) async fn extend(
     request: Request,
 ) -> Result<Response, Problem> {
     let made = |ask: &Ask, wanted: Extend| {
-        let expires_at_us = ends(wanted.expires_at.as_deref(), wanted.hold_s, (api.options.hold_s, ask.received_at_us))?;
+        let expires_at_us =
+            ends(wanted.expires_at.as_deref(), wanted.hold_s, (api.options.hold_s, ask.received_at_us))?;
         Ok(vec![Command::Extend { id: id.as_str().into(), expires_at_us }])
     };
     step(&api, &caller, (&id, "extend", r#"{"hold_s": 900}"#), request, made).await

@@ -263,3 +263,60 @@ async fn what_is_answered_is_as_documented() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_answered_about_stock_is_as_documented() {
+    let server = Server::start().await;
+    let document = document();
+    let (get, post, put, delete) = (Method::GET, Method::POST, Method::PUT, Method::DELETE);
+    let (one, ledger) = ("/v1/stock/{sku}/{location}", "/v1/stock/{sku}/{location}/ledger");
+    let (count, moved) = ("/v1/stock/{sku}/{location}/count", "/v1/stock/{sku}/{location}/movements");
+    let (policy, reservation) = ("/v1/channels/{channel}/policy", "/v1/reservations/{id}");
+    let reserve = r#"{"id": "r", "owner": "r", "channel": "web", "items": [{"sku": "KIT", "quantity": 1}]}"#;
+    let short = r#"{"owner": "s", "channel": "web", "items": [{"sku": "A", "quantity": 99}]}"#;
+    let part = r#"{"id": "p", "owner": "p", "channel": "web", "allow_partial": true, "items": [{"sku": "A", "quantity": 99}]}"#;
+    let eta = r#"{"sku": "A", "location": "berlin", "quantity": 5, "eta": "2030-01-01T00:00:00Z"}"#;
+    let goods = r#"{"goods": [{"sku": "A", "location": "berlin", "quantity": 1}]}"#;
+    let rows = [
+        (&put, count, "", r#"{"basis": "on_hand", "quantity": 10}"#, 200),
+        (&put, count, "", r#"{"basis": "on_hand"}"#, 400),
+        (&post, moved, "", r#"{"kind": "receipt", "quantity": 5}"#, 200),
+        (&post, moved, "", r#"{"kind": "receipt", "quantity": -5}"#, 422),
+        (&put, "/v1/stock/{sku}/{location}/safety-stock", "", r#"{"quantity": 1}"#, 200),
+        (&put, "/v1/stock/{sku}/{location}/unavailable", "", r#"{"damaged": 1}"#, 200),
+        (&put, "/v1/items/{sku}", "KIT", r#"{"components": [{"sku": "A", "quantity": 2}]}"#, 200),
+        (&put, "/v1/supplies/{id}", "", eta, 200),
+        (&put, policy, "", r#"{"buffer": 1, "cap": {"quantity": 50, "window_s": 60}}"#, 200),
+        (&put, policy, "?sku=A&location=berlin", r#"{"fence": 1}"#, 200),
+        (&delete, policy, "?sku=A&location=berlin", "", 200),
+        (&post, "/v1/reservations", "", reserve, 201),
+        (&post, "/v1/reservations", "", reserve, 200),
+        (&post, "/v1/reservations", "", short, 409),
+        (&post, "/v1/reservations", "", part, 201),
+        (&get, reservation, "", "", 200),
+        (&post, "/v1/reservations/{id}/extend", "", r#"{"hold_s": 60}"#, 200),
+        (&post, "/v1/reservations/{id}/acknowledge", "", "{}", 200),
+        (&post, "/v1/reservations/{id}/commit", "", "", 200),
+        (&post, "/v1/reservations/{id}/transfer", "", r#"{"line": 0, "location": "paris", "quantity": 1}"#, 409),
+        (&post, "/v1/reservations/{id}/consume", "", goods, 200),
+        (&post, "/v1/reservations/{id}/consume", "", r#"{"goods": []}"#, 422),
+        (&post, "/v1/reservations/{id}/release", "", r#"{"lines": [{"line": 0, "quantity": 1}]}"#, 200),
+        (&post, "/v1/reservations/{id}/commit", "", "", 409),
+        (&get, "/v1/availability", "?sku=A,KIT,B&channel=web&at=2030-02-01T00:00:00Z&holders=5", "", 200),
+        (&get, one, "", "", 200),
+        (&get, ledger, "", "", 200),
+        (&get, ledger, "?after=999", "", 400),
+    ];
+    for (number, (method, template, query, body, status)) in rows.into_iter().enumerate() {
+        let sku = if query == "KIT" { query } else { "A" };
+        let query = if query == "KIT" { "" } else { query };
+        let path = template.replace("{sku}", sku).replace("{location}", "berlin").replace("{channel}", "web");
+        let path = path.replace("{id}", "r") + query;
+        let key = number.to_string();
+        let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
+        let answer = server.call(method.clone(), &path, &headers, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        check(&document, method, template, &answer);
+    }
+    server.stop().await;
+}

@@ -2,11 +2,13 @@
 
 use http::Method;
 use lockstep_api::Scope;
+use lockstep_core::stock::record::CountBasis;
 use lockstep_core::time::rfc3339;
 use lockstep_hub::now_us;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, PATIENCE, Server, Setup};
+use crate::harness::{Answer, Gate, GatedJournal, PATIENCE, Server, Setup};
+use crate::webhooks::{deliver, with_shopify};
 
 /// A server with a shop's words for stock.
 pub(crate) struct Shop {
@@ -137,7 +139,9 @@ async fn a_repetition_has_one_effect_and_other_content_under_the_key_is_refused(
     shop.keyed("k", Method::POST, "/v1/reservations", &other).await.problem(422, "key-reused");
     let id = first.json()["id"].as_str().unwrap().to_owned();
     // The same key for another step is another request.
-    shop.keyed("k", Method::POST, &format!("/v1/reservations/{id}/commit"), &json!({})).await.problem(422, "key-reused");
+    shop.keyed("k", Method::POST, &format!("/v1/reservations/{id}/commit"), &json!({}))
+        .await
+        .problem(422, "key-reused");
     assert_eq!(shop.available("A").await, 7);
     let headers = [("content-type", "application/json")];
     let keyless = shop.server.call(Method::POST, "/v1/reservations", &headers, body.to_string()).await;
@@ -201,10 +205,7 @@ async fn what_is_refused_says_which_field_and_why() {
 
 #[tokio::test]
 async fn availability_says_what_may_be_sold_why_and_how_old_the_facts_are() {
-    let setup = Setup {
-        hub: Box::new(|options| options.stock.fresh_for_us = 3_600_000_000),
-        ..Setup::default()
-    };
+    let setup = Setup { hub: Box::new(|options| options.stock.fresh_for_us = 3_600_000_000), ..Setup::default() };
     let shop = Shop::with(setup).await;
     shop.put("/v1/channels/web/policy", json!({"buffer": 1, "locations": ["berlin", "paris"]})).await.ok();
     shop.put("/v1/channels/app/policy?sku=A&location=berlin", json!({"fence": 2})).await.ok();
@@ -213,7 +214,9 @@ async fn availability_says_what_may_be_sold_why_and_how_old_the_facts_are() {
     shop.count("B", "paris", 6, 7_200).await;
     shop.put("/v1/stock/A/berlin/safety-stock", json!({"quantity": 3})).await.ok();
     shop.put("/v1/stock/A/berlin/unavailable", json!({"damaged": 1})).await.ok();
-    shop.put("/v1/items/KIT", json!({"components": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}]})).await.ok();
+    shop.put("/v1/items/KIT", json!({"components": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}]}))
+        .await
+        .ok();
     let answer = shop.server.get("/v1/availability?sku=A,KIT&channel=web").await;
     let items = answer.ok()["items"].clone();
     // 10 - 1 damaged - 3 safety - 2 fenced for the app - 1 buffer; rome may not serve the web.
@@ -229,7 +232,9 @@ async fn availability_says_what_may_be_sold_why_and_how_old_the_facts_are() {
     assert_eq!((fresh.header("stock-fresh"), &fresh.ok()["fresh"]), ("true", &json!(true)));
     // What is on order counts by its time.
     shop.put("/v1/channels/web/policy?sku=A", json!({"backorder_limit": 50})).await.ok();
-    shop.put("/v1/supplies/po-1", json!({"sku": "A", "location": "berlin", "quantity": 20, "eta": ago(-3_600)})).await.ok();
+    shop.put("/v1/supplies/po-1", json!({"sku": "A", "location": "berlin", "quantity": 20, "eta": ago(-3_600)}))
+        .await
+        .ok();
     assert_eq!(shop.availability("A").await["available_to_order"], 3);
     let later = shop.server.get(&format!("/v1/availability?sku=A&channel=web&at={}", ago(-7_200))).await.ok();
     assert_eq!((&later["items"][0]["available"], &later["items"][0]["available_to_order"]), (&json!(3), &json!(23)));
@@ -252,11 +257,16 @@ async fn channels_are_told_once_a_batch_and_destinations_get_it_as_any_event() {
     assert_eq!((told.len(), &told[0]["available"], &told[1]["available"]), (2, &json!(10), &json!(6)));
     assert_eq!((&told[1]["before"], &told[1]["channel"]), (&json!(10), &json!("web")));
     let event = &events["items"][1];
-    assert_eq!((&event["type"], &event["subject"]), (&json!("stock.availability_changed"), &json!("availability/A@web")));
+    assert_eq!(
+        (&event["type"], &event["subject"]),
+        (&json!("stock.availability_changed"), &json!("availability/A@web"))
+    );
     let held = shop.server.get("/v1/events?kind=reservation&key=o1").await.ok();
     assert_eq!(held["items"][0]["data"]["document"]["lines"][0]["open"], 4);
     shop.server
-        .until("/v1/destinations/erp", "everything delivered", |a| a.json()["pending"] == 0 && a.json()["delivered"] == 4)
+        .until("/v1/destinations/erp", "everything delivered", |a| {
+            a.json()["pending"] == 0 && a.json()["delivered"] == 4
+        })
         .await;
     assert!(shop.server.hub.handle().stats().tallies().violations().is_empty());
     shop.server.stop().await;
@@ -278,5 +288,56 @@ async fn a_hold_that_expires_gives_back_at_once() {
     // Its owner comes back in time, and nobody else has it.
     assert_eq!(shop.step("o1", "commit", json!({})).await.ok()["state"], "committed");
     assert_eq!(shop.available("A").await, 0);
+    shop.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_shops_word_on_stock_is_a_count_where_it_is_declared_and_a_contradiction_is_quarantined() {
+    let feeds = |options: &mut lockstep_hub::HubOptions| {
+        options.rules.stock_feeds.insert("shop-system".into(), CountBasis::Available);
+    };
+    let server = with_shopify(Setup { hub: Box::new(feeds), ..Setup::default() }).await;
+    let level = |available: i64| {
+        let level = json!({
+            "inventory_item_id": 41_000_000_001_001_i64, "location_id": 61_000_100, "available": available,
+            "updated_at": "2026-03-01T10:20:00+01:00",
+        });
+        level.to_string()
+    };
+    let answer = deliver(&server, "inventory_levels/update", "d1", &level(12)).await.ok();
+    assert_eq!((&answer["outcome"], &answer["count"]), (&json!("applied"), &json!(1)));
+    let stock = server.get("/v1/stock/41000000001001/61000100").await.ok();
+    assert_eq!((&stock["terms"]["on_hand"], &stock["as_of"]), (&json!(12), &json!("2026-03-01T09:20:00.000000Z")));
+    server.get("/v1/entities/stock/41000000001001@61000100").await.problem(404, "unknown-entity");
+    assert_eq!(deliver(&server, "inventory_levels/update", "d1", &level(12)).await.ok()["outcome"], "duplicate");
+    // The same moment with another number: the vendor is answered 200, and a person looks at it.
+    let held = deliver(&server, "inventory_levels/update", "d2", &level(9)).await.ok();
+    assert_eq!(held["outcome"], "quarantined");
+    let kept = server.get(&format!("/v1/quarantine/{}", held["position"])).await.ok();
+    assert_eq!((&kept["code"], &kept["at"]), (&json!("count-differs"), &json!("/counted_at")), "{kept}");
+    assert!(kept["body"]["text"].as_str().is_some_and(|text| text.contains("41000000001001")), "{kept}");
+    assert!(server.hub.handle().stats().tallies().violations().is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_reservation_that_could_not_be_written_has_not_happened() {
+    let (journal, gate) = GatedJournal::with_gate();
+    let shop = Shop::with(Setup { journal: Some(journal), ..Setup::default() }).await;
+    shop.count("A", "berlin", 5, 60).await;
+    gate.set(Gate::Full);
+    shop.reserve("o1", one("A", 3)).await.problem(503, "disk-full");
+    assert_eq!(shop.available("A").await, 5);
+    shop.server.get("/v1/reservations/o1").await.problem(404, "unknown-reservation");
+    gate.set(Gate::Open);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let mut made = shop.reserve("o1", one("A", 3)).await;
+    while made.status == 503 {
+        assert!(std::time::Instant::now() < deadline, "{}", made.text());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        made = shop.reserve("o1", one("A", 3)).await;
+    }
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(shop.available("A").await, 2);
     shop.server.stop().await;
 }

@@ -52,7 +52,10 @@ async fn scenario_03_orders_in_any_order_of_lines_leave_the_counters_at_zero() {
     }
     for sku in ["A", "B"] {
         let terms = shop.terms(sku, "berlin").await;
-        assert_eq!((&terms["held"], &terms["committed"], &terms["available_to_fulfil"]), (&json!(0), &json!(0), &json!(1_000)));
+        assert_eq!(
+            (&terms["held"], &terms["committed"], &terms["available_to_fulfil"]),
+            (&json!(0), &json!(0), &json!(1_000))
+        );
     }
     shop.server.stop().await;
 }
@@ -62,7 +65,8 @@ async fn scenario_04_a_customer_succeeds_on_the_own_hold() {
     let shop = Shop::open().await;
     shop.count("A", "berlin", 1, 60).await;
     assert_eq!(shop.reserve("cart-x", one("A", 1)).await.status, 201);
-    let again = json!({"id": "order-x", "owner": "order-x", "channel": "web", "items": one("A", 1), "replaces": "cart-x"});
+    let again =
+        json!({"id": "order-x", "owner": "order-x", "channel": "web", "items": one("A", 1), "replaces": "cart-x"});
     shop.reserve("cart-y", one("A", 1)).await.problem(409, "stock-short");
     assert_eq!(shop.post("/v1/reservations", again).await.status, 201);
     assert_eq!(shop.server.get("/v1/reservations/cart-x").await.ok()["state"], "released");
@@ -190,5 +194,46 @@ async fn scenario_25_quantities_are_exact() {
     // The scale stays while there is stock.
     let other = shop.put("/v1/items/WINE", json!({"qty_scale": 2})).await.problem(422, "stock-invalid");
     assert_eq!(other["pointer"], "/qty_scale");
+    shop.server.stop().await;
+}
+
+#[tokio::test]
+async fn scenario_05_a_hold_that_expired_during_payment_is_reserved_again_or_refused() {
+    let shop = Shop::open().await;
+    shop.count("A", "berlin", 1, 60).await;
+    let body = |id: &str| {
+        let end = lockstep_core::time::rfc3339(lockstep_hub::now_us() + 200_000);
+        json!({"id": id, "owner": id, "channel": "web", "items": one("A", 1), "expires_at": end})
+    };
+    for (id, taken) in [("free", false), ("gone", true)] {
+        assert_eq!(shop.post("/v1/reservations", body(id)).await.status, 201);
+        let path = format!("/v1/reservations/{id}");
+        shop.server.until(&path, "expired", |answer| answer.json()["state"] == "expired").await;
+        if taken {
+            assert_eq!(shop.reserve("other", one("A", 1)).await.status, 201);
+            let short = shop.step(id, "commit", json!({})).await.problem(409, "stock-short");
+            assert_eq!(short["shortfalls"][0]["available"], 0);
+        } else {
+            assert_eq!(shop.step(id, "commit", json!({})).await.ok()["state"], "committed");
+            shop.step(id, "release", json!({})).await.ok();
+        }
+    }
+    assert_eq!(shop.terms("A", "berlin").await["available_to_fulfil"], 0);
+    shop.server.stop().await;
+}
+
+#[tokio::test]
+async fn scenario_06_three_signals_of_one_payment_have_one_effect_on_stock() {
+    let shop = Shop::open().await;
+    shop.count("A", "berlin", 5, 60).await;
+    assert_eq!(shop.reserve("o1", one("A", 2)).await.status, 201);
+    // Redirect, webhook and review, each with a key of its own.
+    let all = futures_util::future::join_all((0..3).map(|_| shop.step("o1", "commit", json!({})))).await;
+    let repeated = all.iter().filter(|answer| answer.ok()["repeated"] == true).count();
+    assert_eq!(repeated, 2);
+    let terms = shop.terms("A", "berlin").await;
+    assert_eq!((&terms["committed"], &terms["held"]), (&json!(2), &json!(0)));
+    let events = shop.server.get("/v1/events?type=reservation.committed").await.ok();
+    assert_eq!(events["items"].as_array().unwrap().len(), 1);
     shop.server.stop().await;
 }

@@ -15,9 +15,8 @@ use crate::time::rfc3339_us;
 /// fact about goods: it stays a change.
 pub(super) fn take(rules: &Rules, system: &str, changes: &mut Vec<Change>) -> Vec<Command> {
     let Some(basis) = rules.stock_feeds.get(system).copied() else { return Vec::new() };
-    let is_told = |change: &Change| {
-        change.kind == STOCK_KIND && !change.fields.iter().any(|field| field.name == DELETED_FIELD)
-    };
+    let is_told =
+        |change: &Change| change.kind == STOCK_KIND && !change.fields.iter().any(|field| field.name == DELETED_FIELD);
     let (told, others) = std::mem::take(changes).into_iter().partition::<Vec<_>, _>(is_told);
     *changes = others;
     told.iter().flat_map(|change| commands(system, basis, change)).collect()

@@ -97,9 +97,13 @@ fn doubt(
     facts: &mut Facts,
     input: &mut Input,
     mut records: Vec<Record>,
-    reason: QuarantineReason,
+    mut reason: QuarantineReason,
     now_us: i64,
 ) -> Decision {
+    if reason.at == "/as_of" {
+        // So a document calls it.
+        reason.at = "/counted_at".to_owned();
+    }
     number(&mut records, None);
     let position = match input.releases {
         // It is there already, and stays.

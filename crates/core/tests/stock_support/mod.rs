@@ -6,8 +6,8 @@ use lockstep_core::Record;
 use lockstep_core::record::Body;
 use lockstep_core::stock::record::{CountBasis, LineFact, MovementKind, ReservationState, StockBody, StockFact};
 use lockstep_core::stock::{
-    Answer, Availability, Command, Count, EVENT_TYPES, Item, Limits, Movement, PolicyOf, Question, Reserve, Stock, StockRefusal,
-    decide, fold, publish,
+    Answer, Availability, Command, Count, EVENT_TYPES, Item, Limits, Movement, PolicyOf, Question, Reserve, Stock,
+    StockRefusal, decide, fold, publish,
 };
 
 pub const MINUTE: i64 = 60_000_000;
@@ -41,7 +41,10 @@ impl Shop {
         let decision = decide(&mut self.stock, command, self.now);
         for record in &decision.records {
             let published = &stock_fact(record).event_type;
-            assert!(published.is_empty() || EVENT_TYPES.contains(&published.as_str()), "{published} is not in the list");
+            assert!(
+                published.is_empty() || EVENT_TYPES.contains(&published.as_str()),
+                "{published} is not in the list"
+            );
         }
         self.records.extend(decision.records);
         assert_eq!(self.stock.check(|_| false), Vec::<String>::new(), "after {command:?}");

@@ -5,6 +5,7 @@ mod changelog;
 mod ci;
 mod fragments;
 mod metadata;
+mod python;
 mod run;
 mod services;
 mod test;
@@ -50,7 +51,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<bool> {
         "tidy" => tidy::command(&root, rest),
         "services" => {
             nothing_after(command, rest)?;
-            services::command()
+            services::command(&root)
         }
         "test" => test::command(&root, rest),
         "ci" => {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::run;
+use crate::{python, run};
 
 /// One program that tests start or that building them needs.
 struct Service {
@@ -39,6 +39,12 @@ const SERVICES: &[Service] = &[
         packages: &["prometheus"],
         daemon: Some(Daemon { name: "prometheus", port: 9090 }),
     },
+    Service {
+        name: "python3",
+        why: "the example in Python is run against a real hub",
+        packages: &["python3", "python3-venv"],
+        daemon: None,
+    },
 ];
 
 /// Debian's hook that is asked before a package starts or stops its daemon.
@@ -47,7 +53,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 const POLICY_FORBIDS: i32 = 101;
 
 /// Installs what is missing; true when everything is there afterwards.
-pub(crate) fn command() -> Result<bool> {
+pub(crate) fn command(root: &Path) -> Result<bool> {
     let mut complete = true;
     for service in SERVICES {
         if detected(service) {
@@ -65,6 +71,13 @@ pub(crate) fn command() -> Result<bool> {
                     service.packages.join(" ")
                 );
             }
+        }
+    }
+    match python::ensure(root) {
+        Ok(folder) => println!("services: {} has what the examples in Python need", folder.display()),
+        Err(error) => {
+            complete = false;
+            println!("services: what the examples in Python need is missing and cannot be installed: {error:#}");
         }
     }
     Ok(complete)
@@ -247,8 +260,8 @@ fn table_has_listener(table: &str, port: u16) -> bool {
 
 /// Runs `command` and turns a refusal outside CI into a sentence: there, tests that need what is
 /// missing skip and say so.
-pub(crate) fn ensure() -> Result<bool> {
-    let complete = command().context("the services of the tests")?;
+pub(crate) fn ensure(root: &Path) -> Result<bool> {
+    let complete = command(root).context("the services of the tests")?;
     if !complete && !run::in_ci() {
         println!("services: going on without; the tests that need it skip and say so");
     }

@@ -47,7 +47,7 @@ pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<bool> {
         Some((dashes, rest)) if dashes == "--" => rest,
         Some((other, _)) => bail!("what `cargo test` shall get comes after `--`, got `{other}`"),
     };
-    if !services::ensure()? {
+    if !services::ensure(root)? {
         return Ok(false);
     }
     let chosen = arguments.iter().any(|argument| names_package(argument));

@@ -69,11 +69,15 @@ callers! {
 impl Writer {
     /// The way in and the system of this key's writes.
     pub(crate) fn speaks_for(&self) -> Result<(&str, &str), Problem> {
-        let Self(key) = self;
-        if key.system.is_empty() {
-            let detail = format!("the API key `{}` was made without a system, so it can't write", key.name);
-            return Err(Problem::new(Code::SystemMissing, detail));
-        }
-        Ok((&key.source, &key.system))
+        speaks_for(&self.0)
     }
+}
+
+/// The way in and the system of a key's writes.
+pub(crate) fn speaks_for(key: &Key) -> Result<(&str, &str), Problem> {
+    if key.system.is_empty() {
+        let detail = format!("the API key `{}` was made without a system, so it can't write", key.name);
+        return Err(Problem::new(Code::SystemMissing, detail));
+    }
+    Ok((&key.source, &key.system))
 }

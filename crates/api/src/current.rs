@@ -11,7 +11,7 @@ const TRIES: usize = 5;
 
 /// Asks again where the answer was drawn from what could then not be written: that has not happened, and the
 /// next answer is drawn from what has. So reads go on while writes are refused.
-pub(crate) async fn ask<T, F>(question: impl Fn() -> F) -> Result<T, Problem>
+pub async fn ask<T, F>(question: impl Fn() -> F) -> Result<T, Problem>
 where
     F: Future<Output = Result<T, Unavailable>>,
 {

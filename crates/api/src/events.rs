@@ -1,16 +1,17 @@
 //! `/v1/events`: changes in as CloudEvents, published facts out as CloudEvents.
 
-use axum::extract::{Request, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use lockstep_connect::cloudevents::{self, CloudEventsError, IncomingEvent, Limits, Mode, Parsed};
-use lockstep_core::{Event, Input, InputBody, Outcome, Position};
+use lockstep_connect::cloudevents::{self, CloudEventsError, Limits, Mode, Parsed};
+use lockstep_core::{Event, Outcome, Position};
 use lockstep_hub::{Answer, EventFilter, now_us};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::auth::{Reader, Writer};
+use crate::intake::{self, Request};
 use crate::params::{Params, Segments};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::trace::Trace;
@@ -66,7 +67,7 @@ pub(crate) struct EventResults {
     ),
     security(("key" = ["write"])),
 )]
-pub(crate) async fn post(State(api): State<Api>, caller: Writer, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn post(State(api): State<Api>, caller: Writer, request: HttpRequest) -> Result<Response, Problem> {
     let (source, system) = caller.speaks_for()?;
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
@@ -92,21 +93,9 @@ pub(crate) async fn post(State(api): State<Api>, caller: Writer, request: Reques
         event.change.expected_version = expected_version;
     }
     let mode = parsed.mode;
-    let make = |event: IncomingEvent| Input {
-        source: source.to_owned(),
-        system: system.to_owned(),
-        delivery: [event.source.as_str(), "|", event.id.as_str()].concat(),
-        payload_hash: event.payload_hash,
-        reject_reuse: true,
-        // On every one of them: were it on the first alone, a reused key would refuse that one and let the rest in.
-        request_key: request_key.clone(),
-        received_at_us,
-        trace: Some(event.traceparent.unwrap_or_else(|| trace.clone())),
-        raw: None,
-        body: InputBody::Changes(vec![event.change]),
-        releases: None,
-    };
-    let answers = api.hub.submit(parsed.events.into_iter().map(make).collect()).await?;
+    let request = Request { request_key, received_at_us, trace };
+    let inputs = intake::inputs(parsed.events, (source, system), &request);
+    let answers = api.hub.submit(inputs).await?;
     answer(answers, mode)
 }
 
@@ -116,22 +105,15 @@ fn parse(api: &Api, headers: &HeaderMap, body: &Bytes, received_at_us: i64) -> R
 }
 
 fn answer(answers: Vec<Answer>, mode: Mode) -> Result<Response, Problem> {
-    let single = mode != Mode::Batched;
-    let refused = answers.iter().filter(|a| a.is_err()).count();
-    // Where nothing was taken, the request as a whole was refused.
-    if refused > 0 && (single || refused == answers.len()) {
-        return match answers.into_iter().find_map(Result::err) {
-            Some(refusal) => {
-                let problem = Problem::from(refusal);
-                Err(match (problem.code(), mode) {
-                    (Code::ClockSkew, Mode::Structured) => problem.with("pointer", "/time"),
-                    (Code::ClockSkew, Mode::Binary) => problem.with("parameter", "ce-time"),
-                    _ => problem,
-                })
-            }
-            None => Err(Problem::new(Code::ReadFailed, "the answer was lost")),
-        };
+    if let Some(refusal) = intake::refusal_of_all(&answers) {
+        let problem = Problem::from(refusal.clone());
+        return Err(match (problem.code(), mode) {
+            (Code::ClockSkew, Mode::Structured) => problem.with("pointer", "/time"),
+            (Code::ClockSkew, Mode::Binary) => problem.with("parameter", "ce-time"),
+            _ => problem,
+        });
     }
+    let refused = answers.iter().filter(|a| a.is_err()).count();
     let results = answers.iter().map(|answer| match answer {
         Ok(outcome) => OutcomeBody::from(outcome),
         Err(refusal) => OutcomeBody::from(refusal),
@@ -159,9 +141,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     let text = value.to_str().unwrap_or_default().trim();
     let quoted = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
     let key = quoted.unwrap_or(text);
-    let well =
-        !key.is_empty() && key.len() <= 255 && !key.contains('"') && key.bytes().all(|b| (0x20..0x7f).contains(&b));
-    if well {
+    if intake::is_request_key(key) {
         Ok(Some(key.to_owned()))
     } else {
         Err(Problem::header(NAME, "`Idempotency-Key` must be 1 to 255 visible ASCII characters, bare or in quotes"))
@@ -189,11 +169,7 @@ pub(crate) fn answer_to_key(answer: Result<Outcome, Problem>, key: &str) -> Resu
 /// The event filter of a query.
 pub(crate) fn filter(params: &Params) -> Result<EventFilter, Problem> {
     let text = |name| params.text(name).map(str::to_owned);
-    let filter = EventFilter { kind: text("kind"), key: text("key"), event_type: text("type") };
-    if filter.key.is_some() && filter.kind.is_none() {
-        return Err(Problem::parameter("key", "`key` needs `kind` with it: keys are unique within a kind only"));
-    }
-    Ok(filter)
+    intake::event_filter(text("kind"), text("key"), text("type"))
 }
 
 /// The position to go on from, where that part of the journal is still kept and exists already.

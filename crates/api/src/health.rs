@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use lockstep_hub::Readiness;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -48,13 +49,19 @@ pub(crate) async fn live() -> Response {
     ),
 )]
 pub(crate) async fn ready(State(api): State<Api>) -> Response {
-    let readiness = api.hub.stats().readiness();
-    let mut stuck = readiness.stuck;
-    let closing = *api.closing.borrow();
-    if closing {
-        stuck.push("the hub is shutting down".to_owned());
-    }
-    let ready = readiness.ready && !closing;
+    let Readiness { ready, stuck } = api.readiness();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, view::json(&Ready { ready, stuck })).into_response()
+}
+
+impl Api {
+    /// Whether writes are accepted and get through, and what is stuck.
+    pub fn readiness(&self) -> Readiness {
+        let mut readiness = self.hub.stats().readiness();
+        if *self.closing.borrow() {
+            readiness.ready = false;
+            readiness.stuck.push("the hub is shutting down".to_owned());
+        }
+        readiness
+    }
 }

@@ -12,6 +12,7 @@ use lockstep_hub::Latency;
 #[derive(Debug, Default)]
 pub(crate) struct HttpStats {
     routes: RwLock<HashMap<String, RouteStats>>,
+    calls: RwLock<HashMap<(String, u16), AtomicU64>>,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub(crate) struct HttpFigures {
     pub(crate) answers: Vec<(String, &'static str, u16, u64)>,
     /// Route, counts by bucket, sum in microseconds; sorted.
     pub(crate) latencies: Vec<(String, Vec<u64>, u64)>,
+    /// gRPC call, status, count; sorted.
+    pub(crate) calls: Vec<(String, u16, u64)>,
 }
 
 impl HttpStats {
@@ -49,6 +52,20 @@ impl HttpStats {
         stats.latency.record_us(took_us);
     }
 
+    /// Counts a gRPC call. Names must be those of calls that there are, so that their number is bounded.
+    pub(crate) fn count_call(&self, call: &str, status: u16) {
+        let key = (call.to_owned(), status);
+        {
+            let calls = self.calls.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = calls.get(&key) {
+                count.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        let mut calls = self.calls.write().unwrap_or_else(PoisonError::into_inner);
+        calls.entry(key).or_default().fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn figures(&self) -> HttpFigures {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let mut figures = HttpFigures::default();
@@ -59,6 +76,12 @@ impl HttpStats {
                 figures.answers.push((route.clone(), method, status, count.load(Ordering::Relaxed)));
             }
         }
+        let calls = self.calls.read().unwrap_or_else(PoisonError::into_inner);
+        let call = |((call, status), count): (&(String, u16), &AtomicU64)| {
+            (call.clone(), *status, count.load(Ordering::Relaxed))
+        };
+        figures.calls = calls.iter().map(call).collect();
+        figures.calls.sort();
         figures.answers.sort();
         figures.latencies.sort();
         figures

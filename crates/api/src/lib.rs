@@ -11,7 +11,7 @@ mod auth;
 mod body;
 mod conflict_diff;
 mod conflicts;
-mod current;
+pub mod current;
 mod dead_letters;
 mod deletion;
 mod destinations;
@@ -22,10 +22,12 @@ mod health;
 mod history;
 mod http_stats;
 mod incomplete;
+pub mod intake;
 mod keys;
 mod merges;
 mod metrics;
 mod middleware;
+mod neighbour;
 mod openapi;
 mod operator;
 mod options;
@@ -57,10 +59,13 @@ use tokio::sync::watch;
 use crate::http_stats::HttpStats;
 
 pub use keys::{Key, KeyRefused, Keys, KeysError, Scope, is_system_name};
+pub use neighbour::trace_of;
 pub use openapi::document as openapi;
 pub use options::ApiOptions;
 pub use problem::{Code, Problem, ProblemBody};
-pub use server::serve;
+pub use server::{accept_until, serve};
+pub use slow::Impatient;
+pub use stock::{Ask, Said};
 
 /// A source whose deliveries come as signed webhooks.
 pub struct WebhookSource {

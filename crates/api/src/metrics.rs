@@ -282,6 +282,16 @@ fn destinations(text: &mut Text, tallies: &Tallies, (running, down): Standing<'_
 }
 
 fn requests(text: &mut Text, http: &HttpFigures) {
+    if !http.calls.is_empty() {
+        text.family(
+            "grpc_calls_total",
+            "counter",
+            "gRPC calls, by the status that they failed with at once; 0 for others.",
+        );
+        for (call, status, count) in &http.calls {
+            text.sample("grpc_calls_total", &[("call", call), ("status", &status.to_string())], count);
+        }
+    }
     if http.answers.is_empty() {
         return;
     }

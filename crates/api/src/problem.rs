@@ -287,6 +287,11 @@ impl Problem {
         self.0.code
     }
 
+    /// Its particulars: `pointer`, `parameter`, `current_version`, `retry_after_s` and the like.
+    pub fn members(&self) -> &Map<String, Value> {
+        &self.0.more
+    }
+
     /// Its sentence.
     pub fn detail(&self) -> &str {
         &self.0.detail

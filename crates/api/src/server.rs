@@ -30,8 +30,22 @@ const HEADERS_USUAL: usize = 100;
 ///
 /// The hub itself goes on; it is shut down after this has returned.
 pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-    let options = api.options.clone();
     let service = TowerToHyperService::new(api.router());
+    accept_until(listener, &api, shutdown, |stream| {
+        connection(stream, service.clone(), api.options.clone(), api.closing.subscribe())
+    })
+    .await
+}
+
+/// Accepts connections until `shutdown` is done, within the limits of the interface, and gives each to `connection`.
+/// Then those that run get [`ApiOptions::shutdown_timeout_ms`] to end; [`Api::closing`] tells them to.
+pub async fn accept_until<F: Future<Output = ()> + Send + 'static>(
+    listener: TcpListener,
+    api: &Api,
+    shutdown: impl Future<Output = ()>,
+    connection: impl Fn(Impatient) -> F,
+) -> io::Result<()> {
+    let options = &api.options;
     let room = Arc::new(Semaphore::new(options.connections_max));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -51,7 +65,9 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output
                 continue;
             }
         };
-        let connection = connection(stream, service.clone(), options.clone(), api.closing.subscribe());
+        // Answers are small and waited for. A connection that is already gone says so when it is read.
+        let _ = stream.set_nodelay(true);
+        let connection = connection(Impatient::new(stream, Duration::from_millis(options.write_timeout_ms)));
         connections.spawn(async move {
             connection.await;
             drop(permit);
@@ -75,14 +91,11 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<(Tc
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: Impatient,
     service: TowerToHyperService<axum::Router>,
     options: ApiOptions,
     mut closing: watch::Receiver<bool>,
 ) {
-    // Answers are small and waited for. A connection that is already gone says so when it is read.
-    let _ = stream.set_nodelay(true);
-    let stream = Impatient::new(stream, Duration::from_millis(options.write_timeout_ms));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(options.header_read_timeout_ms))

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// See the module.
-pub(crate) struct Impatient {
+pub struct Impatient {
     stream: TcpStream,
     patience: Duration,
     /// Set while a write waits.
@@ -20,7 +20,8 @@ pub(crate) struct Impatient {
 }
 
 impl Impatient {
-    pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
+    /// A connection that is cut off when a write makes no progress for so long.
+    pub fn new(stream: TcpStream, patience: Duration) -> Self {
         Self { stream, patience, waiting: None }
     }
 

@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::auth::Reader;
+use crate::intake::Patience;
 use crate::params::Params;
-use crate::problem::{Code, Problem, ProblemBody};
+use crate::problem::{Problem, ProblemBody};
 use crate::{Api, events};
 
 /// What is given to the connection at once.
@@ -78,7 +79,7 @@ pub(crate) async fn stream(
     let stream = api.hub.stream(after);
     let heartbeat = Duration::from_millis(api.options.stream_heartbeat_ms);
     let reading = Reading {
-        least_behind: stream.behind(),
+        patience: Patience::new(&stream, api.options.stream_behind_max),
         stream,
         filter,
         pending: Vec::new().into_iter(),
@@ -118,8 +119,7 @@ struct Reading {
     pending: std::vec::IntoIter<Arc<Event>>,
     /// The position that the client knows.
     said: Position,
-    /// The least that it has been behind: who starts far back may catch up in peace, but not fall back further.
-    least_behind: u64,
+    patience: Patience,
     heartbeat: Duration,
     beat_at: Instant,
     closing: watch::Receiver<bool>,
@@ -138,13 +138,7 @@ impl Reading {
             if *self.closing.borrow() {
                 return None;
             }
-            let behind = self.stream.behind();
-            self.least_behind = self.least_behind.min(behind);
-            if behind > self.least_behind.saturating_add(self.api.options.stream_behind_max) {
-                let detail =
-                    format!("the reader is {behind} records behind: come back with `Last-Event-ID: {}`", self.said);
-                let problem = Problem::new(Code::TooSlow, detail);
-                tracing::info!(behind, position = self.said, "a stream's reader was too slow and was cut off");
+            if let Err(problem) = self.patience.check(&self.stream, self.said, "Last-Event-ID") {
                 return end(&problem);
             }
             if let Some(chunk) = self.chunk() {

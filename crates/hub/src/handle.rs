@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use lockstep_core::record::{Attempt, Record};
 use lockstep_core::{Entity, Input, Outcome, Position, Refusal};
 use lockstep_journal::Reader;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::delivery::{Controls, Retry};
 use crate::failure::Unavailable;
@@ -20,6 +20,16 @@ use crate::tail::Tail;
 
 /// The answer to one input.
 pub type Answer = Result<Outcome, Refusal>;
+
+/// Inputs that have their place in the order and are not answered yet.
+pub struct Enqueued(oneshot::Receiver<Result<Vec<Answer>, Unavailable>>);
+
+impl Enqueued {
+    /// Waits until their decisions are durable. One answer for each, in order.
+    pub async fn answers(self) -> Result<Vec<Answer>, Unavailable> {
+        self.0.await.unwrap_or(Err(Unavailable::ShuttingDown))
+    }
+}
 
 /// A part of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,10 +103,24 @@ impl HubHandle {
             self.stats.saturated.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Err(Unavailable::Saturated { retry_after_s: 1 });
         };
+        self.put(inputs, bytes, permit)?.answers().await
+    }
+
+    /// The same for a caller that has a queue of its own and reads no further meanwhile: waits for room instead of
+    /// failing, and comes back as soon as the inputs have their place in the order, before they are decided.
+    pub async fn enqueue(&self, inputs: Vec<Input>) -> Result<Enqueued, Unavailable> {
+        let bytes: usize = inputs.iter().map(input_bytes).sum();
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.room_bytes);
+        // The semaphore is never closed; were it, the hub would be gone.
+        let permit = self.room.clone().acquire_many_owned(permits).await.map_err(|_| Unavailable::ShuttingDown)?;
+        self.put(inputs, bytes, permit)
+    }
+
+    fn put(&self, inputs: Vec<Input>, bytes: usize, permit: OwnedSemaphorePermit) -> Result<Enqueued, Unavailable> {
         let (reply, answer) = oneshot::channel();
         let submission = Submission { inputs, bytes, reply, permit, arrived: std::time::Instant::now() };
         self.send(Message::Submit(submission))?;
-        answer.await.unwrap_or(Err(Unavailable::ShuttingDown))
+        Ok(Enqueued(answer))
     }
 
     /// An entity as it is now; `None` where the hub does not know it.

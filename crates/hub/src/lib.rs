@@ -26,7 +26,7 @@ mod time;
 mod timers;
 
 pub use failure::{OpenError, Unavailable};
-pub use handle::{Answer, DeadLetterFilter, HubHandle, IncompleteFilter, Page, QuarantineFilter};
+pub use handle::{Answer, DeadLetterFilter, Enqueued, HubHandle, IncompleteFilter, Page, QuarantineFilter};
 pub use open::Hub;
 pub use options::HubOptions;
 pub use reading::{EventFilter, EventStream, ReadError, StreamItem};

@@ -43,6 +43,16 @@ const RULES: &[Rule] = &[
         why: "the API asks the hub and never the journal or a concrete connector",
     },
     Rule {
+        name: "lockstep-proto",
+        may_use: &[],
+        why: "messages are what a client builds on: it gets nothing of the hub with them",
+    },
+    Rule {
+        name: "lockstep-grpc",
+        may_use: &["lockstep-proto", "lockstep-api", "lockstep-hub", "lockstep-core", "lockstep-connect"],
+        why: "gRPC is another form of the API: the same keys, the same way in, the same refusals",
+    },
+    Rule {
         name: "sim",
         may_use: &["lockstep-hub", "lockstep-core", "lockstep-journal"],
         why: "the simulation is the world around one hub; nothing depends on it",
@@ -57,6 +67,7 @@ const RULES: &[Rule] = &[
             "lockstep-connectors",
             "lockstep-hub",
             "lockstep-api",
+            "lockstep-grpc",
         ],
         why: "the binary wires everything, and nothing depends on it",
     },

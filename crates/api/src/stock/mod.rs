@@ -22,24 +22,25 @@ use serde::Serialize;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response as Documented, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::auth::Writer;
+use crate::auth::{Writer, speaks_for};
+use crate::keys::Key;
 use crate::problem::{Code, Problem};
 use crate::trace::Trace;
 use crate::{Api, events, view};
 
 /// A request to stock, before it is known what it comes to.
-pub(super) struct Ask {
+pub struct Ask {
     source: String,
     system: String,
     key: String,
     payload_hash: u64,
     trace: String,
-    /// When it came.
-    pub(super) received_at_us: i64,
+    /// When it came, microseconds since 1970 UTC.
+    pub received_at_us: i64,
 }
 
 /// What became of a request.
-pub(super) enum Said {
+pub enum Said {
     /// It was decided now.
     Now {
         /// Its first record; 0 where it changed nothing.
@@ -57,19 +58,24 @@ pub(super) enum Said {
 impl Ask {
     /// `payload` is all of the request that must be the same in a repetition.
     pub(super) fn new(caller: &Writer, headers: &HeaderMap, payload: &[&[u8]]) -> Result<Self, Problem> {
-        let (source, system) = caller.speaks_for()?;
+        Self::of(&caller.0, events::required_key(headers)?, &payload.join(&0), Trace::of(headers).into_string())
+    }
+
+    /// The same of a request that did not come over HTTP: with its key, checked already, and its trace.
+    pub fn of(caller: &Key, key: String, payload: &[u8], trace: String) -> Result<Self, Problem> {
+        let (source, system) = speaks_for(caller)?;
         Ok(Self {
             source: source.to_owned(),
             system: system.to_owned(),
-            key: events::required_key(headers)?,
-            payload_hash: lockstep_core::payload_hash(&payload.join(&0)),
-            trace: Trace::of(headers).into_string(),
+            key,
+            payload_hash: lockstep_core::payload_hash(payload),
+            trace,
             received_at_us: now_us(),
         })
     }
 
     /// The system that speaks.
-    pub(super) fn system(&self) -> &str {
+    pub fn system(&self) -> &str {
         &self.system
     }
 
@@ -84,7 +90,7 @@ impl Ask {
     }
 
     /// Gives the commands to the hub. A single one that is refused is a problem.
-    pub(super) async fn say(&self, api: &Api, commands: Vec<Command>) -> Result<Said, Problem> {
+    pub async fn say(&self, api: &Api, commands: Vec<Command>) -> Result<Said, Problem> {
         let input = Input {
             source: self.source.clone(),
             system: self.system.clone(),

@@ -23,6 +23,8 @@ pub(super) enum Place {
     Element(usize),
     /// Attributes in headers, data in the body.
     Headers,
+    /// A message of a list of them: its fields are named as such.
+    Message(usize),
 }
 
 impl Place {
@@ -33,6 +35,7 @@ impl Place {
             Self::Element(at) => format!("/{at}/{}", escape(name)),
             Self::Headers if name == "datacontenttype" => "content-type".to_owned(),
             Self::Headers => format!("ce-{name}"),
+            Self::Message(at) => format!("/events/{at}/{}", field(name)),
         }
     }
 
@@ -40,6 +43,7 @@ impl Place {
     pub(super) fn named(self, name: &str) -> String {
         match self {
             Self::Body | Self::Element(_) => format!("`{name}`"),
+            Self::Message(_) => format!("`{}`", field(name)),
             Self::Headers => format!("the header `{}`", self.attribute(name)),
         }
     }
@@ -48,6 +52,7 @@ impl Place {
     pub(super) fn event(self) -> String {
         match self {
             Self::Element(at) => format!("/{at}"),
+            Self::Message(at) => format!("/events/{at}"),
             Self::Body | Self::Headers => String::new(),
         }
     }
@@ -57,9 +62,15 @@ impl Place {
         match self {
             Self::Body => format!("/data{pointer}"),
             Self::Element(at) => format!("/{at}/data{pointer}"),
+            Self::Message(at) => format!("/events/{at}/data_json{pointer}"),
             Self::Headers => pointer.to_owned(),
         }
     }
+}
+
+/// What a message calls an attribute: CloudEvents allows no underscore in a name.
+fn field(name: &str) -> &str {
+    if name == "expectedversion" { "expected_version" } else { name }
 }
 
 /// A name as a step of a JSON pointer.

@@ -115,7 +115,7 @@ where
     let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let mode = mode(headers, content)?;
     let traceparent = headers.get("traceparent").and_then(|t| t.to_str().ok()).filter(|t| is_traceparent(t));
-    let mut intake = Intake { received_at_us, traceparent, check, scratch: Vec::with_capacity(1_024), events: vec![] };
+    let mut intake = Intake::new(received_at_us, traceparent, check);
 
     match mode {
         Mode::Structured => {
@@ -137,7 +137,7 @@ where
             intake.take(Item(Some(envelope)), Place::Headers)?;
         }
     }
-    Ok(Parsed { mode, events: intake.events })
+    Ok(Parsed { mode, events: intake.into_events() })
 }
 
 fn mode(headers: &HeaderMap, content_type: &[u8]) -> Result<Mode, CloudEventsError> {
@@ -158,12 +158,17 @@ fn mode(headers: &HeaderMap, content_type: &[u8]) -> Result<Mode, CloudEventsErr
     }
 }
 
+pub(super) fn too_many(events_max: usize) -> CloudEventsError {
+    let detail = format!("a batch has at most {events_max} events: send the rest in another one");
+    CloudEventsError::new("too-many-events", "", detail)
+}
+
 fn not_json(error: serde_json::Error) -> CloudEventsError {
     CloudEventsError::new("not-json", "", format!("the body must be JSON: {error}"))
 }
 
 /// Gathers the events of one request.
-struct Intake<'h, V> {
+pub(super) struct Intake<'h, V> {
     received_at_us: i64,
     /// The request's own trace, for events without one.
     traceparent: Option<&'h str>,
@@ -173,8 +178,17 @@ struct Intake<'h, V> {
     events: Vec<IncomingEvent>,
 }
 
-impl<V: Check> Intake<'_, V> {
-    fn take(&mut self, item: Item<'_>, place: Place) -> Result<(), CloudEventsError> {
+impl<'h, V: Check> Intake<'h, V> {
+    pub(super) fn new(received_at_us: i64, traceparent: Option<&'h str>, check: V) -> Self {
+        Self { received_at_us, traceparent, check, scratch: Vec::with_capacity(1_024), events: Vec::new() }
+    }
+
+    /// The events that were taken.
+    pub(super) fn into_events(self) -> Vec<IncomingEvent> {
+        self.events
+    }
+
+    pub(super) fn take(&mut self, item: Item<'_>, place: Place) -> Result<(), CloudEventsError> {
         let Item(Some(envelope)) = item else {
             return Err(CloudEventsError::new("not-an-event", place.event(), "an event is a JSON object"));
         };
@@ -302,8 +316,7 @@ impl<'de, V: Check> Visitor<'de> for Sink<'_, '_, V> {
             let taken = if at < self.events_max {
                 self.intake.take(item, Place::Element(at))
             } else {
-                let detail = format!("a batch has at most {} events: send the rest in another one", self.events_max);
-                Err(CloudEventsError::new("too-many-events", "", detail))
+                Err(too_many(self.events_max))
             };
             if let Err(error) = taken {
                 *self.failed = Some(error);

@@ -14,15 +14,19 @@
 //! | `expectedversion` | the entity's version that the sender believes current; another one refuses the change |
 //! | `traceparent` | the W3C trace to carry on; without it, the request's own header |
 //!
+//! [`parse_messages`] does the same for events whose attributes are the fields of a message.
+//!
 //! Out: [`to_structured`] writes an event of the hub.
 
 mod envelope;
 mod incoming;
+mod message;
 mod outgoing;
 
 use thiserror::Error;
 
 pub use incoming::{Check, IncomingEvent, Limits, Mode, Parsed, parse};
+pub use message::{MessageEvent, parse_messages};
 pub use outgoing::{STRUCTURED, to_structured};
 
 /// Why a request is not a CloudEvent that proposes a change. Nothing of the request was taken.

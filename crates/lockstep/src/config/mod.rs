@@ -28,7 +28,9 @@ pub use problem::{Level, Problem, line_column, nearest, suggestion};
 pub use resolve::{Resolution, Resolved, ResolvedDestination, Secrets, check_listen, examine, resolve};
 pub use secret::{SecretError, SecretRef};
 pub use stock::{FeedBasis, StockConfig};
-pub use types::{Config, DomainConfig, FieldConfig, HttpConfig, HubConfig, PolicyName, SourceConfig, SystemConfig};
+pub use types::{
+    Config, DomainConfig, FieldConfig, GrpcConfig, HttpConfig, HubConfig, PolicyName, SourceConfig, SystemConfig,
+};
 
 /// The name under which the configuration is looked for.
 pub const CONFIG_FILE: &str = "lockstep.toml";

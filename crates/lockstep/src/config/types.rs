@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lockstep_api::ApiOptions;
 use lockstep_connect::signature::Scheme;
 use lockstep_core::Rules;
+use lockstep_grpc::GrpcOptions;
 use lockstep_hub::HubOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct Config {
     pub hub: HubConfig,
     /// Where and how it listens.
     pub http: HttpConfig,
+    /// Where it listens for gRPC. The limits of `http` (bytes and events of a request, connections, headers, how far a
+    /// reader may fall behind) hold there too.
+    pub grpc: GrpcConfig,
     /// Who decides which field, by kind of entity (`order`, `price`, ...). An undeclared kind is decided by
     /// `latest`, an order's `lifecycle` by its rank.
     pub domains: BTreeMap<String, DomainConfig>,
@@ -207,6 +211,55 @@ impl HttpConfig {
             stream_behind_max: self.stream_behind_max,
             shutdown_timeout_ms: self.shutdown_timeout_ms,
             ..ApiOptions::default()
+        }
+    }
+}
+
+/// Where it listens for gRPC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpcConfig {
+    /// Whether it listens for gRPC at all.
+    pub enabled: bool,
+    /// The address and port. Without it the loopback address, and the port after that of `http.listen` (a free one where
+    /// that is 0). Port 0 takes a free one, which the second line of output names.
+    pub listen: Option<String>,
+    /// The most calls at once on one connection. More wait at the client.
+    #[schemars(range(min = 1))]
+    pub streams_max: u32,
+    /// A connection without traffic is asked for a sign of life this often, in milliseconds.
+    #[schemars(range(min = 1_000))]
+    pub keep_alive_interval_ms: u64,
+    /// A connection that gives no sign of life within this time is closed, in milliseconds.
+    #[schemars(range(min = 1_000))]
+    pub keep_alive_timeout_ms: u64,
+    /// The most batches of one publishing stream that are under way at once.
+    #[schemars(range(min = 1))]
+    pub batches_in_flight_max: usize,
+}
+
+impl Default for GrpcConfig {
+    fn default() -> Self {
+        let options = GrpcOptions::default();
+        Self {
+            enabled: true,
+            listen: None,
+            streams_max: options.streams_max,
+            keep_alive_interval_ms: options.keep_alive_interval_ms,
+            keep_alive_timeout_ms: options.keep_alive_timeout_ms,
+            batches_in_flight_max: options.batches_in_flight_max,
+        }
+    }
+}
+
+impl GrpcConfig {
+    /// The limits of gRPC.
+    pub fn options(&self) -> GrpcOptions {
+        GrpcOptions {
+            streams_max: self.streams_max,
+            keep_alive_interval_ms: self.keep_alive_interval_ms,
+            keep_alive_timeout_ms: self.keep_alive_timeout_ms,
+            batches_in_flight_max: self.batches_in_flight_max,
         }
     }
 }

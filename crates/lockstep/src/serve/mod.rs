@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogFormat};
 use crate::output::Output;
 
-pub use running::{Parts, Running};
+pub use running::{GrpcParts, Parts, Running};
 
 /// Run the hub.
 #[derive(Debug, Args)]
@@ -25,6 +25,9 @@ pub struct ServeArgs {
     /// Listen on this address and port instead of the configuration's.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Listen for gRPC on this address and port instead of the configuration's.
+    #[arg(long, value_name = "ADDRESS")]
+    grpc_listen: Option<String>,
     /// Use this data folder instead of the configuration's.
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
@@ -74,6 +77,12 @@ fn parts(args: &ServeArgs) -> Result<Parts, Failure> {
         config::check_listen("--listen", listen).map_err(|message| Failure::usage("listen", message))?;
         parts.listen.clone_from(listen);
     }
+    if let Some(listen) = &args.grpc_listen {
+        config::check_listen("--grpc-listen", listen).map_err(|message| Failure::usage("listen", message))?;
+        // Who says where wants it, whatever the configuration says of whether.
+        let options = config.grpc.options();
+        parts.grpc = Some(GrpcParts { listen: Some(listen.clone()), options });
+    }
     Ok(parts)
 }
 
@@ -90,6 +99,11 @@ async fn until_signal(parts: Parts, output: &Output) -> Result<Exit, Failure> {
     // A hub whose output nobody reads is a hub all the same.
     if let Err(error) = output.line(&format!("lockstep listens on http://{}", running.address())) {
         tracing::warn!(%error, address = %running.address(), "the first line of output could not be written");
+    }
+    if let Some(address) = running.grpc_address() {
+        tracing::info!(%address, "listening for gRPC");
+        // Who reads the first line alone knows what it needs.
+        let _ = output.line(&format!("lockstep listens for gRPC on {address}"));
     }
     if running.keys().list().is_ok_and(|keys| keys.is_empty()) {
         tracing::info!("there are no API keys yet: make one with `lockstep key create`");
@@ -125,6 +139,10 @@ impl Parts {
             hub_source: format!("/hubs/{}", config.hub.name),
             open_metrics: config.http.open_metrics,
             listen: config.http.listen.clone(),
+            grpc: config
+                .grpc
+                .enabled
+                .then(|| GrpcParts { listen: config.grpc.listen.clone(), options: config.grpc.options() }),
         }
     }
 }

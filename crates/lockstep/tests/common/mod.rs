@@ -7,7 +7,7 @@ pub mod sign;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -125,6 +125,7 @@ pub struct Hub {
     pub folder: PathBuf,
     pub key: String,
     logs: Option<std::thread::JoinHandle<String>>,
+    output: BufReader<ChildStdout>,
 }
 
 impl Hub {
@@ -156,16 +157,25 @@ impl Hub {
             text
         });
         let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut first).unwrap();
         let Some(address) = first.trim().strip_prefix("lockstep listens on http://") else {
             let _ = child.kill();
             panic!("the first line is `{first}`; logs:\n{}", logs.join().unwrap());
         };
         let address = address.parse().unwrap();
         let key = std::fs::read_to_string(folder.join("tests.key")).unwrap().trim().to_owned();
-        let hub = Self { child: Some(child), address, folder: folder.to_owned(), key, logs: Some(logs) };
+        let hub = Self { child: Some(child), address, folder: folder.to_owned(), key, logs: Some(logs), output };
         until("the hub is ready", || (hub.http("GET", "/healthz/ready", &[], b"").0 == 200).then_some(()));
         hub
+    }
+
+    /// Where it listens for gRPC, which its second line says.
+    pub fn grpc(&mut self) -> SocketAddr {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("lockstep listens for gRPC on ");
+        address.unwrap_or_else(|| panic!("the second line is `{line}`")).parse().unwrap()
     }
 
     pub fn url(&self) -> String {

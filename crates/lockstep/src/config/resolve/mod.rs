@@ -158,6 +158,11 @@ impl<'a> Resolver<'a> {
         if let Err(message) = check_listen("listen", &self.config.http.listen) {
             self.report(&["http", "listen"], message);
         }
+        if let Some(listen) = &self.config.grpc.listen
+            && let Err(message) = check_listen("listen", listen)
+        {
+            self.report(&["grpc", "listen"], message);
+        }
     }
 
     fn system(&mut self, path: &[&str], system: &str) {

@@ -1,0 +1,21 @@
+//! `StockService`: commands and questions of stock. What is in a message becomes a command or a question of the core;
+//! what comes back is told whole.
+
+mod calls;
+mod commands;
+mod questions;
+mod tell;
+mod watch;
+
+use lockstep_api::Api;
+
+/// The most SKUs of one question.
+const SKUS_MAX: usize = 1_000;
+/// The most holders that are named for a location.
+const HOLDERS_MAX: u32 = 100;
+
+/// The service of stock.
+#[derive(Clone)]
+pub(crate) struct Stocks {
+    pub(crate) api: Api,
+}

@@ -1,6 +1,7 @@
 //! What becomes of one change: field by field, what it does to its system's claim, and who wins then.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -45,9 +46,35 @@ pub(super) struct Decided<'a> {
     /// The winning system; empty where it is the change's own, or nobody.
     pub(super) winner: &'a str,
     pub(super) rule: Rule,
-    /// The value that wins, where it is not what the change says.
-    pub(super) instead: Option<Bytes>,
     pub(super) changed: bool,
+}
+
+/// What of a document a change does not say, as it is put together: all values in one piece of memory, since there are
+/// so many of them.
+#[derive(Default)]
+struct Rest {
+    bytes: Vec<u8>,
+    fields: Vec<(CompactString, Range<usize>)>,
+}
+
+impl Rest {
+    fn push(&mut self, name: &CompactString, value: &[u8]) {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.fields.push((name.clone(), from..self.bytes.len()));
+    }
+
+    /// What stands of a field.
+    fn push_standing(&mut self, state: &FieldState) {
+        if let Some(value) = state.value() {
+            self.push(&state.name, value);
+        }
+    }
+
+    fn into_fields(self) -> Vec<Field> {
+        let bytes = Bytes::from(self.bytes);
+        self.fields.into_iter().map(|(name, range)| Field { name, json: bytes.slice(range) }).collect()
+    }
 }
 
 /// The change at hand, as every field of it sees it.
@@ -85,7 +112,7 @@ pub(super) fn decide_change(
     let existence = (speaks_of_existence && entity.field(DELETED_FIELD).is_none()).then(|| entity.existence());
 
     let mut decided: Vec<Decided<'_>> = Vec::with_capacity(change.fields.len());
-    let (mut changed, mut rest, mut contests) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut changed, mut rest, mut contests) = (Vec::new(), Rest::default(), Vec::new());
     let mut policies = PolicyWalk::new(domain);
     let mut known = entity.fields.iter().peekable();
     for (at, field) in change.fields.iter().enumerate() {
@@ -93,7 +120,7 @@ pub(super) fn decide_change(
         let mut state = None;
         while let Some(other) = known.peek() {
             match other.name.as_str().cmp(&field.name) {
-                Ordering::Less => rest.extend(as_field(other)),
+                Ordering::Less => rest.push_standing(other),
                 Ordering::Equal => state = Some(*other),
                 Ordering::Greater => break,
             }
@@ -106,18 +133,17 @@ pub(super) fn decide_change(
             state = existence.as_ref();
         }
         let policy = policies.of(&field.name);
-        let one = scene.decide(state, policy, field, &mut contests);
+        let one = scene.decide(state, policy, field, &mut rest, &mut contests);
         if one.changed {
             changed.push(at as u32);
         }
-        rest.extend(one.instead.as_ref().map(|json| Field::new(field.name.clone(), json.clone())));
         decided.push(one);
     }
-    rest.extend(known.filter_map(as_field));
+    known.for_each(|other| rest.push_standing(other));
 
     let won = decided.iter().any(|d| d.effect.is_current() && d.effect != Effect::Echoes && d.winner.is_empty());
     let rulings = group(&decided);
-    let mut fact = Fact { changed, rest, rulings, ..fact_of(rules, entity, change, place) };
+    let mut fact = Fact { changed, rest: rest.into_fields(), rulings, ..fact_of(rules, entity, change, place) };
     finish(rules, entity, &mut fact, won);
     (fact, contests)
 }
@@ -164,11 +190,6 @@ pub(super) fn finish(rules: &Rules, entity: &Entity, fact: &mut Fact, won: bool)
     fact.event_type = type_of(entity, fact);
 }
 
-/// What stands of a field.
-fn as_field(state: &FieldState) -> Option<Field> {
-    Some(Field::new(state.name.as_str(), state.value()?.to_bytes()))
-}
-
 impl<'a> Scene<'a> {
     pub(super) fn new(
         rules: &'a Rules,
@@ -189,12 +210,13 @@ impl<'a> Scene<'a> {
         state: Option<&'a FieldState>,
         policy: &Policy,
         field: &Field,
+        rest: &mut Rest,
         contests: &mut Vec<Contest>,
     ) -> Decided<'a> {
         let claim = state.and_then(|s| s.claims.iter().find(|c| Some(c.system) == self.own));
         let effect = self.effect(state, claim, policy, field);
         if let (Some(state), Some(claim), Effect::Joins) = (state, claim, effect)
-            && let Some(unchanged) = self.unchanged(state, claim, policy, field)
+            && let Some(unchanged) = self.unchanged(state, claim, policy, field, rest)
         {
             return unchanged;
         }
@@ -212,8 +234,10 @@ impl<'a> Scene<'a> {
             let value = own.as_ref().map(|own| own.json);
             let rule = own.as_ref().map_or(Rule::Nobody, |own| policy.ranking().alone(own.system));
             self.contest(state, (rule, policy), effect, field, &[], contests);
-            let instead = value.filter(|value| *value != field.json).map(Bytes::copy_from_slice);
-            return Decided { effect, winner: "", rule, instead, changed: before != value };
+            if let Some(value) = value.filter(|value| *value != field.json) {
+                rest.push(&field.name, value);
+            }
+            return Decided { effect, winner: "", rule, changed: before != value };
         }
         let has_own = own.is_some();
         let mut claims: Vec<Standing<'_>> = own.into_iter().collect();
@@ -225,18 +249,27 @@ impl<'a> Scene<'a> {
         self.contest(state, (rule, policy), effect, field, &claims, contests);
         let value = joined.as_deref().unwrap_or(claims[winner].json);
         let changed = before.is_none_or(|before| *before != *value);
-        let instead = (*value != field.json).then(|| Bytes::copy_from_slice(value));
+        if *value != field.json {
+            rest.push(&field.name, value);
+        }
         let winner = match winner {
             0 if has_own => "",
             // The name that is borrowed from the claims lives as long as the entity.
             other => self.entity.systems.iter().find(|s| *s == claims[other].system).map_or("", |s| s.as_str()),
         };
-        Decided { effect, winner, rule, instead, changed }
+        Decided { effect, winner, rule, changed }
     }
 
     /// What most fields of a whole document come to: their system says once more what it said, so no claim is another,
     /// and neither is the verdict. `None` where that is not so.
-    fn unchanged(&self, state: &'a FieldState, claim: &Claim, policy: &Policy, field: &Field) -> Option<Decided<'a>> {
+    fn unchanged(
+        &self,
+        state: &'a FieldState,
+        claim: &Claim,
+        policy: &Policy,
+        field: &Field,
+        rest: &mut Rest,
+    ) -> Option<Decided<'a>> {
         let rule = Rule::try_from(state.rule).ok().filter(|rule| policy.may_rule(*rule))?;
         let winning = state.winning()?;
         if policy.looks_at_last() || self.stamp.order(&self.entity.stamps[claim.start]).is_lt() {
@@ -245,8 +278,10 @@ impl<'a> Scene<'a> {
         let winner = if Some(winning.system) == self.own { "" } else { self.entity.system(winning.system) };
         // Its own claim is what it says again.
         let is_own = winner.is_empty() && state.joined().is_none();
-        let instead = state.value().filter(|value| !is_own && **value != field.json).map(Json::to_bytes);
-        Some(Decided { effect: Effect::Joins, winner, rule, instead, changed: false })
+        if let Some(value) = state.value().filter(|value| !is_own && **value != field.json) {
+            rest.push(&field.name, value);
+        }
+        Some(Decided { effect: Effect::Joins, winner, rule, changed: false })
     }
 
     /// What the observation does to its system's claim.
@@ -412,7 +447,10 @@ fn type_of(entity: &Entity, fact: &Fact) -> String {
 }
 
 pub(super) fn group(decided: &[Decided<'_>]) -> Vec<Ruling> {
-    let same = |a: &Decided<'_>, b: &Decided<'_>| (a.winner, a.rule, a.effect) == (b.winner, b.rule, b.effect);
+    // Names of systems are borrowed from the entity: mostly it is the very same one.
+    let same_name = |a: &str, b: &str| std::ptr::eq(a, b) || a == b;
+    let same =
+        |a: &Decided<'_>, b: &Decided<'_>| (a.rule, a.effect) == (b.rule, b.effect) && same_name(a.winner, b.winner);
     let ruling = |d: &Decided<'_>, fields| Ruling {
         fields,
         winner: d.winner.to_owned(),

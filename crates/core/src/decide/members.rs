@@ -285,7 +285,7 @@ fn settle(
         let (field, effect) =
             own_word.unwrap_or_else(|| (Field::new(state.name.as_str(), Vec::new()), Effect::Ignored));
         let winner = if winner == own { "" } else { winner };
-        decided.push(Decided { effect, winner, rule, instead: None, changed: is_changed });
+        decided.push(Decided { effect, winner, rule, changed: is_changed });
         fact.fields.push(field);
     }
     fact.rulings = group(&decided);

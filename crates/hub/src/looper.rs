@@ -487,8 +487,10 @@ impl Looper {
     }
 
     fn flush_if_due(&mut self) {
-        self.hurry.store(self.state.unflushed_bytes() > self.options.flush_bytes_max / 2, Ordering::Relaxed);
         let behind = self.state.position - self.state.flushed;
+        let hurries = self.state.unflushed_bytes() > self.options.flush_bytes_max / 2
+            || behind >= 2 * self.options.flush_records_max;
+        self.hurry.store(hurries, Ordering::Relaxed);
         if behind == 0 || !self.state.is_settled() {
             // What changes must not outgrow memory: the loop waits for the flusher where this much more has changed since
             // the round began. What the flusher asks for meanwhile, it gets.

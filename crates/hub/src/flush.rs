@@ -1,8 +1,8 @@
 //! The flusher: writes rounds of the state to the file, behind the journal, on a thread of its own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use lockstep_core::{Entity, EntityId, Position};
@@ -17,7 +17,9 @@ use crate::stats::Stats;
 
 /// How many entities are asked for at once: few enough that the loop does not notice,
 const PART: usize = 1_000;
-/// and how many where there is no hurry: between them the flusher rests,
+/// and how many such requests may wait for the loop's answer. What the loop changes while the flusher holds it is copied.
+const PARTS_AHEAD: u64 = 3;
+/// How many are asked for where there is no hurry: between them the flusher rests,
 const PACED_PART: usize = 100;
 /// so many times as long as it took to write them. Whoever waits for an answer has the processor then.
 const RESTS: u32 = 4;
@@ -25,15 +27,13 @@ const REST_MAX: Duration = Duration::from_millis(50);
 /// How many are written in one transaction: with each the file may be brought up to its log, and a short stall of the
 /// disk is one that nobody notices.
 const TOGETHER: usize = 2_000;
-/// and how many such requests may wait for the loop's answer. What the loop changes while the flusher holds it is copied.
-const PARTS_AHEAD: usize = 3;
 /// How often the flusher looks whether it has to give up.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What the loop tells the flusher.
 pub(crate) enum ToFlusher {
-    /// To write a round.
-    Round(Arc<Round>),
+    /// To write a round, and for which entities it is to ask.
+    Round(Arc<Round>, Vec<Changed>),
     /// What it asked for, with the number of the request.
     Part(u64, Vec<(EntityId, Arc<Entity>)>),
 }
@@ -79,15 +79,15 @@ pub(crate) struct Writing {
 
 impl Flusher {
     pub(crate) fn run(mut self, work: Receiver<ToFlusher>, done: Sender<Flushed>, wake: Sender<Message>) {
-        while let Ok(work_item) = work.recv() {
+        while let Ok(message) = work.recv() {
             // An answer that nobody waits for any more is of a round that was given up.
-            let ToFlusher::Round(round) = work_item else { continue };
+            let ToFlusher::Round(round, changed) = message else { continue };
             let ask = |number, slots| {
                 // The loop may sleep, and what it waits for is messages.
                 let _ = done.send(Flushed::Wants(number, slots));
                 let _ = wake.send(Message::Wake);
             };
-            let result = match self.round(round, &work, ask) {
+            let result = match self.round((round, changed), &work, ask) {
                 Ok(Some(writing)) => self.end(&writing),
                 Ok(None) => Ok(Flushed::Abandoned),
                 Err(error) => Err(error),
@@ -105,7 +105,7 @@ impl Flusher {
     /// Writes a round's entities and waits until the journal has what they hold. `None` where it has to give up.
     fn round(
         &mut self,
-        round: Arc<Round>,
+        round: (Arc<Round>, Vec<Changed>),
         answers: &Receiver<ToFlusher>,
         ask: impl Fn(u64, Vec<u32>),
     ) -> Result<Option<Writing>, rusqlite::Error> {
@@ -114,7 +114,7 @@ impl Flusher {
         let mut answered = self.asked;
         loop {
             let hurries = self.hurry.load(Ordering::Relaxed);
-            let (ahead, part) = if hurries { (PARTS_AHEAD as u64, PART) } else { (1, PACED_PART) };
+            let (ahead, part) = if hurries { (PARTS_AHEAD, PART) } else { (1, PACED_PART) };
             while self.asked - answered < ahead
                 && let Some(slots) = writing.next_part(part)
             {
@@ -139,6 +139,7 @@ impl Flusher {
                         std::thread::park_timeout((began.elapsed() * RESTS).min(REST_MAX));
                     }
                 }
+                // Of a round that was given up.
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) if self.abandon.load(Ordering::Acquire) => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -161,30 +162,28 @@ impl Flusher {
 
     /// Writes a round of a state that nobody else works on, and of which the journal has everything.
     pub(crate) fn write_all(&mut self, state: &mut State) -> Result<(), rusqlite::Error> {
-        let mut writing = self.begin(state.begin_round())?;
-        let written = (|| {
-            while let Some(slots) = writing.next_part(PART) {
-                self.put(&mut writing, state.give(&slots))?;
-            }
-            self.end(&writing)
-        })();
-        match written {
-            Ok(_) => {
-                state.round_written(self.runs.clone());
-                Ok(())
-            }
-            Err(error) => {
+        let round = state.begin_round();
+        let written = self.begin(round).and_then(|writing| self.write_parts(state, writing));
+        match &written {
+            Ok(()) => state.round_written(self.runs.clone()),
+            Err(_) => {
                 self.roll_back();
-                state.round_failed();
-                Err(error)
+                state.round_given_up();
             }
         }
+        written
     }
 
-    /// Begins to write a round, in one transaction.
-    pub(crate) fn begin(&mut self, round: Arc<Round>) -> Result<Writing, rusqlite::Error> {
+    fn write_parts(&mut self, state: &mut State, mut writing: Writing) -> Result<(), rusqlite::Error> {
+        while let Some(slots) = writing.next_part(PART) {
+            self.put(&mut writing, state.give(&slots))?;
+        }
+        self.end(&writing).map(drop)
+    }
+
+    /// Begins to write a round.
+    pub(crate) fn begin(&mut self, (round, mut left): (Arc<Round>, Vec<Changed>)) -> Result<Writing, rusqlite::Error> {
         self.file.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let mut left = std::mem::take(&mut *round.changed.lock().unwrap_or_else(PoisonError::into_inner));
         // In the order of the file's index, neighbours share pages.
         left.sort_unstable_by(|a, b| b.cmp(a));
         Ok(Writing { reached: round.position, round, left, together: 0 })
@@ -219,6 +218,7 @@ impl Flusher {
     /// what it stands for is still the round before.
     pub(crate) fn save(&self, writing: &mut Writing) -> Result<(), rusqlite::Error> {
         writing.together = 0;
+        self.file.write_reached(writing.reached)?;
         self.file.connection.execute_batch("COMMIT; BEGIN IMMEDIATE")
     }
 
@@ -233,14 +233,14 @@ impl Flusher {
 
     /// Writes the rest of a round and ends its transaction.
     pub(crate) fn end(&mut self, writing: &Writing) -> Result<Flushed, rusqlite::Error> {
-        let (runs, retired) = self.write_rest(&writing.round)?;
+        let (runs, retired) = self.write_rest(&writing.round, writing.reached)?;
         self.file.connection.execute_batch("COMMIT")?;
         (self.runs, self.retired) = (runs, retired);
         Ok(Flushed::Done(self.runs.clone()))
     }
 
     /// What is not an entity.
-    fn write_rest(&self, round: &Round) -> Result<(Vec<Arc<Run>>, Vec<i64>), rusqlite::Error> {
+    fn write_rest(&self, round: &Round, reached: Position) -> Result<(Vec<Arc<Run>>, Vec<i64>), rusqlite::Error> {
         let transaction = &self.file.connection;
         let overlay = &round.overlay;
         for position in &overlay.quarantine_closed {
@@ -285,6 +285,7 @@ impl Flusher {
         let seen = self.write_seen(transaction, round)?;
         self.file.write_meta(&Meta {
             position: round.position,
+            reached,
             recorded_at_us: round.recorded_at_us,
             tallies: round.tallies.clone(),
         })?;
@@ -332,5 +333,95 @@ impl Writing {
         let from = self.left.len().saturating_sub(count);
         let part: Vec<u32> = self.left.drain(from..).rev().map(|changed| changed.slot).collect();
         (!part.is_empty()).then_some(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn flusher(dir: &std::path::Path) -> Flusher {
+        let file = StateFile::open(&dir.join("state.sqlite")).unwrap();
+        Flusher {
+            file,
+            stats: Arc::new(Stats::default()),
+            abandon: Arc::new(AtomicBool::new(false)),
+            hurry: Arc::new(AtomicBool::new(true)),
+            seen_us: i64::MAX,
+            runs: Vec::new(),
+            retired: Vec::new(),
+            asked: 0,
+        }
+    }
+
+    fn round(position: Position, count: u32) -> ToFlusher {
+        let id = |slot: u32| lockstep_core::entity_id("product", &slot.to_string());
+        let changed = (0..count).map(|slot| Changed { id: id(slot), slot }).collect();
+        ToFlusher::Round(Arc::new(Round { position, ..Round::default() }), changed)
+    }
+
+    fn given(slots: &[u32], position: Position) -> Vec<(EntityId, Arc<Entity>)> {
+        let one = |slot: &u32| {
+            let (kind, key) = ("product".into(), slot.to_string().into());
+            let entity = Entity { kind, key, position, ..Entity::default() };
+            (entity.id(), Arc::new(entity))
+        };
+        slots.iter().map(one).collect()
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test that sends a few messages")]
+    fn what_is_answered_to_a_round_that_was_given_up_is_written_by_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let flusher = flusher(dir.path());
+        let reader = flusher.file.reader().unwrap();
+        let (stats, abandon) = (flusher.stats.clone(), flusher.abandon.clone());
+        let ((to_flusher, work), (done, flushed), (wake, woken)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+        let thread = std::thread::spawn(move || flusher.run(work, done, wake));
+
+        // It asks for several parts before it has the first, and gives up with all of them outstanding.
+        to_flusher.send(round(10, 5_000)).unwrap();
+        let mut asked = Vec::new();
+        while asked.len() < PARTS_AHEAD as usize {
+            let Flushed::Wants(number, slots) = flushed.recv().unwrap() else { panic!("it asks first") };
+            assert!(matches!(woken.recv(), Ok(Message::Wake)));
+            asked.push((number, slots));
+        }
+        abandon.store(true, Ordering::Release);
+        assert!(matches!(flushed.recv(), Ok(Flushed::Abandoned)));
+        abandon.store(false, Ordering::Release);
+        for (number, slots) in asked {
+            to_flusher.send(ToFlusher::Part(number, given(&slots, 10))).unwrap();
+        }
+
+        // The next round saves in its middle, what is not durable waits, and nothing of the first one is there.
+        stats.durable.store(20, Ordering::Release);
+        to_flusher.send(round(20, 5_000)).unwrap();
+        let mut left = 5_000;
+        loop {
+            match flushed.recv().unwrap() {
+                Flushed::Wants(number, slots) => {
+                    left -= slots.len();
+                    // The last part is newer than what the journal has.
+                    to_flusher.send(ToFlusher::Part(number, given(&slots, if left == 0 { 30 } else { 20 }))).unwrap();
+                    if left == 0 {
+                        assert_eq!(reader.meta().unwrap().position, 0, "it stands for nothing before its end");
+                        stats.durable.store(30, Ordering::Release);
+                    }
+                }
+                Flushed::Done(_) => break,
+                Flushed::Abandoned | Flushed::Failed(_) => panic!("the round is written"),
+            }
+        }
+        let meta = reader.meta().unwrap();
+        assert_eq!((meta.position, meta.reached), (20, 30));
+        let all = reader.entities("product/", "product/", 10_000).unwrap();
+        assert_eq!(all.len(), 5_000);
+        let oldest = all.into_iter().map(|(_, bytes)| Entity::decode(bytes).unwrap().position).min();
+        assert_eq!(oldest, Some(20));
+        drop(to_flusher);
+        thread.join().unwrap();
     }
 }

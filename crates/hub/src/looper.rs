@@ -184,19 +184,19 @@ impl Looper {
                     self.inbox.recv_timeout(wait)
                 }
             };
-            if self.round(next) {
+            if self.turn(next) {
                 return self.close();
             }
         }
     }
 
-    /// One round with what is ready, without waiting for anything. Whether it was asked to end.
+    /// One turn with what is ready, without waiting for anything. Whether it was asked to end.
     pub(crate) fn step(&mut self) -> bool {
         let next = self.carried.pop_front().or_else(|| self.inbox.try_recv().ok());
-        self.round(next.ok_or(RecvTimeoutError::Timeout))
+        self.turn(next.ok_or(RecvTimeoutError::Timeout))
     }
 
-    fn round(&mut self, next: Result<Message, RecvTimeoutError>) -> bool {
+    fn turn(&mut self, next: Result<Message, RecvTimeoutError>) -> bool {
         let mut messages = Vec::new();
         messages.extend(self.due());
         messages.extend(self.swept());
@@ -492,8 +492,8 @@ impl Looper {
             || behind >= 2 * self.options.flush_records_max;
         self.hurry.store(hurries, Ordering::Relaxed);
         if behind == 0 || !self.state.is_settled() {
-            // What changes must not outgrow memory: the loop waits for the flusher where this much more has changed since
-            // the round began. What the flusher asks for meanwhile, it gets.
+            // What changes must not outgrow memory: where half as much again has changed as a flush begins with, the loop
+            // waits for the flusher. What that asks for meanwhile, it gets.
             while !self.state.is_settled() && self.state.unflushed_bytes() / 3 > self.options.flush_bytes_max / 2 {
                 let Ok(flushed) = self.flushed.recv() else { break };
                 self.take_flushed(flushed);
@@ -505,9 +505,7 @@ impl Looper {
             || self.clock.time.since(self.clock.last_flush) >= Duration::from_millis(self.options.flush_interval_ms);
         if due && self.clock.time.now() >= self.clock.not_before {
             self.clock.last_flush = self.clock.time.now();
-            self.state.stock.collect(&mut self.facts.stock, true);
-            // The flusher lives as long as the loop.
-            let _ = self.flusher.send(ToFlusher::Round(self.state.begin_round()));
+            self.begin_round();
         }
     }
 
@@ -527,18 +525,26 @@ impl Looper {
                 self.state.round_written(runs);
                 self.stats.flushed.store(self.state.flushed, Ordering::Relaxed);
             }
-            Flushed::Abandoned => self.state.round_failed(),
+            Flushed::Abandoned => self.state.round_given_up(),
             Flushed::Failed(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the state could not be flushed; it is tried again"
                 );
-                self.state.round_failed();
+                self.state.round_given_up();
                 // Not at once: what it failed of may need a while.
                 self.clock.not_before = self.clock.time.now() + FLUSH_AGAIN;
                 self.set_stuck(Some(format!("the state file can't be written ({})", chain(&error))));
             }
         }
+    }
+
+    /// Has everything written that has changed.
+    fn begin_round(&mut self) {
+        self.state.stock.collect(&mut self.facts.stock, true);
+        let (round, changed) = self.state.begin_round();
+        // The flusher lives as long as the loop.
+        let _ = self.flusher.send(ToFlusher::Round(round, changed));
     }
 
     /// Waits until the round under way is over.
@@ -653,8 +659,7 @@ impl Looper {
         }
         self.end_round();
         if self.state.position > self.state.flushed {
-            self.state.stock.collect(&mut self.facts.stock, true);
-            let _ = self.flusher.send(ToFlusher::Round(self.state.begin_round()));
+            self.begin_round();
             self.end_round();
         }
         self.figures();

@@ -243,8 +243,8 @@ pub(crate) fn recover(
 ) -> Result<Facts, OpenError> {
     let bounds = reader.bounds();
     let at = state.position;
-    if at + 1 > bounds.next {
-        return Err(OpenError::JournalBehind { journal_end: bounds.next - 1, state: at });
+    if state.reached + 1 > bounds.next {
+        return Err(OpenError::JournalBehind { journal_end: bounds.next - 1, state: state.reached });
     }
     if at + 1 < bounds.first {
         return Err(OpenError::JournalAhead { journal_first: bounds.first, state: at });
@@ -343,7 +343,7 @@ fn fold_again(state: &mut State, facts: &mut Facts, position: Position, record: 
         } else {
             // The file has the entity as it was later than the list of incomplete ones.
             let was_incomplete = state.is_listed_incomplete(&fact.kind, &fact.key)?;
-            Gate::of_fact(was_incomplete, fact)
+            Gate::between(was_incomplete, (&fact.kind, &fact.key, fact.incomplete))
         };
         if let Some(gate) = gate {
             state.gate(&gate, record.recorded_at_us);

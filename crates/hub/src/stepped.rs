@@ -25,7 +25,7 @@ pub use crate::time::VirtualTime;
 /// As many batches as the loop may be ahead of the journal, as it is with threads: one is being appended, one
 /// waits, and the loop holds one.
 const AHEAD_MAX: usize = 3;
-/// One round of the loop sends a batch, a reset, a probe and a trim at most: it never waits for room.
+/// One turn of the loop sends a batch, a reset, a probe and a trim at most: it never waits for room.
 const SLOTS: usize = 8;
 /// How many entities one step of the flusher writes: few, so that much happens between them.
 const PART: usize = 4;
@@ -57,7 +57,7 @@ impl Stepped {
         self.parts.handle.clone()
     }
 
-    /// One round of the loop: what is ready, up to a batch, and what is due by the clock. `false` where it would
+    /// One turn of the loop: what is ready, up to a batch, and what is due by the clock. `false` where it would
     /// wait for the journal.
     pub fn step_loop(&mut self) -> bool {
         if self.sealed.len() >= AHEAD_MAX {
@@ -102,7 +102,7 @@ impl Stepped {
         let begun = match &mut self.writing {
             Some(writing) => writing,
             None => match flush_work.try_recv() {
-                Ok(ToFlusher::Round(round)) => self.writing.insert(flusher.begin(round)?),
+                Ok(ToFlusher::Round(round, changed)) => self.writing.insert(flusher.begin((round, changed))?),
                 Ok(ToFlusher::Part(..)) | Err(_) => return Ok(None),
             },
         };

@@ -173,3 +173,17 @@ async fn a_journal_that_lost_acknowledged_records_is_not_opened() {
     let refused = Hub::open(options(dir.path()));
     assert!(matches!(refused, Err(OpenError::JournalBehind { journal_end: 0, state: 1 })), "{:?}", refused.err());
 }
+
+/// A round that was cut off leaves entities that are newer than what the file stands for.
+#[tokio::test]
+async fn a_journal_that_ends_before_anything_in_the_state_file_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    hub.handle().submit(vec![input("wms", "1", "a@x", 1, 1)]).await.unwrap();
+    hub.shutdown().await;
+    let file = rusqlite::Connection::open(dir.path().join("state.sqlite")).unwrap();
+    file.execute("UPDATE meta SET value = ?1 WHERE key = 'reached'", [2_i64.to_le_bytes()]).unwrap();
+    drop(file);
+    let refused = Hub::open(options(dir.path()));
+    assert!(matches!(refused, Err(OpenError::JournalBehind { journal_end: 1, state: 2 })), "{:?}", refused.err());
+}

@@ -35,7 +35,7 @@ use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::entity::{DELETED_FIELD, Entity, FieldState};
 use crate::merge::Rule;
 use crate::path::base_of;
-use crate::record::{Body, Fact, QuarantineClosed, Quarantined, Record};
+use crate::record::{Body, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
 use crate::stock::Stock;
 use crate::{EntityId, Position, delivery_hash, entity_id};
@@ -119,15 +119,12 @@ pub struct Gate {
 impl Gate {
     /// What folding a record has made of an entity that was incomplete before it, or was not.
     pub fn of(was_incomplete: bool, entity: &Entity) -> Option<Self> {
-        let gate = || Self { kind: entity.kind.clone(), key: entity.key.clone(), incomplete: entity.incomplete };
-        (was_incomplete != entity.incomplete).then(gate)
+        Self::between(was_incomplete, (&entity.kind, &entity.key, entity.incomplete))
     }
 
-    /// The same of an entity that has this fact already.
-    pub fn of_fact(was_incomplete: bool, fact: &Fact) -> Option<Self> {
-        let gate =
-            || Self { kind: fact.kind.as_str().into(), key: fact.key.as_str().into(), incomplete: fact.incomplete };
-        (was_incomplete != fact.incomplete).then(gate)
+    /// The same of kind, key, and whether that entity is incomplete now.
+    pub fn between(was_incomplete: bool, (kind, key, incomplete): (&str, &str, bool)) -> Option<Self> {
+        (was_incomplete != incomplete).then(|| Self { kind: kind.into(), key: key.into(), incomplete })
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) struct Cache {
     changed_bytes: usize,
     /// The last round that was begun; what it writes is what had changed when it was.
     round: u32,
+    round_slots: Vec<u32>,
     round_bytes: usize,
     /// The last round that is in the file.
     written: u32,
@@ -191,6 +192,7 @@ impl Cache {
     pub(crate) fn begin_round(&mut self) -> Vec<Changed> {
         self.round += 1;
         self.round_bytes = std::mem::take(&mut self.changed_bytes);
+        self.round_slots = self.changed.iter().map(|changed| changed.slot).collect();
         // As many again: it is filled at once.
         let next = Vec::with_capacity(self.changed.len());
         std::mem::replace(&mut self.changed, next)
@@ -200,8 +202,9 @@ impl Cache {
     pub(crate) fn give(&mut self, slots: &[u32]) -> Vec<(EntityId, Arc<Entity>)> {
         let give = |at: &u32| {
             let slot = self.slots.get_mut(*at as usize)?;
+            let entity = slot.entity.clone()?;
             slot.is_given = true;
-            Some((slot.id.clone(), slot.entity.clone()?))
+            Some((slot.id.clone(), entity))
         };
         slots.iter().filter_map(give).collect()
     }
@@ -210,15 +213,17 @@ impl Cache {
     pub(crate) fn round_written(&mut self) {
         self.written = self.round;
         self.round_bytes = 0;
+        self.round_slots = Vec::new();
     }
 
-    /// The round could not be written: what it was to write has changed still.
-    pub(crate) fn round_failed(&mut self) {
-        for (at, slot) in self.slots.iter_mut().enumerate() {
-            if slot.round == self.round && slot.round > self.written {
+    /// The round is not in the file: what it was to write has changed still.
+    pub(crate) fn round_given_up(&mut self) {
+        for at in std::mem::take(&mut self.round_slots) {
+            let slot = &mut self.slots[at as usize];
+            if slot.round == self.round {
                 slot.round += 1;
                 slot.is_given = false;
-                self.changed.push(Changed { id: slot.id.clone(), slot: at as u32 });
+                self.changed.push(Changed { id: slot.id.clone(), slot: at });
             }
         }
         self.changed_bytes += std::mem::take(&mut self.round_bytes);
@@ -226,8 +231,10 @@ impl Cache {
 
     /// Those that the file does not have as they are.
     pub(crate) fn unwritten(&self) -> impl Iterator<Item = (&EntityId, &Arc<Entity>)> {
-        let unwritten = self.slots.iter().filter(|slot| slot.round > self.written);
-        unwritten.filter_map(|slot| Some((&slot.id, slot.entity.as_ref()?)))
+        let of_round = self.round_slots.iter().map(|at| &self.slots[*at as usize]);
+        let of_round = of_round.filter(|slot| slot.round == self.round);
+        let changed = self.changed.iter().map(|changed| &self.slots[changed.slot as usize]);
+        of_round.chain(changed).filter_map(|slot| Some((&slot.id, slot.entity.as_ref()?)))
     }
 }
 
@@ -319,7 +326,7 @@ mod tests {
                         }
                     },
                     Step::Failed => if under_way.take().is_some() {
-                        cache.round_failed();
+                        cache.round_given_up();
                     },
                     Step::Begin => {}
                 }

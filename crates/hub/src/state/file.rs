@@ -1,5 +1,5 @@
 //! The state file: one SQLite database, written by the flusher, read by the loop. WAL with
-//! `synchronous=NORMAL`: after a power cut it is a whole older state, and the journal's tail brings it forward.
+//! `synchronous=NORMAL`: after a power cut it is as it was after some transaction, and the journal's tail brings it forward.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use crate::state::stock;
 use crate::state::timers;
 use crate::tally::Tallies;
 
-/// The format that this version writes.
-const FORMAT: i64 = 1;
+/// The format that this version writes. In format 1 no entity is ahead of the position for which the file stands; it is read
+/// as ever.
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -36,7 +37,10 @@ CREATE TABLE IF NOT EXISTS dead_letter(
 /// What the file says of itself.
 #[derive(Debug, Default)]
 pub(crate) struct Meta {
+    /// The position for which it stands.
     pub(crate) position: Position,
+    /// The newest record that anything in it has: the journal must have that.
+    pub(crate) reached: Position,
     pub(crate) recorded_at_us: i64,
     pub(crate) tallies: Tallies,
 }
@@ -52,7 +56,7 @@ impl StateFile {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = Connection::open(path)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if found != 0 && found != FORMAT {
+        if !(0..=FORMAT).contains(&found) {
             return Err(OpenError::StateFormat { path: path.to_owned(), found, known: FORMAT });
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -92,8 +96,10 @@ impl StateFile {
             Some(json) => serde_json::from_slice(&json).map_err(unreadable)?,
             None => Tallies::default(),
         };
+        let position = number(get("position")?) as Position;
         Ok(Meta {
-            position: number(get("position")?) as Position,
+            position,
+            reached: (number(get("reached")?) as Position).max(position),
             recorded_at_us: number(get("recorded_at_us")?),
             tallies,
         })
@@ -103,8 +109,16 @@ impl StateFile {
         let tallies = serde_json::to_vec(&meta.tallies).unwrap_or_default();
         let mut put = self.connection.prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES (?1, ?2)")?;
         put.execute(params!["position", (meta.position as i64).to_le_bytes()])?;
+        self.write_reached(meta.reached)?;
         put.execute(params!["recorded_at_us", meta.recorded_at_us.to_le_bytes()])?;
         put.execute(params!["tallies", tallies])?;
+        Ok(())
+    }
+
+    /// Says up to which record there is anything in the file.
+    pub(crate) fn write_reached(&self, reached: Position) -> Result<(), rusqlite::Error> {
+        let mut put = self.connection.prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES (?1, ?2)")?;
+        put.execute(params!["reached", (reached as i64).to_le_bytes()])?;
         Ok(())
     }
 

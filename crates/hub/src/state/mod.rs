@@ -18,7 +18,7 @@ pub(crate) mod stock;
 pub(crate) mod timers;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use lockstep_core::record::{Body, DeadLetterEnd, FactOutcome, Record};
 use lockstep_core::{Entity, EntityId, Position, Seen, decide, delivery_hash};
@@ -32,13 +32,11 @@ use crate::state::seen::{Run, SeenMap};
 use crate::state::stock::{StockImages, StockState};
 use crate::tally::Tallies;
 
-/// What is written to the file in one transaction: everything that changed up to a position.
+/// What a round writes beside its entities: everything that changed up to the position at which it began.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) position: Position,
     pub(crate) recorded_at_us: i64,
-    /// The entities that have changed. The flusher asks for them by their slots.
-    pub(crate) changed: Mutex<Vec<Changed>>,
     pub(crate) seen: SeenMap,
     pub(crate) overlay: Overlay,
     pub(crate) timers: timers::Changed,
@@ -65,6 +63,8 @@ pub(crate) struct State {
     /// The last record folded in.
     pub(crate) position: Position,
     pub(crate) recorded_at_us: i64,
+    /// The newest record that anything in the file had when it was opened.
+    pub(crate) reached: Position,
     /// The position of the last completed flush.
     pub(crate) flushed: Position,
     /// Whether the delivery whose facts are being folded has won anything so far.
@@ -91,6 +91,7 @@ impl State {
             incomplete,
             position: meta.position,
             recorded_at_us: meta.recorded_at_us,
+            reached: meta.reached,
             flushed: meta.position,
             delivery_applied: false,
         })
@@ -141,7 +142,7 @@ impl State {
         self.cache.changed_bytes() + self.stock.bytes()
     }
 
-    /// Bytes of entities that the file does not have as they are.
+    /// Bytes of entities and stock that the file does not have as they are.
     pub(crate) fn unflushed_bytes(&self) -> usize {
         self.cache.unwritten_bytes() + self.stock.bytes() + self.round.stock.bytes()
     }
@@ -278,19 +279,19 @@ impl State {
         self.round.position == 0
     }
 
-    /// Begins to write everything that changed. Only one round may be under way.
-    pub(crate) fn begin_round(&mut self) -> Arc<Round> {
+    /// Begins to write everything that changed: a round, and the entities for which the flusher is to ask. Only one may be
+    /// under way.
+    pub(crate) fn begin_round(&mut self) -> (Arc<Round>, Vec<Changed>) {
         self.round = Arc::new(Round {
             position: self.position,
             recorded_at_us: self.recorded_at_us,
-            changed: Mutex::new(self.cache.begin_round()),
             seen: std::mem::take(&mut self.recent),
             overlay: std::mem::take(&mut self.overlay),
             timers: std::mem::take(&mut self.timers),
             stock: self.stock.take(),
             tallies: self.tallies.clone(),
         });
-        self.round.clone()
+        (self.round.clone(), self.cache.begin_round())
     }
 
     /// Some of the round's entities as they are now.
@@ -308,10 +309,10 @@ impl State {
         self.look_again_for_timers();
     }
 
-    /// The round under way could not be written: what it holds has changed still, under what came since.
-    pub(crate) fn round_failed(&mut self) {
+    /// The round under way is not in the file: what it holds has changed still, under what came since.
+    pub(crate) fn round_given_up(&mut self) {
         let back = std::mem::take(&mut self.round);
-        self.cache.round_failed();
+        self.cache.round_given_up();
         for (hash, seen) in &back.seen {
             self.recent.insert(*hash, *seen);
         }

@@ -199,12 +199,19 @@ impl State {
         Ok(stock)
     }
 
-    /// Has a reservation in memory that the file may have. Whether it was not there before.
+    /// Has a reservation in memory that is written or is to be. Whether it was not there before.
     pub(crate) fn load_reservation(&self, stock: &mut Stock, id: &str) -> Result<bool, StateError> {
         if stock.is_open(id).is_some() {
             return Ok(false);
         }
-        match self.file.reservation(id)? {
+        let unwritten = [&self.stock.images, &self.round.stock];
+        let unwritten = unwritten.into_iter().find_map(|images| images.reservations.get(id));
+        let image = match unwritten {
+            // It was forgotten before the file had it.
+            Some((_, image)) => Some(image.clone()),
+            None => self.file.reservation(id)?,
+        };
+        match image {
             Some(image) => stock.load_reservation(image).map(|()| true).map_err(StateError::from),
             None => Ok(false),
         }

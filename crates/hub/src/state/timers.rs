@@ -1,6 +1,6 @@
 //! The index of timers by time: those that the state file has, and over them what has changed since.
 //!
-//! It follows from the entities, and is written in the transaction that writes them.
+//! It follows from the entities, and is written at the end of the round that writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -284,3 +284,43 @@ async fn stock_is_the_same_after_every_crash() {
         drop(hub);
     }
 }
+
+#[tokio::test]
+async fn what_leaves_memory_before_the_file_has_it_is_found_as_it_was_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    say(&handle, "p", Command::Policy(PolicyOf { channel: "web".into(), ..PolicyOf::default() })).await.unwrap();
+    say(&handle, "c", count("a", 5, now_us() - HOUR)).await.unwrap();
+    say(&handle, "r", reserve("o1", "a", 2, now_us() + 20_000)).await.unwrap();
+    let expired = EventFilter { event_type: Some("reservation.expired".into()), ..EventFilter::default() };
+    while handle.events(0, expired.clone(), 1).await.unwrap().events.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    hub.shutdown().await;
+
+    // Read again, paid for late and shipped in one batch that changes much else: memory can do without it at once.
+    let hub = Hub::open(HubOptions { flush_interval_ms: 3_600_000, ..options(dir.path()) }).unwrap();
+    let handle = hub.handle();
+    let shipped = Movement {
+        source: "wms".into(),
+        id: "m1".into(),
+        sku: "a".into(),
+        location: "berlin".into(),
+        kind: MovementKind::Ship,
+        quantity: 2,
+        occurred_at_us: now_us(),
+        reservation: Some("o1".into()),
+        supply: None,
+    };
+    let mut inputs = vec![
+        ask("c2", Command::Commit { id: "o1".into() }),
+        ask("m2", Command::Move(shipped)),
+    ];
+    inputs.extend((0..1_100).map(|n| ask(&format!("n{n}"), count(&format!("sku-{n}"), 1, now_us() - HOUR))));
+    let answers = handle.submit(inputs).await.unwrap();
+    assert!(answers.iter().all(Result::is_ok), "{:?}", answers.iter().find(|a| a.is_err()));
+    let found = handle.reservation("o1").await.unwrap().unwrap();
+    assert_eq!(found.state, ReservationState::Consumed);
+    hub.shutdown().await;
+}

@@ -2,13 +2,15 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::party::Party;
 
 /// How long a system is out at a time: long enough for some deliveries to use up their retries.
 const OUTAGE: Duration = Duration::from_millis(1_500);
+/// How many deliveries the first outage fails at least, however long that takes on a machine that is busy.
+const FAILED_MIN: u64 = 100;
 /// From the begin of one outage of a system to the begin of its next.
 const OUTAGE_EVERY: Duration = Duration::from_secs(9);
 
@@ -47,6 +49,8 @@ pub(crate) struct Faults {
     began: Instant,
     first_outage: Duration,
     outages: AtomicBool,
+    /// How many deliveries outages have failed.
+    failed: AtomicU64,
 }
 
 impl Faults {
@@ -59,6 +63,7 @@ impl Faults {
             began: Instant::now(),
             first_outage: Duration::from_millis(first_ms),
             outages: AtomicBool::new(true),
+            failed: AtomicU64::new(0),
         }
     }
 
@@ -70,7 +75,8 @@ impl Faults {
     /// Whether the system is out now.
     pub(crate) fn is_out(&self) -> bool {
         let since = self.began.elapsed();
-        self.outages.load(Ordering::Relaxed) && outage_at(since, self.first_outage)
+        let is_first = since >= self.first_outage && self.failed.load(Ordering::Relaxed) < FAILED_MIN;
+        self.outages.load(Ordering::Relaxed) && (is_first || outage_at(since, self.first_outage))
     }
 
     fn roll(&self) -> (u32, u64) {
@@ -81,6 +87,7 @@ impl Faults {
     /// What becomes of the next delivery.
     pub(crate) fn reception(&self) -> Reception {
         if self.is_out() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
             return Reception::Fails;
         }
         match self.roll() {

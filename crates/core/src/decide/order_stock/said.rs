@@ -1,0 +1,131 @@
+//! What an order's document says that concerns stock.
+
+use compact_str::CompactString;
+use serde_json::Value;
+
+use crate::decide::order::{Life, text};
+use crate::entity::Entity;
+use crate::order::{RANK_CANCELLED, RANK_CLOSED, RANK_PLACED, RANK_SHIPPED};
+use crate::stock::Disposition;
+
+/// Where an order can name the hold of the cart that it was, the first that is there.
+const CART_FIELDS: [&str; 3] = ["reservation", "cart", "checkout"];
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) key: CompactString,
+    pub(super) channel: String,
+    /// How far it has come; an order that does not say is placed.
+    pub(super) rank: i32,
+    /// Since when it has come so far.
+    pub(super) since_us: i64,
+    /// It has need of goods that have not left yet.
+    pub(super) is_wanted: bool,
+    /// All of it has left, as its lifecycle says.
+    pub(super) has_left: bool,
+    pub(super) lines: Vec<Line>,
+    /// Shipments and returns by the time when they happened.
+    pub(super) shipments: Vec<Parcel>,
+    pub(super) returns: Vec<Parcel>,
+    /// What the cart's hold may be called.
+    pub(super) carts: Vec<CompactString>,
+}
+
+/// A line of the order.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) id: String,
+    pub(super) sku: CompactString,
+    /// What was ordered and not cancelled.
+    pub(super) quantity: i64,
+}
+
+/// A shipment or a return.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) id: String,
+    pub(super) location: CompactString,
+    pub(super) at_us: i64,
+    /// The order's lines and how much of them.
+    pub(super) lines: Vec<(String, i64)>,
+    /// Of a return, where it is known.
+    pub(super) disposition: Option<Disposition>,
+}
+
+impl Said {
+    pub(super) fn of(order: &Entity) -> Self {
+        let life = Life::of(order);
+        let rank = if life.rank == i32::MIN { RANK_PLACED } else { life.rank };
+        let string = |name: &str| {
+            let json = order.value(name)?;
+            serde_json::from_slice::<String>(json).ok().filter(|text| !text.is_empty())
+        };
+        let says = |name: &str| order.value(name).is_some_and(|json| *json == "true");
+        let is_no_order = order.is_deleted() || says("test");
+        let is_cancelled = rank == RANK_CANCELLED || says("remainder_cancelled");
+        let is_wanted = !is_no_order && !is_cancelled && (RANK_PLACED..RANK_SHIPPED).contains(&rank);
+        // Archived after a cancel, it has gone nowhere.
+        let has_left = !is_no_order && rank >= RANK_SHIPPED && (rank < RANK_CLOSED || life.cancelled_us.is_none());
+        let channel = string("channel").or_else(|| Some(order.key.split_once(':')?.0.to_owned()));
+        Self {
+            key: order.key.clone(),
+            channel: channel.unwrap_or_default(),
+            rank,
+            since_us: life.since_us,
+            is_wanted,
+            has_left,
+            lines: if is_no_order { Vec::new() } else { lines(order) },
+            shipments: parcels(order, "shipments["),
+            returns: parcels(order, "returns["),
+            carts: CART_FIELDS.iter().filter_map(|name| string(name)).map(Into::into).collect(),
+        }
+    }
+
+    pub(super) fn line(&self, id: &str) -> Option<&Line> {
+        self.lines.iter().find(|line| line.id == id)
+    }
+}
+
+fn lines(order: &Entity) -> Vec<Line> {
+    let one = |json: &[u8]| -> Option<Line> {
+        let line: Value = serde_json::from_slice(json).ok()?;
+        let count = |name: &str| line.get(name).and_then(Value::as_i64).unwrap_or(0).max(0);
+        let (id, sku) = (text(&line, "id"), text(&line, "sku"));
+        (!sku.is_empty()).then(|| Line {
+            id,
+            sku: sku.into(),
+            quantity: (count("ordered") - count("cancelled")).max(0),
+        })
+    };
+    let of_lines = order.fields.iter().filter(|f| f.name.starts_with("lines[") && f.name != "lines[]");
+    of_lines.filter_map(|field| one(field.value()?)).collect()
+}
+
+fn parcels(order: &Entity, prefix: &str) -> Vec<Parcel> {
+    let of_items = order.fields.iter().filter(|f| f.name.starts_with(prefix) && !f.name.ends_with("[]"));
+    let mut parcels: Vec<Parcel> = of_items
+        .filter_map(|field| {
+            let claim = field.winning()?;
+            let item: Value = serde_json::from_slice(&claim.json).ok()?;
+            let line = |line: &Value| {
+                let quantity = line.get("quantity").and_then(Value::as_i64).filter(|quantity| *quantity > 0)?;
+                Some((text(line, "id"), quantity))
+            };
+            Some(Parcel {
+                id: field.name.strip_prefix(prefix)?.strip_suffix(']')?.to_owned(),
+                location: text(&item, "location").into(),
+                at_us: order.stamps[claim.start].occurred_at_us,
+                lines: item.get("lines")?.as_array()?.iter().filter_map(line).collect(),
+                disposition: match text(&item, "disposition").as_str() {
+                    "restock" => Some(Disposition::Restock),
+                    "damaged" => Some(Disposition::Damaged),
+                    "lost" => Some(Disposition::Lost),
+                    _ => None,
+                },
+            })
+        })
+        .collect();
+    parcels.sort_by(|a, b| (a.at_us, &a.id).cmp(&(b.at_us, &b.id)));
+    parcels
+}

@@ -23,14 +23,14 @@ enum Said {
 
 const STATES: [&str; 7] = ["draft", "pending", "confirmed", "cancelled", "partially_shipped", "shipped", "closed"];
 
-fn order(states: &'static [&'static str]) -> impl Strategy<Value = Said> {
+fn order(states: &'static [&'static str], units: std::ops::Range<i64>) -> impl Strategy<Value = Said> {
     let system = prop_oneof![Just("shop"), Just("oms")];
-    (0..9_i64, system, proptest::sample::select(states), 0..6_i64, any::<bool>())
+    (0..9_i64, system, proptest::sample::select(states), units, any::<bool>())
         .prop_map(|(minute, system, state, units, cart)| Said::Order { minute, system, state, units, cart })
 }
 
-fn parcel() -> impl Strategy<Value = Said> {
-    let disposition = proptest::sample::select(&["restock", "damaged", "lost"][..]);
+fn parcel(dispositions: &'static [&'static str]) -> impl Strategy<Value = Said> {
+    let disposition = proptest::sample::select(dispositions);
     prop_oneof![
         (0..3_u8, 1..4_i64, 0..9_i64).prop_map(|(key, units, minute)| Said::Shipped { key, units, minute }),
         (0..3_u8, 1..4_i64, disposition).prop_map(|(key, units, disposition)| Said::Returned {
@@ -43,8 +43,8 @@ fn parcel() -> impl Strategy<Value = Said> {
 
 fn anything() -> impl Strategy<Value = Said> {
     prop_oneof![
-        5 => order(&STATES),
-        4 => parcel(),
+        5 => order(&STATES, 0..6),
+        4 => parcel(&["restock", "damaged", "lost"]),
         1 => (0..9_i64).prop_map(|units| Said::Counted { units }),
         2 => (any::<bool>(), 1..4_i64).prop_map(|(cart, units)| Said::Held { cart, units }),
         1 => (0..9_i64).prop_map(|minute| Said::Deleted { minute }),
@@ -135,7 +135,9 @@ proptest! {
     }
 
     #[test]
-    fn a_repetition_has_no_effect_on_stock(said in proptest::collection::vec(anything(), 1..16)) {
+    fn a_repetition_has_no_effect_on_stock(
+        said in proptest::collection::vec(anything(), 1..16).prop_map(distinct),
+    ) {
         let mut world = World::new();
         world.count("A", "b", 8);
         world.count("B", "b", 3);
@@ -149,11 +151,13 @@ proptest! {
         }
     }
 
-    /// Where there is enough of everything, it makes no difference in which order it is heard of.
+    /// Where there is enough of everything, it makes no difference in which order it is heard of. (An order that was
+    /// shipped whole and grows after that stays shipped, so here none is; and of more than had left, what is heard of first
+    /// is what came back, so here all comes back in the same state.)
     #[test]
     fn the_order_of_arrival_makes_no_difference(
         (said, again) in proptest::collection::vec(
-            prop_oneof![order(&["pending", "confirmed", "cancelled"]), parcel()], 1..9,
+            prop_oneof![order(&["pending", "confirmed", "cancelled"], 9..14), parcel(&["restock"])], 1..9,
         ).prop_map(distinct).prop_flat_map(|said| (Just(said.clone()), Just(said).prop_shuffle())),
     ) {
         let mut ends = Vec::new();
@@ -176,7 +180,8 @@ fn distinct(said: Vec<Said>) -> Vec<Said> {
         Said::Order { minute, .. } => known.insert(format!("o{minute}")),
         Said::Shipped { key, .. } => known.insert(format!("s{key}")),
         Said::Returned { key, .. } => known.insert(format!("r{key}")),
-        _ => false,
+        Said::Deleted { minute } => known.insert(format!("o{minute}")),
+        Said::Counted { .. } | Said::Held { .. } | Said::Passed { .. } => true,
     };
     let mut new = new;
     said.into_iter().filter(|word| new(word)).collect()

@@ -195,6 +195,17 @@ fn a_cancelled_order_that_is_shipped_all_the_same_takes_goods() {
 }
 
 #[test]
+fn the_rest_of_a_cancelled_order_of_which_a_part_is_shipped_is_not_reserved_again() {
+    let mut world = World::new();
+    world.count("A", "b", 5);
+    world.order(1, "confirmed", 5);
+    world.order(2, "cancelled", 5);
+    let lines = json!([{"id": "l", "quantity": 2}]);
+    world.say("wms", "shipment/s1", 5, json!({"order": "web:1", "location": "b", "lines": lines}));
+    assert_eq!((world.sums("A"), world.at("/lifecycle")), ((3, 0, 3), json!("partially_shipped")));
+}
+
+#[test]
 fn what_the_lifecycle_says_has_left_is_not_taken_twice() {
     let mut world = World::new();
     world.count("A", "b", 9);

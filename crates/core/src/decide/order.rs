@@ -150,7 +150,7 @@ fn lacks_since(order: &Entity) -> Option<i64> {
 /// order in which they came.
 pub(super) struct Life {
     pub(super) rank: i32,
-    pub(super) since_us: i64,
+    since_us: i64,
     /// When it was cancelled last, by whoever says so.
     pub(super) cancelled_us: Option<i64>,
 }
@@ -188,7 +188,7 @@ impl Life {
     }
 }
 
-fn rank(state: &str) -> i32 {
+pub(super) fn rank(state: &str) -> i32 {
     order::LIFECYCLE.iter().find(|(name, _)| *name == state).map_or(i32::MIN, |(_, rank)| *rank)
 }
 

@@ -102,8 +102,7 @@ impl<'a> Clerk<'a> {
             lines.retain(|_, quantity| *quantity > 0);
         }
         self.book.shipped.retain(|_, lines| !lines.is_empty());
-        if order.has_left {
-            let at_us = order.since_us;
+        if let Some(at_us) = order.left_us {
             let whole = Parcel { id: String::new(), location: "".into(), at_us, lines: Vec::new(), disposition: None };
             for line in &order.lines {
                 let left = line.quantity - self.book.shipped_of(&line.id);

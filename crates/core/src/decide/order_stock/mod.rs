@@ -21,6 +21,9 @@ use book::Book;
 use clerk::Clerk;
 use said::Said;
 
+/// How often an order is looked at for one input at most: twice is enough, the second time to see that nothing is left.
+const ROUNDS_MAX: usize = 4;
+
 /// Brings stock to where the orders are that `told` is about, and says of them what they have.
 pub(super) fn follow(facts: &mut Facts, input: &mut Input, told: &[Fact], now_us: i64) -> Vec<Record> {
     if !facts.rules.stock_orders.any() || facts.stock.is_empty() {
@@ -36,38 +39,38 @@ pub(super) fn follow(facts: &mut Facts, input: &mut Input, told: &[Fact], now_us
     let mut index = told.len() as u32;
     let mut records = Vec::new();
     for id in ids {
-        let Some(entity) = facts.entities.get(&id) else { continue };
-        let said = Said::of(entity);
-        let Some(policy) = facts.rules.stock_orders.of(&said.channel) else { continue };
-        let before = Book::of(entity);
-        let mut clerk = Clerk::new(&mut facts.stock, &said, policy, before.clone(), now_us);
-        clerk.work();
-        let (book, moved) = clerk.done();
-        facts.next += moved.len() as Position;
-        records.extend(moved);
-        if book == before {
-            continue;
-        }
-        let said = Field::new(STOCK_FIELD, book.json());
-        let Some(entity) = facts.entities.get(&id) else { continue };
-        let mut changes = order::changes(entity, vec![(now_us, said)], facts.next);
-        let mut step = 0;
-        while let Some(change) = changes.pop() {
-            let (fact, _) = decide_one(facts, input, (HUB, ""), change, index, now_us);
-            records.push(Record::new(now_us, Body::Fact(Box::new(fact))));
-            index += 1;
-            // What follows from what it has: whether it must wait.
-            if step == 0
-                && let Some(entity) = facts.entities.get(&id)
-            {
-                changes = order::changes(entity, order::derive(entity), facts.next);
-                changes.reverse();
-            }
-            step += 1;
+        // What it has may put it on hold, and what follows from that, or followed before and was not said, may concern
+        // what it needs; that ends when nothing new is said.
+        for _ in 0..ROUNDS_MAX {
+            let Some(changes) = settle(facts, &id, &mut records, now_us) else { break };
+            let mut say = |change, facts: &mut Facts| {
+                let (fact, _) = decide_one(facts, input, (HUB, ""), change, index, now_us);
+                records.push(Record::new(now_us, Body::Fact(Box::new(fact))));
+                index += 1;
+            };
+            changes.into_iter().for_each(|change| say(change, facts));
+            let Some(entity) = facts.entities.get(&id) else { break };
+            let derived = order::changes(entity, order::derive(entity), facts.next);
+            derived.into_iter().for_each(|change| say(change, facts));
         }
     }
     commands::number(&mut records, None);
     records
+}
+
+/// Brings stock to where an order is. What the order has then, as a change of it, where that is another than before.
+fn settle(facts: &mut Facts, id: &str, records: &mut Vec<Record>, now_us: i64) -> Option<Vec<Change>> {
+    let entity = facts.entities.get(id)?;
+    let said = Said::of(entity);
+    let policy = facts.rules.stock_orders.of(&said.channel)?;
+    let before = Book::of(entity);
+    let mut clerk = Clerk::new(&mut facts.stock, &said, policy, before.clone(), now_us);
+    clerk.work();
+    let (book, moved) = clerk.done();
+    facts.next += moved.len() as Position;
+    records.extend(moved);
+    let entity = facts.entities.get(id).filter(|_| book != before)?;
+    Some(order::changes(entity, vec![(now_us, Field::new(STOCK_FIELD, book.json()))], facts.next))
 }
 
 /// The orders that a change is about, or that an item is of.

@@ -3,9 +3,10 @@
 use compact_str::CompactString;
 use serde_json::Value;
 
-use crate::decide::order::{Life, text};
+use crate::decide::HUB;
+use crate::decide::order::{Life, rank, text};
 use crate::entity::Entity;
-use crate::order::{RANK_CANCELLED, RANK_CLOSED, RANK_PLACED, RANK_SHIPPED};
+use crate::order::{LIFECYCLE_FIELD, RANK_CLOSED, RANK_PLACED, RANK_SHIPPED};
 use crate::stock::Disposition;
 
 /// Where an order can name the hold of the cart that it was, the first that is there.
@@ -18,12 +19,10 @@ pub(super) struct Said {
     pub(super) channel: String,
     /// How far it has come; an order that does not say is placed.
     pub(super) rank: i32,
-    /// Since when it has come so far.
-    pub(super) since_us: i64,
     /// It has need of goods that have not left yet.
     pub(super) is_wanted: bool,
-    /// All of it has left, as its lifecycle says.
-    pub(super) has_left: bool,
+    /// When all of it has left, as a system's word on its lifecycle says.
+    pub(super) left_us: Option<i64>,
     pub(super) lines: Vec<Line>,
     /// Shipments and returns by the time when they happened.
     pub(super) shipments: Vec<Parcel>,
@@ -56,25 +55,33 @@ pub(super) struct Parcel {
 impl Said {
     pub(super) fn of(order: &Entity) -> Self {
         let life = Life::of(order);
-        let rank = if life.rank == i32::MIN { RANK_PLACED } else { life.rank };
+        let reached = if life.rank == i32::MIN { RANK_PLACED } else { life.rank };
         let string = |name: &str| {
             let json = order.value(name)?;
             serde_json::from_slice::<String>(json).ok().filter(|text| !text.is_empty())
         };
         let says = |name: &str| order.value(name).is_some_and(|json| *json == "true");
         let is_no_order = order.is_deleted() || says("test");
-        let is_cancelled = rank == RANK_CANCELLED || says("remainder_cancelled");
-        let is_wanted = !is_no_order && !is_cancelled && (RANK_PLACED..RANK_SHIPPED).contains(&rank);
-        // Archived after a cancel, it has gone nowhere.
-        let has_left = !is_no_order && rank >= RANK_SHIPPED && (rank < RANK_CLOSED || life.cancelled_us.is_none());
+        // Also where something was shipped before that, or all the same: nobody waits for the rest of it.
+        let is_cancelled = life.cancelled_us.is_some();
+        let is_wanted = !is_no_order && !is_cancelled && (RANK_PLACED..RANK_SHIPPED).contains(&reached);
+        // What the hub says of it itself follows from shipments, which are told by themselves. Archived after a cancel, it
+        // has gone nowhere.
+        let told = order.field(LIFECYCLE_FIELD).into_iter().flat_map(|field| &field.claims);
+        let told = told.filter(|claim| order.system(claim.system) != HUB);
+        let left = told.filter_map(|claim| {
+            let rank = rank(&serde_json::from_slice::<String>(&claim.json).ok()?);
+            let has_left = rank >= RANK_SHIPPED && (rank < RANK_CLOSED || life.cancelled_us.is_none());
+            has_left.then_some(order.stamps[claim.start].occurred_at_us)
+        });
+        let left_us = left.min().filter(|_| !is_no_order);
         let channel = string("channel").or_else(|| Some(order.key.split_once(':')?.0.to_owned()));
         Self {
             key: order.key.clone(),
             channel: channel.unwrap_or_default(),
-            rank,
-            since_us: life.since_us,
+            rank: reached,
             is_wanted,
-            has_left,
+            left_us,
             lines: if is_no_order { Vec::new() } else { lines(order) },
             shipments: parcels(order, "shipments["),
             returns: parcels(order, "returns["),

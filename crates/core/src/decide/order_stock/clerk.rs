@@ -349,7 +349,7 @@ impl<'a> Clerk<'a> {
         let placed = OrderStep::Placed {
             channel: order.channel.as_str().into(),
             items,
-            cart: order.carts.iter().find(is_open).filter(|_| is_first).cloned(),
+            cart: order.cart.as_ref().filter(|_| is_first).filter(is_open).cloned(),
             expires_at_us: self.now_us.saturating_add(self.policy.hold_us),
             allow_split: self.policy.allow_split,
             backorder_until_us: self.policy.backorder.then_some(i64::MAX),
@@ -368,12 +368,11 @@ impl<'a> Clerk<'a> {
 
     /// An order that is cancelled before it has got anything: its cart has no need of the goods either.
     fn let_go_of_cart(&mut self) {
-        for cart in &self.order.carts {
-            let state = self.stock.state_of(cart, self.now_us);
-            if matches!(state, Some(ReservationState::Held | ReservationState::Committed)) {
-                // It is open: it can be given back.
-                let _ = self.ask(&for_order(&self.order.key, cart, OrderStep::Cancelled));
-            }
+        let Some(cart) = &self.order.cart else { return };
+        let state = self.stock.state_of(cart, self.now_us);
+        if matches!(state, Some(ReservationState::Held | ReservationState::Committed)) {
+            // It is open: it can be given back.
+            let _ = self.ask(&for_order(&self.order.key, cart, OrderStep::Cancelled));
         }
     }
 }

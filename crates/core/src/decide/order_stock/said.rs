@@ -9,8 +9,8 @@ use crate::entity::Entity;
 use crate::order::{LIFECYCLE_FIELD, RANK_CLOSED, RANK_PLACED, RANK_SHIPPED};
 use crate::stock::Disposition;
 
-/// Where an order can name the hold of the cart that it was, the first that is there.
-const CART_FIELDS: [&str; 3] = ["reservation", "cart", "checkout"];
+/// Where an order names the hold of the cart that it was.
+const CART_FIELD: &str = "cart";
 
 /// See the module.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub(super) struct Said {
     /// Shipments and returns by the time when they happened.
     pub(super) shipments: Vec<Parcel>,
     pub(super) returns: Vec<Parcel>,
-    /// What the cart's hold may be called.
-    pub(super) carts: Vec<CompactString>,
+    /// What the cart's hold is called.
+    pub(super) cart: Option<CompactString>,
 }
 
 /// A line of the order.
@@ -85,7 +85,7 @@ impl Said {
             lines: if is_no_order { Vec::new() } else { lines(order) },
             shipments: parcels(order, "shipments["),
             returns: parcels(order, "returns["),
-            carts: CART_FIELDS.iter().filter_map(|name| string(name)).map(Into::into).collect(),
+            cart: string(CART_FIELD).map(Into::into),
         }
     }
 

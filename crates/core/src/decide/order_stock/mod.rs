@@ -7,6 +7,7 @@
 
 mod book;
 mod clerk;
+mod goods;
 mod said;
 
 use super::changes::decide_one;

@@ -69,7 +69,8 @@ fn a_shop_is_told_what_it_may_sell_and_refuses_what_it_does_not_have_any_more() 
     write(folder.path(), "lockstep.toml", &config);
     let mapping = std::fs::read_to_string(example.join("maps/inventory.vrl")).unwrap();
     write(folder.path(), "maps/inventory.vrl", &mapping);
-    let secrets = [("SHOP_SECRET", SECRET), ("SHOPIFY_TOKEN", "token-of-the-shop")];
+    let signing = ("SIGNING_SECRET", "c2VjcmV0LW9mLXRoZS1zaG9wcw==");
+    let secrets = [("SHOP_SECRET", SECRET), signing, ("SHOPIFY_TOKEN", "token-of-the-shop")];
     let args = ["key", "create", "--name", "tests", "--scopes", "admin", "--system", "wms"];
     let made = common::finish(lockstep().envs(secrets).current_dir(folder.path()).args(args)).expect(0);
     write(folder.path(), "tests.key", made.out.trim());

@@ -59,6 +59,13 @@ impl DestinationConfig {
         }
     }
 
+    /// Has every request carry more headers, such as an access token.
+    pub fn add_headers(&mut self, headers: impl IntoIterator<Item = (String, String)>) {
+        match self {
+            Self::Webhook(config) => config.headers.extend(headers),
+        }
+    }
+
     /// What is wrong with it, if anything can be said without a connection.
     pub fn check(&self) -> Result<(), BuildError> {
         match self {

@@ -11,11 +11,15 @@ pub const LINES_FIELD: &str = "lines";
 /// The field that holds why the order must not go on.
 pub const HOLDS_FIELD: &str = "holds";
 
+/// The field that holds what the order has of stock: its reservations, what was moved for it, and what it lacks.
+pub const STOCK_FIELD: &str = "stock";
+
 /// What the hub works out itself; what others say of it is a divergence.
-pub const DERIVED_FIELDS: [&str; 8] = [
+pub const DERIVED_FIELDS: [&str; 9] = [
     "payment",
     "fulfilment",
     "remainder_cancelled",
+    STOCK_FIELD,
     "payments[]",
     "shipments[]",
     "returns[]",
@@ -37,10 +41,19 @@ pub const LIFECYCLE: [(&str, i32); 10] = [
     ("closed", 80),
 ];
 
+/// The rank from which on an order is placed.
+pub const RANK_PLACED: i32 = 10;
+/// The rank from which on it is agreed, so that what it has of stock lasts.
+pub const RANK_CONFIRMED: i32 = 20;
+/// The rank of an order that is cancelled.
+pub const RANK_CANCELLED: i32 = 45;
 /// The rank from which on a part of an order has left.
 pub const RANK_SHIPPED_IN_PART: i32 = 50;
 /// The rank from which on all of an order has left.
 pub const RANK_SHIPPED: i32 = 60;
+
+/// The rank of an order that is over.
+pub const RANK_CLOSED: i32 = 80;
 
 /// The lifecycle as a merge policy.
 pub fn lifecycle_states() -> BusinessState {

@@ -22,10 +22,52 @@ pub struct Rules {
     /// The systems whose word of kind `stock` goes into the ledger of stock, and what their number means where a
     /// document does not say.
     pub stock_feeds: BTreeMap<String, CountBasis>,
+    /// What orders do to stock.
+    pub stock_orders: StockOrders,
     /// The systems that are sent the changes of a kind, and so may send them back.
     echoes: BTreeMap<String, BTreeSet<String>>,
     /// Kinds with fields that may be left to a person.
     contested: BTreeSet<String>,
+}
+
+/// What orders do to stock, by the channel that took them.
+#[derive(Clone, Debug, Default)]
+pub struct StockOrders {
+    /// Of channels that have no policy of their own; nothing where their orders leave stock alone.
+    pub all: Option<OrderPolicy>,
+    /// Of single channels; nothing where its orders leave stock alone.
+    pub channels: BTreeMap<String, Option<OrderPolicy>>,
+}
+
+impl StockOrders {
+    /// The policy of a channel; `None` where its orders leave stock alone.
+    pub fn of(&self, channel: &str) -> Option<OrderPolicy> {
+        self.channels.get(channel).copied().unwrap_or(self.all)
+    }
+
+    /// Whether orders of any channel concern stock.
+    pub fn any(&self) -> bool {
+        self.all.is_some() || self.channels.values().any(Option::is_some)
+    }
+}
+
+/// What a channel's orders do to stock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderPolicy {
+    /// What there is not enough of may be promised of what is on order; else the order is held.
+    pub backorder: bool,
+    /// One line may come from several locations.
+    pub allow_split: bool,
+    /// How long the hold of an order lasts that is not confirmed, microseconds.
+    pub hold_us: i64,
+    /// Shipments and returns are movements of goods; else the warehouse tells of those by itself.
+    pub moves: bool,
+}
+
+impl Default for OrderPolicy {
+    fn default() -> Self {
+        Self { backorder: false, allow_split: true, hold_us: 900_000_000, moves: true }
+    }
 }
 
 /// One domain: a kind of entity and who decides its fields.

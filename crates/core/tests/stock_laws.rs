@@ -69,6 +69,7 @@ fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
             allow_split: flags[1],
             backorder_until_us: (flags[2] && kinds.backorders).then_some(i64::MAX),
             replaces,
+            replaces_committed: false,
         })
     });
     let basis = prop_oneof![Just(CountBasis::OnHand), Just(CountBasis::Available)];

@@ -70,7 +70,7 @@ fn s04_a_customer_does_not_compete_with_the_own_hold() {
         allow_split: false,
         backorder_until_us: None,
     };
-    assert_eq!(lines_of(shop.run(&for_order("web:1", placed))), [("A".into(), "b".into(), 1)]);
+    assert_eq!(lines_of(shop.run(&for_order("web:1", "web:1", placed))), [("A".into(), "b".into(), 1)]);
     assert_eq!(shop.told(2), ["reservation.released", "reservation.held"]);
     assert_eq!(shop.sums("A"), (1, 1, 0));
     // An id is not taken over by someone else.
@@ -174,7 +174,7 @@ fn s16_cancels_and_parts() {
     shop.reserve("web:1", "A", 5).unwrap();
     shop.commit("web:1").unwrap();
     shop.ship("web:1", "A", "b", 5, 0);
-    let cancel = |key: &str| for_order(key, OrderStep::Cancelled);
+    let cancel = |key: &str| for_order(key, key, OrderStep::Cancelled);
     assert!(matches!(shop.run(&cancel("web:1")), Err(StockRefusal::Conflict { state: State::Consumed, .. })));
     assert_eq!(shop.sums("A"), (95, 0, 95));
 
@@ -260,7 +260,7 @@ fn returns_come_back_as_what_they_are() {
             quantity: 1,
             occurred_at_us: shop.now,
         };
-        let command = for_order("web:1", OrderStep::Returned(goods, disposition));
+        let command = for_order("web:1", "web:1", OrderStep::Returned(goods, disposition));
         assert_eq!(shop.run(&command), Ok(Answer::Applied));
         assert_eq!(shop.run(&command), Ok(Answer::Repeated));
     }

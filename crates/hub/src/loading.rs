@@ -74,12 +74,26 @@ impl Looper {
                 change
             };
             self.load_chain(change.id(), Some(change))?;
+            self.load_reserved(change)?;
             if let Some((id, into)) = decide::merged_by(change) {
                 self.load_chain(id, None)?;
                 into.map_or(Ok(()), |id| self.load_chain(id, None))?;
                 for id in decide::conflicts_of_merge(&self.facts, change) {
                     load_entity(&mut self.state, &mut self.facts.entities, id)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the orders of a change have of stock: also reservations that are over.
+    fn load_reserved(&mut self, change: &Change) -> Result<(), StateError> {
+        if !self.facts.rules.stock_orders.any() || self.facts.stock.is_empty() {
+            return Ok(());
+        }
+        for order in decide::orders_of(&self.facts.entities, change) {
+            for id in decide::reservations_of(&self.facts.entities, &order) {
+                self.load_reservation(&id)?;
             }
         }
         Ok(())

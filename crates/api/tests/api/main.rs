@@ -11,6 +11,7 @@ mod harness;
 mod limits;
 mod openapi;
 mod operating;
+mod order_stock;
 mod problems;
 mod quarantine;
 mod schemas;

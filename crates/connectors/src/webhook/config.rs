@@ -48,6 +48,10 @@ pub struct WebhookConfig {
     #[serde(default = "timeout_ms")]
     #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
     pub timeout_ms: u64,
+    /// Where in the JSON of an answer failures stand, as JSON Pointers: an answer 2xx that has something there, an empty
+    /// list or object apart, has taken nothing. For interfaces such as GraphQL, which answer 200 to everything.
+    #[serde(default)]
+    pub errors_at: Vec<String>,
     /// More headers for every request.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -76,6 +80,7 @@ impl fmt::Debug for WebhookConfig {
             .field("filter", &self.filter)
             .field("mapping", &self.mapping)
             .field("timeout_ms", &self.timeout_ms)
+            .field("errors_at", &self.errors_at)
             .field("headers", &self.headers.keys())
             .field("allow_private_addresses", &self.allow_private_addresses)
             .field("concurrency_max", &self.concurrency_max)
@@ -105,6 +110,9 @@ pub enum WebhookError {
         /// The most that is allowed.
         max: u64,
     },
+    /// A place in an answer is none.
+    #[error("`errors_at` must have JSON Pointers, which begin with a `/`, not `{0}`")]
+    Pointer(String),
     /// A header cannot be sent.
     #[error("`headers.{name}` {problem}")]
     Header {
@@ -132,6 +140,9 @@ impl WebhookConfig {
             if value == 0 || value > max {
                 return Err(WebhookError::Range { field, value, max });
             }
+        }
+        if let Some(pointer) = self.errors_at.iter().find(|pointer| !pointer.starts_with('/')) {
+            return Err(WebhookError::Pointer(pointer.clone()));
         }
         self.header_map().map(|_| ())
     }

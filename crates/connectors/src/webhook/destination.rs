@@ -11,6 +11,7 @@ use lockstep_connect::signature::{Secret, Signer};
 use lockstep_connect::time::parse_http_date;
 use lockstep_core::Event;
 use lockstep_core::delivery::AttemptResult;
+use serde_json::Value;
 
 use super::client::{self, End, HttpClient, HttpError, HttpOptions};
 use super::config::{WebhookConfig, WebhookError};
@@ -33,6 +34,8 @@ pub struct WebhookDestination {
     /// What every request has: the configured headers and the user agent.
     headers: HeaderMap,
     timeout: Duration,
+    /// Where failures stand in answers that look like success.
+    errors_at: Vec<String>,
 }
 
 impl WebhookDestination {
@@ -67,7 +70,16 @@ impl WebhookDestination {
             uri: client::parse_url(&config.url).map_err(WebhookError::Url)?,
             headers,
             timeout: Duration::from_millis(config.timeout_ms),
+            errors_at: config.errors_at.clone(),
         })
+    }
+
+    /// The class of an answer, with what its body says where that is looked at.
+    fn class_of(&self, head: &client::Head) -> AttemptResult {
+        match class(head.status, &head.headers) {
+            AttemptResult::Delivered if !self.errors_at.is_empty() => said(&head.body, &self.errors_at),
+            result => result,
+        }
     }
 
     fn request(&self, prepared: &Prepared) -> Request<Full<bytes::Bytes>> {
@@ -108,12 +120,12 @@ impl Destination for WebhookDestination {
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         let started = Instant::now();
         let request = self.request(prepared);
-        let answer =
-            self.client.exchange(request, RESPONSE_HEAD_BYTES_MAX, RESPONSE_READ_BYTES_MAX, self.timeout).await;
+        let kept_max = if self.errors_at.is_empty() { RESPONSE_HEAD_BYTES_MAX } else { RESPONSE_READ_BYTES_MAX };
+        let answer = self.client.exchange(request, kept_max, RESPONSE_READ_BYTES_MAX, self.timeout).await;
         let duration_us = started.elapsed().as_micros() as u64;
         match answer {
             Ok(head) => Sent {
-                result: class(head.status, &head.headers),
+                result: self.class_of(&head),
                 status: head.status.as_u16(),
                 detail: answered(head.status, &head.headers, &head.end),
                 response_head: text_head(&head.body),
@@ -145,6 +157,28 @@ fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
         408 | 500.. => AttemptResult::Transient,
         _ => AttemptResult::Rejected,
     }
+}
+
+/// What an answer says that looks like success. One that is no JSON, or too long, does not say that it took anything.
+fn said(body: &[u8], errors_at: &[String]) -> AttemptResult {
+    let Ok(answer) = serde_json::from_slice::<Value>(body) else { return AttemptResult::Rejected };
+    let is_error = |value: &&Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        _ => true,
+    };
+    let errors: Vec<&Value> = errors_at.iter().filter_map(|at| answer.pointer(at)).filter(is_error).collect();
+    if errors.is_empty() {
+        return AttemptResult::Delivered;
+    }
+    // So GraphQL interfaces with a budget of points say "too many requests".
+    let is_throttled = |error: &Value| error.pointer("/extensions/code").is_some_and(|code| code == "THROTTLED");
+    let all = errors.into_iter().filter_map(Value::as_array).flatten();
+    if all.into_iter().any(is_throttled) {
+        return AttemptResult::Throttled { retry_after_ms: None };
+    }
+    AttemptResult::Rejected
 }
 
 /// `Retry-After` in either of its forms: seconds, or a date.
@@ -218,6 +252,22 @@ mod tests {
         check(429, Some("Sun, 06 Nov 1994 08:49:37 GMT"), throttled(Some(0)));
         let far = class(StatusCode::TOO_MANY_REQUESTS, &headers(Some("Wed, 01 Jan 9000 00:00:00 GMT")));
         assert!(matches!(far, AttemptResult::Throttled { retry_after_ms: Some(ms) } if ms > 1_000_000_000), "{far:?}");
+    }
+
+    #[test]
+    fn an_answer_that_looks_like_success_may_say_otherwise() {
+        let errors_at = ["/errors".to_owned(), "/data/inventorySetQuantities/userErrors".to_owned()];
+        let check = |body: &str, expected: AttemptResult| {
+            assert_eq!(said(body.as_bytes(), &errors_at), expected, "{body}");
+        };
+        check(r#"{"data":{"inventorySetQuantities":{"userErrors":[]}}}"#, AttemptResult::Delivered);
+        check(r#"{"data":{"inventorySetQuantities":{"userErrors":null}}}"#, AttemptResult::Delivered);
+        let stale = r#"{"data":{"inventorySetQuantities":{"userErrors":[{"code":"CHANGE_FROM_QUANTITY_STALE"}]}}}"#;
+        check(stale, AttemptResult::Rejected);
+        check(r#"{"errors":"Not Found"}"#, AttemptResult::Rejected);
+        let throttled = r#"{"errors":[{"message":"Throttled","extensions":{"code":"THROTTLED"}}]}"#;
+        check(throttled, AttemptResult::Throttled { retry_after_ms: None });
+        check("<html>", AttemptResult::Rejected);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::change::{Place, decide_change};
 use super::conflict::{Contest, HUB};
-use super::{Decision, Facts, Gate, PREFERENCE_KIND, Refusal, identity, members, order, prefer, timer};
+use super::{Decision, Facts, Gate, PREFERENCE_KIND, Refusal, identity, members, order, order_stock, prefer, timer};
 use crate::change::{Change, Input, Outcome};
 use crate::entity::Entity;
 use crate::fold::fold;
@@ -84,9 +84,20 @@ pub(super) fn decide_changes(
     } else {
         Outcome::Superseded { position: first, count }
     };
-    let of = records.len() as u32;
-    let counted = |fact| Record::new(now_us, Body::Fact(Box::new(Fact { of, ..fact })));
-    Ok(Decision { records: records.into_iter().map(counted).collect(), outcome })
+    let follows = order_stock::follow(facts, input, &records, now_us);
+    let of = (records.len() + follows.iter().filter(|record| is_fact(record)).count()) as u32;
+    let one = |fact| Record::new(now_us, Body::Fact(Box::new(fact)));
+    let mut records: Vec<Record> = records.into_iter().map(one).chain(follows).collect();
+    for record in &mut records {
+        if let Some(Body::Fact(fact)) = &mut record.body {
+            fact.of = of;
+        }
+    }
+    Ok(Decision { records, outcome })
+}
+
+fn is_fact(record: &Record) -> bool {
+    matches!(&record.body, Some(Body::Fact(_)))
 }
 
 /// What was recorded of one change.
@@ -173,7 +184,7 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
 
 /// Decides one change, and folds it, so that it shows at once to the next. `via` is the key by which it was said, where that is
 /// a member's.
-fn decide_one(
+pub(super) fn decide_one(
     facts: &mut Facts,
     input: &Input,
     (system, via): (&str, &str),

@@ -12,6 +12,7 @@ mod identity;
 mod implied;
 mod members;
 mod order;
+mod order_stock;
 mod refusal;
 pub mod stock;
 pub mod timer;
@@ -28,6 +29,7 @@ use changes::decide_changes;
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key, former_conflict_key, is_conflict_about};
 pub use identity::{ALIAS_OF_KEY, ALIAS_OF_KIND, aliases, has_aliases, holder, known_as};
 pub use members::{INTO_FIELD, MERGE_KIND, chain, conflicts_of_merge, may_merge, merged_by};
+pub use order_stock::{orders_of, reservations_of};
 pub use refusal::Refusal;
 
 use crate::alias::ALIAS_KIND;

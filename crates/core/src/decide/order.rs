@@ -106,21 +106,27 @@ pub(super) fn derive(order: &Entity) -> Vec<(i64, Field)> {
             out.push((life.cancelled_us.unwrap_or(0).max(life.since_us), field, value));
         }
     }
+    let mut holds = Vec::new();
     if !payments.is_empty() {
         let money = Money::of(order, &payments);
         let due = money.refund_due(life.is_cancelled());
-        let expired = money.expired() && life.rank < order::RANK_SHIPPED_IN_PART;
+        if money.expired() && life.rank < order::RANK_SHIPPED_IN_PART {
+            holds.push("payment");
+        }
         out.push((paid_us, "payment".to_owned(), money.shown()));
         if due > 0 || order.value("tasks[refund]").is_some() {
             let amount = json!({"amount": {"currency": money.currency, "minor": due}, "kind": "refund"});
             let task = if due > 0 { amount } else { Value::Null };
             out.push((paid_us.max(life.since_us), "tasks[refund]".to_owned(), task));
         }
-        let has_held =
-            order.field("holds").is_some_and(|f| f.claims.iter().any(|c| order.system(c.system) == super::HUB));
-        if expired || has_held {
-            out.push((paid_us, "holds".to_owned(), if expired { json!(["payment"]) } else { json!([]) }));
-        }
+    }
+    let lacks_us = lacks_since(order);
+    if lacks_us.is_some() {
+        holds.push("stock");
+    }
+    let has_held = order.field("holds").is_some_and(|f| f.claims.iter().any(|c| order.system(c.system) == super::HUB));
+    if !holds.is_empty() || has_held {
+        out.push((paid_us.max(lacks_us.unwrap_or(0)), "holds".to_owned(), json!(holds)));
     }
     let own = |name: &str| {
         let claims = &order.field(name)?.claims;
@@ -132,17 +138,25 @@ pub(super) fn derive(order: &Entity) -> Vec<(i64, Field)> {
     out.into_iter().map(field).filter(|(_, f)| own(&f.name).is_none_or(|known| known != f.json)).collect()
 }
 
+/// Since when there is not enough for an order, as the hub has said of it itself.
+fn lacks_since(order: &Entity) -> Option<i64> {
+    let claim = order.field(order::STOCK_FIELD)?.winning()?;
+    let stock: Value = serde_json::from_slice(&claim.json).ok()?;
+    stock.get("short")?.as_object()?;
+    Some(order.stamps[claim.start].occurred_at_us)
+}
+
 /// How far an order has come, and whether somebody has cancelled it: read from the claims, which do not depend on the
 /// order in which they came.
-struct Life {
-    rank: i32,
+pub(super) struct Life {
+    pub(super) rank: i32,
     since_us: i64,
     /// When it was cancelled last, by whoever says so.
-    cancelled_us: Option<i64>,
+    pub(super) cancelled_us: Option<i64>,
 }
 
 impl Life {
-    fn of(order: &Entity) -> Self {
+    pub(super) fn of(order: &Entity) -> Self {
         let field = order.field(LIFECYCLE_FIELD);
         let winning = field.and_then(|f| f.winning());
         let state: Option<String> = winning.and_then(|claim| serde_json::from_slice(&claim.json).ok());
@@ -174,7 +188,7 @@ impl Life {
     }
 }
 
-fn rank(state: &str) -> i32 {
+pub(super) fn rank(state: &str) -> i32 {
     order::LIFECYCLE.iter().find(|(name, _)| *name == state).map_or(i32::MIN, |(_, rank)| *rank)
 }
 

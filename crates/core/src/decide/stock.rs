@@ -134,7 +134,7 @@ fn doubtful(answers: &[Result<Answer, StockRefusal>]) -> Option<QuarantineReason
 }
 
 /// The records of one input are one decision; the first says how it came.
-fn number(records: &mut [Record], mut origin: Option<Box<StockOrigin>>) {
+pub(super) fn number(records: &mut [Record], mut origin: Option<Box<StockOrigin>>) {
     let of = records.len() as u32;
     for (index, record) in (0..).zip(records) {
         if let Some(Body::Stock(fact)) = &mut record.body {

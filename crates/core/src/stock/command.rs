@@ -237,6 +237,8 @@ pub struct Reserve {
     pub backorder_until_us: Option<i64>,
     /// Another hold of the same customer, which this one takes the place of.
     pub replaces: Option<CompactString>,
+    /// It takes that place also where the other one is committed already: an order whose checkout has done that.
+    pub replaces_committed: bool,
 }
 
 /// One item of a request.

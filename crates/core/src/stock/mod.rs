@@ -31,6 +31,7 @@ mod fold;
 mod form;
 mod image;
 mod order;
+mod owned;
 mod physical;
 mod publish;
 mod quantity;
@@ -52,6 +53,7 @@ pub use event::{
 pub use fold::fold;
 pub use image::{Dirty, ImageError};
 pub use order::{Disposition, Goods, OrderStep, for_order};
+pub use owned::OwnLine;
 pub use quantity::{QUANTITY_MAX, QuantityError, SCALE_MAX, format as format_quantity, parse as parse_quantity};
 pub use query::{Availability, Contribution, Holder, Question, ReservationView};
 pub use state::{Limits, Quick, Stock, movement_hash};

@@ -1,4 +1,4 @@
-//! What an order does to stock: each step of its life as the command that follows from it. The reservation of an
+//! What an order does to stock: each step of its life as the command that follows from it. The first reservation of an
 //! order has the order's key as its id, so that every signal of the same step meets the same reservation, and has one
 //! effect.
 //!
@@ -80,14 +80,14 @@ pub enum Disposition {
     Lost,
 }
 
-/// The command that follows from a step of an order, by the order's key (`web:1001`).
-pub fn for_order(order: &str, step: OrderStep) -> Command {
-    let id = CompactString::from(order);
+/// The command that follows from a step of an order, by the order's key (`web:1001`) and that of its reservation.
+pub fn for_order(order: &str, reservation: &str, step: OrderStep) -> Command {
+    let id = CompactString::from(reservation);
     match step {
         OrderStep::Placed { channel, items, cart, expires_at_us, allow_split, backorder_until_us } => {
             Command::Reserve(Reserve {
-                id: id.clone(),
-                owner: id,
+                id,
+                owner: order.into(),
                 channel,
                 expires_at_us,
                 items,
@@ -95,6 +95,7 @@ pub fn for_order(order: &str, step: OrderStep) -> Command {
                 allow_split,
                 backorder_until_us,
                 replaces: cart,
+                replaces_committed: true,
             })
         }
         OrderStep::Confirmed => Command::Commit { id },

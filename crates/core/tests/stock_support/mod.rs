@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod orders;
+
 use lockstep_core::Record;
 use lockstep_core::record::Body;
 use lockstep_core::stock::record::{CountBasis, LineFact, MovementKind, ReservationState, StockBody, StockFact};

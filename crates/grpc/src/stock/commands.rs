@@ -95,6 +95,7 @@ writes! {
         allow_split: request.allow_split,
         backorder_until_us: request.backorder_until.map(|at| at_us("backorder_until", &at)).transpose()?,
         replaces: given(request.replaces_reservation_id),
+        replaces_committed: false,
     });
     CommitRequest, "commit", |request, _asked| Command::Commit { id: request.reservation_id.into() };
     ReleaseRequest, "release", |request, _asked| Command::Release {

@@ -1,6 +1,7 @@
 //! A way out, as it is configured: what is the hub's business, around what is the connector's.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use lockstep_connect::destination::Filter;
 use lockstep_connectors::DestinationConfig as Connector;
@@ -34,6 +35,9 @@ pub struct Delivery {
     /// that the receiver can change over.
     #[schemars(length(min = 1))]
     pub secrets: Vec<SecretRef>,
+    /// Headers of every request whose values are secrets, such as an access token.
+    #[serde(default)]
+    pub secret_headers: BTreeMap<String, SecretRef>,
     /// Whether it is told what its own system has just said itself: then that system must not say again what it is
     /// told.
     #[serde(default)]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_core::rules::{OrderPolicy, StockOrders};
 use lockstep_core::stock::Limits;
 use lockstep_core::stock::record::CountBasis;
 use schemars::JsonSchema;
@@ -27,6 +28,88 @@ pub struct StockConfig {
     /// The systems whose word of kind `stock` goes into the ledger, and what their number means where a document does
     /// not say. What other systems say of stock stays a document.
     pub feeds: BTreeMap<String, FeedBasis>,
+    /// What orders do to stock.
+    pub orders: OrdersConfig,
+}
+
+/// What orders do to the stock of SKUs that the ledger knows: they reserve, give back, ship and return it. Of other SKUs
+/// they do nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OrdersConfig {
+    /// Whether orders reserve at all.
+    pub reserve: bool,
+    /// What becomes of an order of which there is not enough.
+    pub short: ShortOrders,
+    /// Whether one line of an order may come from several locations.
+    pub split: bool,
+    /// For how many seconds an order holds its goods that is not confirmed yet.
+    #[schemars(range(min = 1))]
+    pub hold_s: u32,
+    /// Whether documents of kind `shipment` and `return`, and orders that say that they are shipped, move goods. Without
+    /// it the warehouse tells of movements by itself.
+    pub moves: bool,
+    /// What is different for orders of single channels.
+    pub channels: BTreeMap<String, ChannelOrders>,
+}
+
+/// What is different for orders of a channel; what is not given is as for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelOrders {
+    /// Whether its orders reserve at all.
+    pub reserve: Option<bool>,
+    /// What becomes of an order of which there is not enough.
+    pub short: Option<ShortOrders>,
+    /// Whether one line of an order may come from several locations.
+    pub split: Option<bool>,
+    /// For how many seconds an order holds its goods that is not confirmed yet.
+    #[schemars(range(min = 1))]
+    pub hold_s: Option<u32>,
+    /// Whether shipments and returns of its orders move goods.
+    pub moves: Option<bool>,
+}
+
+/// What becomes of an order of which there is not enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShortOrders {
+    /// It reserves nothing and is held (`holds` has `stock`), until there is enough when it is heard of again.
+    #[default]
+    Hold,
+    /// What is missing is promised of what is on order, as far as the channel's backorder limit allows; else it is held.
+    Backorder,
+}
+
+impl Default for OrdersConfig {
+    fn default() -> Self {
+        let OrderPolicy { allow_split, hold_us, moves, .. } = OrderPolicy::default();
+        Self {
+            reserve: true,
+            short: ShortOrders::Hold,
+            split: allow_split,
+            hold_s: u32::try_from(hold_us / 1_000_000).unwrap_or(u32::MAX),
+            moves,
+            channels: BTreeMap::new(),
+        }
+    }
+}
+
+impl OrdersConfig {
+    /// The same as the core's rules have it.
+    pub fn rules(&self) -> StockOrders {
+        let policy = |of: &ChannelOrders| {
+            let reserve = of.reserve.unwrap_or(self.reserve);
+            reserve.then(|| OrderPolicy {
+                backorder: of.short.unwrap_or(self.short) == ShortOrders::Backorder,
+                allow_split: of.split.unwrap_or(self.split),
+                hold_us: i64::from(of.hold_s.unwrap_or(self.hold_s)) * 1_000_000,
+                moves: of.moves.unwrap_or(self.moves),
+            })
+        };
+        let channels = self.channels.iter().map(|(name, of)| (name.clone(), policy(of))).collect();
+        StockOrders { all: policy(&ChannelOrders::default()), channels }
+    }
 }
 
 /// What a feed's number means.
@@ -56,6 +139,7 @@ impl Default for StockConfig {
             movements_max: recents_max,
             hold_s: lockstep_api::ApiOptions::default().hold_s,
             feeds: BTreeMap::new(),
+            orders: OrdersConfig::default(),
         }
     }
 }

@@ -133,14 +133,22 @@ fn begin(position: Position, recorded_at_us: i64, fact: &Fact) -> Delivery {
     }
 }
 
-/// The range made so wide that it cuts no delivery: a delivery is translated as a whole.
+/// The range made so wide that it cuts no delivery: a delivery is translated as a whole. Between its facts there may be
+/// what they did to stock.
 pub(super) fn widen(history: &mut History, from: Position, to: Position) -> Result<(Position, Position), WhatIfError> {
     let bounds = history.bounds();
+    // Whether something of the same delivery may stand before a record, and whether after it.
     let mut place = |position| match history.get(position)?.and_then(|record| record.body) {
-        Some(Body::Fact(fact)) => Ok((u64::from(fact.index), u64::from(fact.of.saturating_sub(fact.index + 1)))),
-        _ => Ok::<_, WhatIfError>((0, 0)),
+        Some(Body::Fact(fact)) => Ok((fact.index > 0, fact.index + 1 < fact.of)),
+        Some(Body::Stock(stock)) => Ok((stock.origin.is_none(), true)),
+        _ => Ok::<_, WhatIfError>((false, false)),
     };
-    let (before, _) = place(from)?;
-    let (_, after) = place(to)?;
-    Ok((from.saturating_sub(before).max(bounds.first), (to + after).min(bounds.next - 1)))
+    let (mut from, mut to) = (from.max(bounds.first), to.min(bounds.next - 1));
+    while from > bounds.first && place(from)?.0 {
+        from -= 1;
+    }
+    while to + 1 < bounds.next && place(to)?.1 && place(to + 1)?.0 {
+        to += 1;
+    }
+    Ok((from, to))
 }

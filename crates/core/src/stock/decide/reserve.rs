@@ -46,6 +46,7 @@ impl Desk<'_> {
         {
             match other.state_at(self.now_us) {
                 ReservationState::Held => others = Some(slot),
+                ReservationState::Committed if command.replaces_committed => others = Some(slot),
                 ReservationState::Expired | ReservationState::Released => {}
                 _ => return conflict(other, self.now_us, "replaced"),
             }

@@ -45,12 +45,17 @@ impl Resolver<'_> {
         }
         let outlet = self.outlet(name, config);
         let secrets = self.secret_list(&[at[0], at[1], "secrets"], &config.delivery.secrets);
-        if let Err(error) = config.connector.check() {
+        let headers = self.secret_headers(name, config);
+        // What is wrong with a header is found where it is known; where it is not, there is nothing to send.
+        let mut connector = config.connector.clone();
+        connector.add_headers(headers.iter().flatten().cloned());
+        if let Err(error) = connector.check() {
             let message = chain(&error);
             self.report(&[at[0], at[1], field_of(&message)], message.as_str());
             return None;
         }
-        match config.connector.build(&secrets?, outlet?) {
+        headers?;
+        match connector.build(&secrets?, outlet?) {
             Ok(made) => Some(ResolvedDestination {
                 name: name.to_owned(),
                 destination: Arc::from(made),
@@ -62,6 +67,16 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    /// The headers whose values are secrets; nothing where one of them is not known.
+    fn secret_headers(&mut self, name: &str, config: &DestinationConfig) -> Option<Vec<(String, String)>> {
+        let mut headers = Vec::with_capacity(config.delivery.secret_headers.len());
+        for (header, reference) in &config.delivery.secret_headers {
+            let secret = self.secret(&["destinations", name, "secret_headers", header], reference);
+            headers.extend(secret.map(|secret| (header.clone(), secret.expose().trim().to_owned())));
+        }
+        (headers.len() == config.delivery.secret_headers.len()).then_some(headers)
     }
 
     fn filter(&mut self, name: &str, config: &DestinationConfig, schemas: &Schemas) {

@@ -1,0 +1,91 @@
+//! What orders do to stock, in the decision that their documents are part of.
+//!
+//! Nothing here reacts to a step. After every fact about an order, what its document says it needs is compared with what
+//! it has, and the difference is asked of stock: so it makes no difference in which order documents come, how often, or
+//! from whom. What was done for an order is a field of it, [`STOCK_FIELD`], which the hub owns: the order names its
+//! reservations, and they name it as their owner.
+
+mod book;
+mod clerk;
+mod goods;
+mod said;
+
+use super::changes::decide_one;
+use super::{Entities, Facts, HUB, order, stock as commands};
+use crate::EntityId;
+use crate::Position;
+use crate::change::{Change, Field, Input};
+use crate::entity_id;
+use crate::order::STOCK_FIELD;
+use crate::record::{Body, Fact, Record};
+use book::Book;
+use clerk::Clerk;
+use said::Said;
+
+/// How often an order is looked at for one input at most: twice is enough, the second time to see that nothing is left.
+const ROUNDS_MAX: usize = 4;
+
+/// Brings stock to where the orders are that `told` is about, and says of them what they have.
+pub(super) fn follow(facts: &mut Facts, input: &mut Input, told: &[Fact], now_us: i64) -> Vec<Record> {
+    if !facts.rules.stock_orders.any() || facts.stock.is_empty() {
+        return Vec::new();
+    }
+    let mut ids: Vec<EntityId> = Vec::new();
+    for fact in told.iter().filter(|fact| fact.kind == "order") {
+        let id = entity_id(&fact.kind, &fact.key);
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    let mut index = told.len() as u32;
+    let mut records = Vec::new();
+    for id in ids {
+        // What it has may put it on hold, and what follows from that, or followed before and was not said, may concern
+        // what it needs; that ends when nothing new is said.
+        for _ in 0..ROUNDS_MAX {
+            let Some(changes) = settle(facts, &id, &mut records, now_us) else { break };
+            let mut say = |change, facts: &mut Facts| {
+                let (fact, _) = decide_one(facts, input, (HUB, ""), change, index, now_us);
+                records.push(Record::new(now_us, Body::Fact(Box::new(fact))));
+                index += 1;
+            };
+            changes.into_iter().for_each(|change| say(change, facts));
+            let Some(entity) = facts.entities.get(&id) else { break };
+            let derived = order::changes(entity, order::derive(entity), facts.next);
+            derived.into_iter().for_each(|change| say(change, facts));
+        }
+    }
+    commands::number(&mut records, None);
+    records
+}
+
+/// Brings stock to where an order is. What the order has then, as a change of it, where that is another than before.
+fn settle(facts: &mut Facts, id: &str, records: &mut Vec<Record>, now_us: i64) -> Option<Vec<Change>> {
+    let entity = facts.entities.get(id)?;
+    let said = Said::of(entity);
+    let policy = facts.rules.stock_orders.of(&said.channel)?;
+    let before = Book::of(entity);
+    let mut clerk = Clerk::new(&mut facts.stock, &said, policy, before.clone(), now_us);
+    clerk.work();
+    let (book, moved) = clerk.done();
+    facts.next += moved.len() as Position;
+    records.extend(moved);
+    let entity = facts.entities.get(id).filter(|_| book != before)?;
+    Some(order::changes(entity, vec![(now_us, Field::new(STOCK_FIELD, book.json()))], facts.next))
+}
+
+/// The orders that a change is about, or that an item is of.
+pub fn orders_of(entities: &Entities, change: &Change) -> Vec<EntityId> {
+    let own = (change.kind == "order").then(|| change.id());
+    let named = order::order_of(&change.kind, &change.fields);
+    let known = entities.get(&change.id()).and_then(|entity| order::order_of_entity(entity));
+    own.into_iter().chain(named).chain(known).collect()
+}
+
+/// The reservations that an order may speak of when it is decided, as far as the order itself knows them.
+pub fn reservations_of(entities: &Entities, order: &str) -> Vec<String> {
+    let mut ids = entities.get(order).map(|order| Book::of(order).reservations).unwrap_or_default();
+    // The next one that it would make: it must not be one that is there already.
+    ids.push(Book::name(order.split_once('/').map_or("", |(_, key)| key), ids.len()));
+    ids
+}

@@ -21,7 +21,8 @@ pub(crate) struct Live {
 pub(crate) struct Ready {
     /// Whether writes are accepted and get through.
     ready: bool,
-    /// What is stuck, one sentence each. A destination that is stuck does not make the hub unready.
+    /// What is stuck or broken, one sentence each. A destination that is stuck does not make the hub unready, and neither
+    /// does an invariant of stock that is broken.
     stuck: Vec<String>,
 }
 

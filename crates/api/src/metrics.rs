@@ -9,7 +9,7 @@ use std::fmt::Write;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
-use lockstep_hub::{IncompleteFigure, Latency, Stats, Tallies, now_us};
+use lockstep_hub::{IncompleteFigure, Invariants, Latency, Stats, Tallies, now_us};
 use std::sync::atomic::Ordering;
 
 use crate::auth::authorize;
@@ -98,10 +98,28 @@ fn render(stats: &Stats, tallies: &Tallies, standing: Standing<'_>, http: &HttpF
     let mut text = Text::default();
     hub(&mut text, stats, tallies);
     incomplete(&mut text, &stats.incomplete());
+    invariants(&mut text, &stats.invariants());
     sources(&mut text, stats, tallies);
     destinations(&mut text, tallies, standing);
     requests(&mut text, http);
     text.0
+}
+
+/// The numbers of the invariants that the hub checks while it runs: a series that is always there can be alerted on.
+const INVARIANTS: [u8; 5] = [1, 2, 3, 4, 8];
+
+fn invariants(text: &mut Text, told: &Invariants) {
+    let help = "Violations of the invariants of stock that stand, by the invariant's number (docs/cli.md).";
+    text.family("invariant_violations", "gauge", help);
+    let others = told.violations.keys().filter(|number| !INVARIANTS.contains(number));
+    for number in INVARIANTS.iter().chain(others) {
+        let count = told.violations.get(number).copied().unwrap_or(0);
+        text.sample("invariant_violations", &[("invariant", &number.to_string())], count);
+    }
+    let help = "SKUs whose invariants were checked, since the start.";
+    text.one("invariant_checks_total", "counter", help, told.checked);
+    let help = "SKUs that have changed since their invariants were checked.";
+    text.one("invariant_checks_waiting", "gauge", help, told.waiting);
 }
 
 fn hub(text: &mut Text, stats: &Stats, tallies: &Tallies) {

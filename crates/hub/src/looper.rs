@@ -24,6 +24,7 @@ use crate::state::overlay::merge;
 use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
 use crate::state::{State, incomplete, tally};
 use crate::stats::Stats;
+use crate::stock::invariants::Watch;
 use crate::time::Time;
 
 /// Inputs given together.
@@ -126,6 +127,9 @@ pub(crate) struct Looper {
     pub(crate) warned: BTreeSet<String>,
     /// Whether the batch has merged or parted entities.
     pub(crate) has_merged: bool,
+    /// The invariants of stock, and how many SKUs were checked.
+    pub(crate) watch: Watch,
+    pub(crate) checked: u64,
 }
 
 /// The loop's own times.
@@ -328,6 +332,7 @@ impl Looper {
                         *(if repeated { &mut tally.duplicate } else { &mut tally.superseded }) += 1;
                     }
                     self.has_merged |= is_merge(decision.records.first());
+                    self.watch.decided(&mut self.facts.stock, &decision.records);
                     for gate in &self.facts.gates {
                         self.state.gate(gate, now);
                     }
@@ -425,6 +430,7 @@ impl Looper {
         while let Ok(flushed) = self.flushed.try_recv() {
             self.take_flushed(flushed);
         }
+        self.watch_stock();
         self.tidy_stock();
         match &mut self.mode {
             Mode::Normal => {
@@ -463,6 +469,11 @@ impl Looper {
         self.stats.dirty_bytes.store(self.state.dirty_bytes() as u64, Ordering::Relaxed);
         if let Ok(mut tallies) = self.stats.tallies.lock() {
             tallies.clone_from(&self.state.tallies);
+        }
+        if let Ok(mut invariants) = self.stats.invariants.lock() {
+            self.watch.told(&mut invariants);
+            invariants.waiting = self.facts.stock.suspects() as u64;
+            invariants.checked = self.checked;
         }
         let now = self.clock.last_figures;
         if self.clock.last_incomplete.is_none_or(|last| now.saturating_duration_since(last) >= INCOMPLETE_EVERY) {

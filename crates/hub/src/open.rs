@@ -26,6 +26,7 @@ use crate::options::HubOptions;
 use crate::state::State;
 use crate::state::file::StateFile;
 use crate::stats::{Stats, now_us};
+use crate::stock::invariants::Watch;
 use crate::tail::Tail;
 use crate::time::Time;
 
@@ -210,6 +211,8 @@ impl Parts {
             carried: VecDeque::new(),
             warned: BTreeSet::new(),
             has_merged: false,
+            watch: Watch::default(),
+            checked: 0,
         };
         Ok(Self { handle, looper, journaler, flusher, journal_work, flush_work, flush_done })
     }
@@ -362,7 +365,7 @@ fn fold_again(state: &mut State, facts: &mut Facts, position: Position, record: 
     Ok(())
 }
 
-fn state_error(error: crate::state::StateError) -> OpenError {
+pub(crate) fn state_error(error: crate::state::StateError) -> OpenError {
     match error {
         crate::state::StateError::File(error) => OpenError::State(error),
         crate::state::StateError::Journal(crate::ReadError::Journal(error)) => OpenError::Journal(error),

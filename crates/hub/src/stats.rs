@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::stock::invariants::Invariants;
 use crate::tally::Tallies;
 
 /// Now, microseconds since 1970 UTC.
@@ -74,6 +75,7 @@ pub struct Stats {
     pub(crate) stuck: Mutex<Vec<String>>,
     pub(crate) tallies: Mutex<Tallies>,
     pub(crate) incomplete: Mutex<Vec<IncompleteFigure>>,
+    pub(crate) invariants: Mutex<Invariants>,
 }
 
 /// The incomplete entities of a kind: nobody is told of them.
@@ -130,6 +132,11 @@ impl Stats {
         self.incomplete.lock().map(|figures| figures.clone()).unwrap_or_default()
     }
 
+    /// The invariants of stock, as of the last figures.
+    pub fn invariants(&self) -> Invariants {
+        self.invariants.lock().map(|told| told.clone()).unwrap_or_default()
+    }
+
     /// Why the journal takes no more records, where a write has failed.
     pub fn poisoned(&self) -> Option<String> {
         self.poisoned.lock().ok().and_then(|p| p.clone())
@@ -160,6 +167,9 @@ impl Stats {
         if let Ok(more) = self.stuck.lock() {
             stuck.extend(more.iter().cloned());
         }
+        // A sum of one SKU that is wrong is told too, and the hub goes on: nobody else could take its place, and every
+        // other SKU would be out of sale with it.
+        stuck.extend(self.invariants().sentences());
         // What sources have left open is told; it does not keep the hub from its work.
         stuck.extend(self.incomplete().iter().filter_map(|figure| figure.overdue(now_us())));
         Readiness { ready, stuck }

@@ -7,7 +7,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::{self, BenchArgs};
 use crate::commands::{
-    check, config, conflict, dlq, entity, events, key, leakage, preference, quarantine, webhook, whatif,
+    atp, check, config, conflict, dlq, entity, events, invariants, key, leakage, preference, quarantine, reservation,
+    simulate, stock, webhook, whatif,
 };
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};
@@ -74,6 +75,33 @@ pub enum Command {
     /// List, set and clear the systems that are always preferred for a field (policy `review`).
     #[command(after_help = "Example:\n  lockstep preference list")]
     Preference(preference::PreferenceArgs),
+    /// Say what a channel may sell of SKUs, and with --explain why: every term of the equation and who is behind it.
+    #[command(
+        after_help = "Example:\n  lockstep atp MUG-01 MUG-02 --channel web --explain\n\nExit codes: 0 something of each can be sold, 1 of one or more nothing can."
+    )]
+    Atp(atp::AtpArgs),
+    /// Look at stock: what lies where, who holds it, what happened; count it and move it by hand.
+    #[command(after_help = "Example:\n  lockstep stock show MUG-01 berlin")]
+    Stock(stock::StockArgs),
+    /// Reserve stock for a cart or an order, all or nothing.
+    #[command(
+        after_help = "Example:\n  lockstep reserve MUG-01=2 TEE-M=1@berlin --channel web --expires 15m --id cart-7 --idempotency-key k-7\n\nExit codes: 0 reserved (now or before), 1 there is not enough: what falls short is printed line by line."
+    )]
+    Reserve(reservation::ReserveArgs),
+    /// Make a hold last: it does not expire any more.
+    #[command(after_help = "Example:\n  lockstep commit cart-7")]
+    Commit(reservation::StepArgs),
+    /// Give a reservation back: all that is open of it, or a part of a line.
+    #[command(after_help = "Example:\n  lockstep release cart-7\n  lockstep release cart-7 --line 0=1")]
+    Release(reservation::ReleaseArgs),
+    /// Try reservations on a copy of the stock of a data folder: what would be taken, what falls short. Writes nothing.
+    #[command(
+        after_help = "Example:\n  lockstep simulate flash-sale.csv --channel web\n  lockstep simulate requests.json --json\n\nExit codes: 0 everything would be reserved, 1 something falls short."
+    )]
+    Simulate(simulate::SimulateArgs),
+    /// Check the invariants of stock and orders over a data folder.
+    #[command(after_help = "Example:\n  lockstep invariants check")]
+    Invariants(invariants::InvariantsArgs),
     /// Make and check the signatures of webhooks, without a hub.
     #[command(after_help = "Example:\n  lockstep webhook sign --scheme shopify --secret env:SHOP_SECRET order.json")]
     Webhook(webhook::WebhookArgs),
@@ -100,12 +128,19 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Webhook(args) => webhook::run(&args, &output),
         Command::Key(args) => key::run(&args, &output),
         Command::Leakage(args) => wait(leakage::run(&args, &output)),
+        Command::Simulate(args) => simulate::run(&args, &output),
+        Command::Invariants(args) => invariants::run(&args, &output),
         Command::Events(args) => wait(events::run(&args, &output)),
         Command::Entity(args) => wait(entity::run(&args, &output)),
         Command::Quarantine(args) => wait(quarantine::run(&args, &output)),
         Command::Dlq(args) => wait(dlq::run(&args, &output)),
         Command::Conflict(args) => wait(conflict::run(&args, &output)),
         Command::Preference(args) => wait(preference::run(&args, &output)),
+        Command::Atp(args) => wait(atp::run(&args, &output)),
+        Command::Stock(args) => wait(stock::run(&args, &output)),
+        Command::Reserve(args) => wait(reservation::reserve(&args, &output)),
+        Command::Commit(args) => wait(reservation::commit(&args, &output)),
+        Command::Release(args) => wait(reservation::release(&args, &output)),
     }?;
     Ok(exit.into())
 }

@@ -11,6 +11,7 @@ use lockstep_journal::Reader;
 
 use crate::auditor::{Book, Document, SEMANTICS};
 use crate::ledger::{Ledger, Release, Status};
+use crate::stock::audit::StockAudit;
 use crate::violation::{Violation, violated};
 
 /// What follows from the journal.
@@ -24,6 +25,8 @@ pub struct Audited {
     pub sources: BTreeMap<String, (u64, u64)>,
     /// The last position.
     pub end: u64,
+    /// Stock.
+    pub stock: StockAudit,
     deliveries: BTreeMap<(String, String), Delivery>,
     recorded_at_us: i64,
 }
@@ -134,6 +137,12 @@ pub fn audit(reader: &dyn Reader, ledger: &Ledger, finished: bool) -> Result<Aud
             }
             Some(Body::Quarantined(held)) => audited.quarantined(position, held, ledger)?,
             Some(Body::Probe(_)) => {}
+            Some(Body::Stock(fact)) => {
+                if let Some(origin) = fact.origin.as_ref().filter(|o| ledger.speaks(&o.source)) {
+                    audited.sources.entry(origin.source.clone()).or_default().0 += 1;
+                }
+                audited.stock.record(position, record.recorded_at_us, fact, ledger)?;
+            }
             other => return violated("journal", format!("record {position} is none that was asked for: {other:?}")),
         }
     }
@@ -141,6 +150,7 @@ pub fn audit(reader: &dyn Reader, ledger: &Ledger, finished: bool) -> Result<Aud
         return violated("lost", format!("{id} was shown at record {position}, which is not of it"));
     }
     audited.acknowledged(ledger, finished)?;
+    audited.stock.finish(ledger)?;
     Ok(audited)
 }
 
@@ -270,6 +280,12 @@ impl Audited {
         let mut accounted = BTreeSet::new();
         for (number, entry) in ledger.entries.iter().enumerate() {
             let (message, found) = (&entry.message, of(number));
+            if finished && entry.status == Status::Open {
+                return violated("unanswered", format!("{message} was never answered"));
+            }
+            if message.is_stock() {
+                continue;
+            }
             let stored = found.map(|d| &ledger.entries[d.message].message);
             if entry.status == Status::Recorded {
                 let Some(stored) = stored else {
@@ -283,9 +299,6 @@ impl Audited {
             let released = found.is_some_and(|d| d.held.is_some() && !d.facts.is_empty());
             if entry.release == Release::Done && !released {
                 return violated("lost", format!("{message} was released, and that is not in the journal"));
-            }
-            if finished && entry.status == Status::Open {
-                return violated("unanswered", format!("{message} was never answered"));
             }
         }
         if finished && accounted.len() != self.deliveries.len() {

@@ -37,6 +37,14 @@ counts! {
     recreations,
     /// Lists given whole.
     lists,
+    /// Among them commands to stock.
+    stock_commands,
+    /// Among these those that had an effect.
+    stock_applied,
+    /// Answers to commands to stock that had none: refused, doubted, or so already.
+    stock_unrecorded,
+    /// Holds written down as expired.
+    stock_expired,
     /// Inputs that reached a hub, repetitions among them.
     submitted,
     /// Answers that sources have got.

@@ -8,6 +8,7 @@ use fastrand::Rng;
 use crate::disk::Fate;
 use crate::op::{Content, Message, Op, Said};
 use crate::rules::{FIELDS, KEYS, LIST, Sequences, WAYS, item};
+use crate::stock::say::command;
 
 /// The clock of the world begins here, and the sources' clocks around it.
 pub const START_US: i64 = 1_700_000_000_000_000;
@@ -51,8 +52,9 @@ fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
 }
 
 /// The kinds of operations with how often they come, and whether a seed may do without them.
-const KINDS: [(Kind, u32, bool); 20] = [
+const KINDS: [(Kind, u32, bool); 21] = [
     (Kind::Say, 120, false),
+    (Kind::Stock, 80, true),
     (Kind::Arrive, 160, false),
     (Kind::Duplicate, 25, true),
     (Kind::Lose, 20, true),
@@ -77,6 +79,7 @@ const KINDS: [(Kind, u32, bool); 20] = [
 #[derive(Clone, Copy)]
 enum Kind {
     Say,
+    Stock,
     Arrive,
     Duplicate,
     Lose,
@@ -126,6 +129,7 @@ impl Sources {
         let any = |rng: &mut Rng| if rng.bool() { 0 } else { rng.usize(..64) };
         match kind.map_or(Kind::Loop, |(kind, _)| *kind) {
             Kind::Say => Op::Say(Box::new(self.message())),
+            Kind::Stock => Op::Say(Box::new(self.command())),
             Kind::Arrive => Op::Arrive { pick: any(rng), count: rng.usize(1..=4) },
             Kind::Duplicate => Op::Duplicate { pick: rng.usize(..64) },
             Kind::Lose => Op::Lose { pick: rng.usize(..64) },
@@ -148,6 +152,17 @@ impl Sources {
         }
     }
 
+    /// A command to stock, by the one way in that is an API: it wants to know of what it got wrong.
+    fn command(&mut self) -> Message {
+        let number = self.said.len();
+        let content = Content::Stock(Box::new(command(&mut self.rng)));
+        let way = WAYS.iter().position(|way| way.is_api).unwrap_or(0);
+        let (delivery, payload) = (format!("s{number}"), number as u64 + 1);
+        let message = Message { way, delivery, payload, request_key: None, content };
+        self.said.push(message.clone());
+        message
+    }
+
     fn message(&mut self) -> Message {
         let number = self.said.len();
         let rng = &mut self.rng;
@@ -157,7 +172,7 @@ impl Sources {
         let mut request_key = (is_api && rng.u8(..3) == 0).then(|| format!("k{number}"));
         // An id or key that was used before, for something else.
         if rng.u8(..12) == 0
-            && let Some(before) = self.said.iter().rev().find(|m| m.way == way)
+            && let Some(before) = self.said.iter().rev().find(|m| m.way == way && !m.is_stock())
         {
             if before.request_key.is_some() && rng.bool() {
                 request_key.clone_from(&before.request_key);

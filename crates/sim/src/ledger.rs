@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::{Entity, Outcome};
+use lockstep_core::stock::Answer as Stocked;
+use lockstep_core::{Entity, Outcome, Refusal};
 use lockstep_hub::Answer;
 
 use crate::op::{Content, Message};
+use crate::stock::model::Said;
 use crate::violation::{Violation, violated};
 
 /// What became of a message as far as its source knows.
@@ -48,6 +50,36 @@ pub struct Entry {
     pub release: Release,
 }
 
+/// A command to stock that was answered without a record.
+#[derive(Clone, Debug)]
+pub struct Unrecorded {
+    /// Which.
+    pub message: usize,
+    /// What was answered.
+    pub said: Said,
+    /// The next record when it was asked, and when it was answered.
+    pub from: u64,
+    /// See `from`.
+    pub to: u64,
+    /// When it was asked, and answered.
+    pub asked_us: i64,
+    /// See `asked_us`.
+    pub told_us: i64,
+}
+
+/// When something was asked and answered, by the clock and by the journal's next record.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// The next record when it was asked.
+    pub from: u64,
+    /// The next record that is not durable yet.
+    pub durable_next: u64,
+    /// When it was asked.
+    pub asked_us: i64,
+    /// When it was answered.
+    pub told_us: i64,
+}
+
 /// A document that was shown to a reader.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -64,12 +96,21 @@ pub struct Ledger {
     pub entries: Vec<Entry>,
     /// Which record acknowledged which message.
     pub acknowledged: BTreeMap<u64, usize>,
+    /// Commands to stock that had an effect, with the first record of it.
+    pub stock_recorded: BTreeMap<usize, u64>,
+    /// Those that had none.
+    pub unrecorded: Vec<Unrecorded>,
     /// What readers have seen.
     pub shown: Vec<Shown>,
     latest: BTreeMap<String, (u64, u64)>,
 }
 
 impl Ledger {
+    /// Whether it is a way in of the outside world, and not the hub's own voice.
+    pub fn speaks(&self, source: &str) -> bool {
+        crate::rules::WAYS.iter().any(|way| way.source == source)
+    }
+
     /// Takes a new message; its number.
     pub fn say(&mut self, message: Message) -> usize {
         self.entries.push(Entry { message, status: Status::Open, held: None, release: Release::None });
@@ -77,17 +118,15 @@ impl Ledger {
     }
 
     /// Takes an answer of the hub to a message, or to its release, while the journal is durable up to before
-    /// `durable_next`.
+    /// `window.durable_next`.
     ///
     /// # Errors
     /// Where the answer can't be true.
-    pub fn answer(
-        &mut self,
-        number: usize,
-        answer: &Answer,
-        released: bool,
-        durable_next: u64,
-    ) -> Result<(), Violation> {
+    pub fn answer(&mut self, number: usize, answer: &Answer, released: bool, window: Window) -> Result<(), Violation> {
+        let durable_next = window.durable_next;
+        if self.entries[number].message.is_stock() {
+            return self.answer_stock(number, answer, window);
+        }
         let entry = &mut self.entries[number];
         let message = &entry.message;
         let status = match answer {
@@ -144,6 +183,49 @@ impl Ledger {
         if released {
             entry.release = Release::Done;
         } else if entry.status != Status::Recorded {
+            entry.status = status;
+        }
+        Ok(())
+    }
+
+    /// The same of a command to stock.
+    fn answer_stock(&mut self, number: usize, answer: &Answer, window: Window) -> Result<(), Violation> {
+        let entry = &mut self.entries[number];
+        let message = &entry.message;
+        let (recorded, status) = match answer {
+            Ok(Outcome::Stock { position, count, .. }) if *count > 0 => {
+                let last = position + u64::from(*count) - 1;
+                if last >= window.durable_next {
+                    let detail = format!("{message} was answered before record {last} was durable");
+                    return violated("durability", detail);
+                }
+                (Ok(*position), Status::Recorded)
+            }
+            Ok(Outcome::Stock { answers, .. }) => match answers.as_slice() {
+                [Ok(Stocked::Repeated | Stocked::Reservation { repeated: true, .. })] => {
+                    (Err(Said::Repeated), Status::Nothing)
+                }
+                [Ok(Stocked::Quarantined(_))] => (Err(Said::Doubtful), Status::Nothing),
+                _ => return violated("answer", format!("{message} was answered with {answer:?}")),
+            },
+            Ok(Outcome::Duplicate { of }) => (Ok(*of), Status::Recorded),
+            Err(Refusal::Stock(refusal)) => (Err(Said::Refused(refusal.code())), Status::Refused),
+            other => return violated("answer", format!("{message} was answered with {other:?}")),
+        };
+        match recorded {
+            Ok(position) => {
+                let known = self.stock_recorded.insert(number, position);
+                if known.is_some_and(|known| known != position) {
+                    let detail = format!("{message} was acknowledged with record {known:?}, then with {position}");
+                    return violated("twice", detail);
+                }
+            }
+            Err(said) => {
+                let Window { from, durable_next: to, asked_us, told_us } = window;
+                self.unrecorded.push(Unrecorded { message: number, said, from, to, asked_us, told_us });
+            }
+        }
+        if entry.status != Status::Recorded {
             entry.status = status;
         }
         Ok(())

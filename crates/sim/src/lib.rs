@@ -4,7 +4,7 @@
 //! loop, journaler, flusher and recovery, one step at a time, on one thread and with its own clock, a virtual
 //! [`disk`] under the journal and the real state file ([`files`]). What the sources and readers are told goes into
 //! the [`ledger`]; the [`audit`] holds the journal and the hub against it and against documents that the [`auditor`]
-//! computes from the set of observations. A history that fails is shortened ([`mod@shrink`]).
+//! computes from the set of observations, and [`stock`] against its own arithmetic. A history that fails is shortened ([`mod@shrink`]).
 
 pub mod audit;
 pub mod auditor;
@@ -20,5 +20,6 @@ pub mod rules;
 pub mod run;
 pub mod settle;
 pub mod shrink;
+pub mod stock;
 pub mod violation;
 pub mod world;

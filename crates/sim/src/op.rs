@@ -4,6 +4,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use lockstep_core::stock::Command;
 use lockstep_core::{Change, ChangeError, Field, Input, InputBody, QuarantineReason};
 
 use crate::disk::Fate;
@@ -42,6 +43,8 @@ pub enum Content {
     Changes(Vec<Said>),
     /// Not understood at first; released by an operator it has the changes.
     Broken(Vec<Said>),
+    /// A command to stock.
+    Stock(Box<Command>),
 }
 
 /// Something that a source has to say, once.
@@ -69,7 +72,13 @@ impl Message {
     pub fn said(&self) -> &[Said] {
         match &self.content {
             Content::Changes(said) | Content::Broken(said) => said,
+            Content::Stock(_) => &[],
         }
+    }
+
+    /// Whether it is a command to stock.
+    pub fn is_stock(&self) -> bool {
+        matches!(self.content, Content::Stock(_))
     }
 
     /// Whether its answer depends on what the hub knows by then.
@@ -89,6 +98,7 @@ impl Message {
                 detail: "the simulation says so".into(),
                 at: String::new(),
             }),
+            Content::Stock(command) => InputBody::Stock(vec![(**command).clone()]),
             Content::Changes(said) | Content::Broken(said) => {
                 InputBody::Changes(said.iter().map(change).collect::<Result<_, _>>()?)
             }
@@ -215,6 +225,9 @@ impl fmt::Display for Message {
         }
         if matches!(self.content, Content::Broken(_)) {
             write!(f, " broken")?;
+        }
+        if let Content::Stock(command) = &self.content {
+            write!(f, " {command:?}")?;
         }
         self.said().iter().try_for_each(|said| write!(f, " {said}"))
     }

@@ -7,7 +7,7 @@ use lockstep_core::{Entity, Outcome};
 use lockstep_hub::{Answer, Page, QuarantineRow, Unavailable};
 use std::sync::Arc;
 
-use crate::ledger::Release;
+use crate::ledger::{Release, Window};
 use crate::violation::{Violation, violated};
 use crate::world::World;
 
@@ -40,12 +40,15 @@ pub(crate) enum Asker {
 /// Somebody who has asked and has no answer yet.
 pub(crate) struct Waiting {
     pub(crate) asker: Asker,
+    /// The next record and the time when it was asked.
+    asked: (u64, i64),
     reply: Pin<Box<dyn Future<Output = Reply>>>,
 }
 
 impl World {
     pub(crate) fn wait(&mut self, asker: Asker, reply: impl Future<Output = Reply> + 'static) {
-        self.waiting.push(Waiting { asker, reply: Box::pin(reply) });
+        let asked = (self.disk.next(), self.time.now_us());
+        self.waiting.push(Waiting { asker, asked, reply: Box::pin(reply) });
     }
 
     pub(crate) fn lose_answer(&mut self, pick: usize) {
@@ -71,16 +74,17 @@ impl World {
         let mut ready = Vec::new();
         for mut waiting in std::mem::take(&mut self.waiting) {
             match waiting.reply.as_mut().poll(&mut context) {
-                Poll::Ready(reply) => ready.push((waiting.asker, reply)),
+                Poll::Ready(reply) => ready.push((waiting.asker, waiting.asked, reply)),
                 Poll::Pending => still.push(waiting),
             }
         }
         self.waiting = still;
-        ready.into_iter().try_for_each(|(asker, reply)| self.take_reply(asker, reply))
+        ready.into_iter().try_for_each(|(asker, asked, reply)| self.take_reply(asker, asked, reply))
     }
 
-    fn take_reply(&mut self, asker: Asker, reply: Reply) -> Result<(), Violation> {
+    fn take_reply(&mut self, asker: Asker, (from, asked_us): (u64, i64), reply: Reply) -> Result<(), Violation> {
         let durable_next = self.disk.next();
+        let window = Window { from, durable_next, asked_us, told_us: self.time.now_us() };
         match (asker, reply) {
             (Asker::Sources { messages, .. }, Reply::Answers(Err(cause))) => {
                 self.unavailable(&cause, messages.len())?;
@@ -93,7 +97,7 @@ impl World {
                     self.counts.acknowledged += 1;
                     self.counts.repetitions += u64::from(matches!(answer, Ok(Outcome::Duplicate { .. })));
                     self.counts.refused += u64::from(answer.is_err());
-                    self.ledger.answer(message, answer, false, durable_next)?;
+                    self.ledger.answer(message, answer, false, window)?;
                 }
             }
             (Asker::Reader { id }, Reply::Entity(Ok(entity))) => {
@@ -114,7 +118,7 @@ impl World {
             (Asker::Releaser { message }, Reply::Answers(Ok(answers))) => {
                 self.counts.releases += 1;
                 for answer in &answers {
-                    self.ledger.answer(message, answer, true, durable_next)?;
+                    self.ledger.answer(message, answer, true, window)?;
                 }
             }
             (Asker::Operator { message, .. }, Reply::Quarantine(Err(cause)))

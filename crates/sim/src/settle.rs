@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use crate::audit::{Audited, audit};
 use crate::generate::START_US;
-use crate::ledger::{Release, Status};
+use crate::ledger::{Release, Status, Window};
 use crate::op::{Content, Message, Said};
 use crate::rules::{FIELDS, KEYS};
+use crate::stock::say::{CHANNEL, RESERVATIONS, SKUS};
 use crate::violation::{Violation, violated};
 use crate::world::World;
 
@@ -95,7 +96,25 @@ impl World {
         if held != expected {
             return violated("quarantine", format!("the hub lists {held:?}, should list {expected:?}"));
         }
+        self.check_stock(&audited)?;
         Ok(audited)
+    }
+
+    /// What the hub says of stock now.
+    fn check_stock(&mut self, audited: &Audited) -> Result<(), Violation> {
+        let Some(hub) = self.handle() else { return Ok(()) };
+        let skus: Vec<String> = SKUS.iter().map(|sku| (*sku).to_owned()).collect();
+        let all = self.ask(|| hub.availability(skus.clone(), CHANNEL, None, 10))?;
+        audited.stock.compare(self.time.now_us(), &all)?;
+        for number in 0..RESERVATIONS {
+            let id = format!("r{number}");
+            let found = self.ask(|| hub.reservation(&id))?;
+            audited.stock.compare_reservation(self.time.now_us(), &id, found.as_ref())?;
+        }
+        if let Some(broken) = hub.stats().invariants().sentences().next() {
+            return violated("invariant", broken);
+        }
+        Ok(())
     }
 
     fn is_poisoned(&self) -> bool {
@@ -138,6 +157,9 @@ impl World {
         let audited = self.audit(true)?;
         self.conserve(&audited)?;
         self.counts.recreations += audited.entities.values().map(|known| known.recreations).sum::<u64>();
+        self.counts.stock_applied += audited.stock.recorded.len() as u64;
+        self.counts.stock_unrecorded += self.ledger.unrecorded.len() as u64;
+        self.counts.stock_expired += audited.stock.expired;
         self.restart()?;
         self.close();
         self.on_files(|files| files.remove())?;
@@ -230,6 +252,9 @@ impl World {
     /// Sends everything that was recorded once more: nothing new may come of it.
     fn repeat_all(&mut self) -> Result<(), Violation> {
         let Some(hub) = self.handle() else { return Ok(()) };
+        // What was left to tell channels comes first.
+        self.step_all()?;
+        self.step_all()?;
         let end = self.disk.next();
         for number in 0..self.ledger.entries.len() {
             let entry = &self.ledger.entries[number];
@@ -238,12 +263,13 @@ impl World {
             }
             let message = entry.message.clone();
             let input = message.input(0, None).map_err(|e| Violation { code: "simulation", detail: e.to_string() })?;
+            let (from, asked_us) = (self.disk.next(), self.time.now_us());
             let answers = self.ask(|| hub.submit(vec![input.clone()]))?;
             if !matches!(answers.first(), Some(Ok(Outcome::Duplicate { .. }))) {
                 return violated("twice", format!("{message} was sent again after all and got {answers:?}"));
             }
-            let durable_next = self.disk.next();
-            answers.iter().try_for_each(|answer| self.ledger.answer(number, answer, false, durable_next))?;
+            let window = Window { from, durable_next: self.disk.next(), asked_us, told_us: asked_us };
+            answers.iter().try_for_each(|answer| self.ledger.answer(number, answer, false, window))?;
         }
         if self.disk.next() != end {
             return violated("twice", "sending everything again made new records");

@@ -79,7 +79,7 @@ impl Shrunk {
 fn without(op: &Op, number: usize) -> Option<Op> {
     let Op::Say(message) = op else { return None };
     let mut message = message.clone();
-    let (Content::Changes(said) | Content::Broken(said)) = &mut message.content;
+    let (Content::Changes(said) | Content::Broken(said)) = &mut message.content else { return None };
     let mut at = number;
     for change in 0..said.len() {
         if said.len() > 1 {

@@ -73,6 +73,7 @@ impl World {
                 let number = self.ledger.say((**message).clone());
                 self.network.send(number);
                 self.counts.inputs += 1;
+                self.counts.stock_commands += u64::from(message.is_stock());
                 let is_list = |said: &&Said| said.fields.iter().any(|(name, _)| *name == LIST);
                 self.counts.deletions += message.said().iter().filter(|said| said.deletes).count() as u64;
                 self.counts.lists += message.said().iter().filter(is_list).count() as u64;

@@ -85,6 +85,16 @@ impl Stock {
         self.dirty_skus.len() + self.dirty_channels.len() + self.dirty_ids.len()
     }
 
+    /// The SKUs that are known, also those that nothing is known of but their name.
+    pub fn skus(&self) -> impl Iterator<Item = &str> {
+        (0..self.skus.len() as u32).map(|sku| self.sku_names.name(sku))
+    }
+
+    /// The reservations that are in memory, in no order.
+    pub fn reservations(&self) -> impl Iterator<Item = &str> {
+        self.reservations.iter().flatten().map(|reservation| reservation.id.as_str())
+    }
+
     /// How many reservations are in memory, and how many lines of them are open.
     pub fn sizes(&self) -> (usize, usize) {
         (self.ids.len(), self.skus.iter().map(|node| node.lines.len()).sum())
@@ -148,6 +158,8 @@ impl Stock {
             image.components.iter().map(|part| (self.sku_number(&part.sku), part.quantity)).collect();
         self.make_kit(sku, components);
         self.skus[sku as usize].scale = image.scale;
+        // What comes from a disk is looked at once, also where nobody speaks of it.
+        self.suspect(sku);
         for at in all {
             let number = self.locations.number(&at.location);
             read_location(self.skus[sku as usize].location_mut(number), at);

@@ -44,7 +44,7 @@ mod state;
 mod sums;
 mod validate;
 
-pub use check::Violations;
+pub use check::{Checked, Violation, Violations};
 pub use command::{Answer, Command, Count, Item, Movement, PolicyOf, Reserve, Shortfall, StockRefusal, Unavailable};
 pub use decide::{StockDecision, decide, publish};
 pub use event::{

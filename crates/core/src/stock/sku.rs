@@ -20,6 +20,8 @@ pub(super) struct Sku {
     pub(super) holding: usize,
     pub(super) scale: u32,
     pub(super) touched: bool,
+    /// It waits to be checked.
+    pub(super) suspect: bool,
     pub(super) dirty: bool,
     /// What few SKUs have.
     pub(super) rare: Option<Box<Rare>>,

@@ -2,7 +2,7 @@
 //! needs a scan. They follow from the reservations and the time, and are never written anywhere.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use compact_str::CompactString;
@@ -106,6 +106,8 @@ pub struct Stock {
     pub seen: HashSet<u64, State>,
     /// SKUs whose availability may have changed since it was last published.
     pub(super) touched: Vec<u32>,
+    /// SKUs that were touched since their invariants were last checked.
+    pub(super) suspects: VecDeque<u32>,
     pub(super) dirty_skus: Vec<u32>,
     pub(super) dirty_channels: Vec<u32>,
     pub(super) dirty_ids: Vec<CompactString>,
@@ -203,6 +205,16 @@ impl Stock {
         if !node.touched {
             node.touched = true;
             self.touched.push(sku);
+        }
+        self.suspect(sku);
+    }
+
+    /// Has a SKU's invariants checked when its turn comes.
+    pub(super) fn suspect(&mut self, sku: u32) {
+        let node = &mut self.skus[sku as usize];
+        if !node.suspect {
+            node.suspect = true;
+            self.suspects.push_back(sku);
         }
     }
 

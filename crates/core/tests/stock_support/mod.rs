@@ -49,7 +49,7 @@ impl Shop {
             );
         }
         self.records.extend(decision.records);
-        assert_eq!(self.stock.check(|_| false), Vec::<String>::new(), "after {command:?}");
+        assert_eq!(self.stock.check(|_| false), Vec::new(), "after {command:?}");
         decision.answer
     }
 

@@ -45,6 +45,15 @@ pub(crate) struct Meta {
     pub(crate) tallies: Tallies,
 }
 
+fn make(connection: &Connection) -> Result<(), OpenError> {
+    connection.execute_batch(SCHEMA)?;
+    connection.execute_batch(seen::SCHEMA)?;
+    incomplete::prepare(connection)?;
+    timers::make(connection)?;
+    connection.execute_batch(stock::SCHEMA)?;
+    Ok(())
+}
+
 /// One connection to the file.
 pub(crate) struct StateFile {
     pub(crate) connection: Connection,
@@ -65,13 +74,28 @@ impl StateFile {
         // journal wait for the disk for longer.
         connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         connection.pragma_update(None, "cache_size", -16_000)?;
-        connection.execute_batch(SCHEMA)?;
-        connection.execute_batch(seen::SCHEMA)?;
-        incomplete::prepare(&connection)?;
-        timers::make(&connection)?;
-        connection.execute_batch(stock::SCHEMA)?;
+        make(&connection)?;
         connection.pragma_update(None, "user_version", FORMAT)?;
         connection.set_prepared_statement_cache_capacity(32);
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
+    /// Opens the file to look at it as it is at this moment, beside a hub that may be writing it; where there is none, as
+    /// an empty one in memory.
+    pub(crate) fn beside(path: &Path) -> Result<Self, OpenError> {
+        if !path.exists() {
+            let connection = Connection::open_in_memory()?;
+            make(&connection)?;
+            return Ok(Self { connection, path: path.to_owned() });
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if found != FORMAT {
+            return Err(OpenError::StateFormat { path: path.to_owned(), found, known: FORMAT });
+        }
+        // One transaction, so that everything is read as of the same moment.
+        connection.execute_batch("BEGIN")?;
         Ok(Self { connection, path: path.to_owned() })
     }
 

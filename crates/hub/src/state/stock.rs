@@ -219,6 +219,11 @@ impl State {
 }
 
 impl StateFile {
+    /// The ids of all reservations that the file has.
+    pub(crate) fn reservations(&self) -> Result<Vec<String>, rusqlite::Error> {
+        self.connection.prepare("SELECT id FROM stock_reservation")?.query_map([], |row| row.get(0))?.collect()
+    }
+
     fn reservation(&self, id: &str) -> Result<Option<Bytes>, rusqlite::Error> {
         let mut statement = self.connection.prepare_cached("SELECT image FROM stock_reservation WHERE id = ?1")?;
         statement.query_row([id], |row| Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?))).optional()

@@ -1,7 +1,10 @@
 //! Stock in the loop: what a command needs is loaded, what it changed is written behind, holds that are over are swept,
 //! and channels are told what they may sell, once for each batch.
 
+pub(crate) mod invariants;
 mod reads;
+pub(crate) mod standing;
+pub(crate) mod verify;
 
 use lockstep_core::decide::stock::sweep;
 use lockstep_core::record::{Body, Record};
@@ -83,6 +86,12 @@ impl Looper {
             self.facts.next += records.len() as Position;
             self.keep(first, records, open);
         }
+    }
+
+    /// Checks the invariants of what has changed, a bounded part of it.
+    pub(crate) fn watch_stock(&mut self) {
+        let now_us = self.clock.time.now_us();
+        self.checked += self.watch.check(&mut self.facts.stock, now_us);
     }
 
     /// After a batch: what is changed is made ready to be written, what is over leaves the memory.

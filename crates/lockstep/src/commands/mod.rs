@@ -1,15 +1,20 @@
 //! The commands, one file each.
 
+pub mod atp;
 pub mod check;
 pub mod config;
 pub mod conflict;
 pub mod dlq;
 pub mod entity;
 pub mod events;
+pub mod invariants;
 pub mod key;
 pub mod leakage;
 pub mod preference;
 pub mod quarantine;
+pub mod reservation;
+pub mod simulate;
+pub mod stock;
 pub mod webhook;
 pub mod whatif;
 
@@ -63,6 +68,76 @@ impl ConfigArgs {
 /// A position on the command line.
 pub fn position(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "a position is a whole number".to_owned())
+}
+
+/// A data folder that a command reads without a hub.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FolderArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The data folder, where it is not the configuration's.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+}
+
+/// A data folder, and what of the configuration goes with it.
+pub(crate) struct Folder {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) limits: lockstep_core::stock::Limits,
+    pub(crate) seen_days: u32,
+    pub(crate) hold_s: u32,
+}
+
+impl FolderArgs {
+    pub(crate) fn open(&self) -> Result<Folder, Failure> {
+        let loaded = self.config.load()?;
+        let of = |config: &crate::config::Config, data_dir: PathBuf| Folder {
+            data_dir: self.data_dir.clone().unwrap_or(data_dir),
+            limits: config.stock.limits(config.hub.clock_skew_max_s),
+            seen_days: config.hub.seen_days,
+            hold_s: config.stock.hold_s,
+        };
+        match &loaded {
+            None => {
+                let config = crate::config::Config::default();
+                Ok(of(&config, config.hub.data_dir.clone()))
+            }
+            Some(loaded) => match &loaded.config {
+                Some(config) => Ok(of(config, loaded.data_dir(config))),
+                None => Err(problems(&loaded.problems)),
+            },
+        }
+    }
+}
+
+impl Folder {
+    pub(crate) fn not_read(&self, error: &lockstep_hub::OpenError) -> Failure {
+        let message =
+            format!("the data folder {} can't be read: {}", self.data_dir.display(), crate::exit::chain(error));
+        Failure::usage("data-folder", message)
+    }
+}
+
+/// A write of a command: what makes a repetition of it the same.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OnceArgs {
+    /// What makes a repetition of this command the same; without it each run is a request of its own.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+impl OnceArgs {
+    pub(crate) fn key(&self) -> String {
+        self.idempotency_key.clone().unwrap_or_else(|| format!("cli-{:032x}", fastrand::u128(..)))
+    }
+}
+
+/// A time on the command line.
+pub(crate) fn timestamp(text: &str) -> Result<String, String> {
+    match lockstep_connect::time::parse_rfc3339(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("a time is written as RFC 3339 has it, for example 2026-03-01T09:30:00Z".to_owned()),
+    }
 }
 
 /// All problems of a configuration as one failure.

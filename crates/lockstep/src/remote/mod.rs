@@ -93,9 +93,23 @@ impl Remote {
         idempotency_key: &str,
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
-        let key = header::HeaderValue::from_str(idempotency_key)
-            .map_err(|_| Failure::usage("idempotency-key", "--idempotency-key must be visible ASCII characters"))?;
+        let key = header::HeaderValue::from_str(idempotency_key).map_err(|_| bad_key())?;
         self.exchange(method, path, Some(key), body).await
+    }
+
+    /// The same, where a conflict (409) is an answer with something to tell, not a failure: its problem document.
+    pub async fn write_or_conflict(
+        &self,
+        path: &str,
+        idempotency_key: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
+        let key = header::HeaderValue::from_str(idempotency_key).map_err(|_| bad_key())?;
+        let (status, bytes) = self.whole(Method::POST, path, Some(key), body).await?;
+        if !status.is_success() && status != StatusCode::CONFLICT {
+            return Err(refused(&self.base, status, &bytes));
+        }
+        Ok(Answer { status, body: self.json(&bytes)? })
     }
 
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
@@ -127,6 +141,21 @@ impl Remote {
         idempotency_key: Option<header::HeaderValue>,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Bytes), Failure> {
+        let (status, bytes) = self.whole(method, path, idempotency_key, body).await?;
+        if !status.is_success() {
+            return Err(refused(&self.base, status, &bytes));
+        }
+        Ok((status, bytes))
+    }
+
+    /// The whole answer, whatever its status.
+    async fn whole(
+        &self,
+        method: Method,
+        path: &str,
+        idempotency_key: Option<header::HeaderValue>,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let whole = async {
             let (status, body) = self.send(method, path, idempotency_key, body).await?;
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
@@ -134,17 +163,13 @@ impl Remote {
             })?;
             Ok((status, body.to_bytes()))
         };
-        let (status, bytes) = match tokio::time::timeout(ANSWER_TIMEOUT, whole).await {
-            Ok(answer) => answer?,
+        match tokio::time::timeout(ANSWER_TIMEOUT, whole).await {
+            Ok(answer) => answer,
             Err(_) => {
                 let message = format!("the hub at {} did not answer within {} s", self.base, ANSWER_TIMEOUT.as_secs());
-                return Err(Failure::unreachable("timeout", message));
+                Err(Failure::unreachable("timeout", message))
             }
-        };
-        if !status.is_success() {
-            return Err(refused(&self.base, status, &bytes));
         }
-        Ok((status, bytes))
     }
 
     /// A live stream, from its first byte.
@@ -248,6 +273,10 @@ pub fn query(parameters: &[(&str, Option<String>)]) -> String {
     let given: Vec<_> =
         parameters.iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value.as_deref()?)))).collect();
     if given.is_empty() { String::new() } else { format!("?{}", given.join("&")) }
+}
+
+fn bad_key() -> Failure {
+    Failure::usage("idempotency-key", "--idempotency-key must be visible ASCII characters")
 }
 
 fn bad_url(url: &str) -> Failure {

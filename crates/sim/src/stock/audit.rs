@@ -1,0 +1,260 @@
+//! Holds the journal's records of stock, and the hub's answers about it, against the model.
+
+use std::collections::BTreeMap;
+
+use lockstep_core::stock::record::{LineFact, ReservationFact, ReservationState as State, StockBody, StockFact};
+use lockstep_core::stock::{Availability, Command, ReservationView};
+
+use super::model::{Line, Model, Said};
+use super::say::CHANNEL;
+use crate::ledger::{Ledger, Unrecorded};
+use crate::op::Content;
+use crate::violation::{Violation, violated};
+
+/// What follows of stock from the journal so far.
+#[derive(Clone, Debug, Default)]
+pub struct StockAudit {
+    pub(super) model: Model,
+    /// The first record of each message that is in the journal.
+    pub recorded: BTreeMap<usize, u64>,
+    /// How many holds were written down as expired.
+    pub expired: u64,
+    /// Of what was answered without a record, which can be so.
+    met: Vec<bool>,
+    /// Since which record stock is as it is.
+    since: u64,
+    /// The facts of the decision that is being read.
+    open: Vec<StockFact>,
+    told: BTreeMap<(String, String), i64>,
+}
+
+impl StockAudit {
+    /// Takes a record.
+    ///
+    /// # Errors
+    /// Where it can't follow on what is known.
+    pub fn record(&mut self, position: u64, now_us: i64, fact: &StockFact, ledger: &Ledger) -> Result<(), Violation> {
+        if fact.index as usize != self.open.len() {
+            return violated("torn", format!("record {position} is fact {} after {}", fact.index, self.open.len()));
+        }
+        self.open.push(fact.clone());
+        if fact.index + 1 < fact.of {
+            return Ok(());
+        }
+        let facts = std::mem::take(&mut self.open);
+        let first = position + 1 - facts.len() as u64;
+        self.unrecorded(first, ledger);
+        self.since = position;
+        let wrong = |detail: String| Violation { code: "stock", detail: format!("record {position}: {detail}") };
+        self.decision(first, now_us, &facts, ledger).map_err(wrong)
+    }
+
+    fn decision(&mut self, first: u64, now_us: i64, facts: &[StockFact], ledger: &Ledger) -> Result<(), String> {
+        let origin = facts.first().and_then(|fact| fact.origin.as_deref());
+        if let Some(origin) = origin.filter(|origin| !origin.delivery.starts_with("stock-expiry|")) {
+            let is_it = |e: &crate::ledger::Entry| {
+                let message = &e.message;
+                (message.way().source, &message.delivery, message.payload)
+                    == (origin.source.as_str(), &origin.delivery, origin.payload_hash)
+            };
+            let number = ledger.entries.iter().position(is_it);
+            let number = number.ok_or_else(|| format!("nobody has said {} of {}", origin.delivery, origin.source))?;
+            let message = &ledger.entries[number].message;
+            let Content::Stock(command) = &message.content else { return Err(format!("{message} is no command")) };
+            if let Some(before) = self.recorded.insert(number, first) {
+                return Err(format!("{message} had its effect in record {before} already"));
+            }
+            let said = self.model.predict(command, now_us);
+            match said {
+                Said::Applied | Said::AppliedOrShort => {
+                    let made: Vec<Line> = made(command, facts);
+                    self.model.apply(command, now_us, &made).map_err(|why| format!("{message}: {why}"))?;
+                }
+                Said::Ignored => {}
+                other => return Err(format!("{message} was recorded, and should be {other:?}")),
+            }
+        }
+        for (at, fact) in facts.iter().enumerate() {
+            let Some(body) = &fact.body else { continue };
+            if let StockBody::Reservation(of) = body {
+                if fact.event_type == "reservation.expired" {
+                    self.model.expire(&of.id, now_us)?;
+                    self.expired += 1;
+                }
+                // A decision may say several things of one reservation: the last counts.
+                let again =
+                    |later: &StockFact| matches!(&later.body, Some(StockBody::Reservation(later)) if later.id == of.id);
+                if !facts[at + 1..].iter().any(again) {
+                    self.reservation(of)?;
+                }
+            } else {
+                self.fact(now_us, body)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fact(&mut self, now_us: i64, body: &StockBody) -> Result<(), String> {
+        let same = |what: &str, sku: &str, place: &str, is: i64, right: i64| {
+            if is == right { Ok(()) } else { Err(format!("{sku}@{place}: {what} {is}, should be {right}")) }
+        };
+        let known = |sku: &str, place: &str| self.model.places.get(&(sku.to_owned(), place.to_owned())).cloned();
+        match body {
+            StockBody::Counted(of) => {
+                let right = known(&of.sku, &of.location).unwrap_or_default().on_hand();
+                same("on hand", &of.sku, &of.location, of.on_hand, right)
+            }
+            StockBody::Moved(of) => {
+                let right = known(&of.sku, &of.location).unwrap_or_default().on_hand();
+                same("on hand", &of.sku, &of.location, of.on_hand, right)
+            }
+            StockBody::Safety(of) => {
+                let right = known(&of.sku, &of.location).unwrap_or_default().safety;
+                same("safety stock", &of.sku, &of.location, of.quantity, right)
+            }
+            StockBody::Shortage(of) => {
+                let right = self.model.shortage(&of.sku, &of.location, now_us);
+                same("short", &of.sku, &of.location, of.shortage, right)
+            }
+            StockBody::Availability(of) => {
+                let right = self.model.atp(&of.sku, now_us);
+                same("available", &of.sku, &of.channel, of.atp, right)?;
+                let before = self.told.insert((of.sku.clone(), of.channel.clone()), of.atp);
+                same("told before", &of.sku, &of.channel, of.before.unwrap_or(0), before.unwrap_or(0))
+            }
+            StockBody::Policy(_) => Ok(()),
+            other => Err(format!("nobody asked for {other:?}")),
+        }
+    }
+
+    /// What is told of a reservation is all of it, as it is after the decision.
+    fn reservation(&self, of: &ReservationFact) -> Result<(), String> {
+        let Some(known) = self.model.reservations.get(&of.id) else { return Err(format!("{} is unknown", of.id)) };
+        let lines: Vec<Line> = of.lines.iter().map(line).collect();
+        if (of.state(), of.expires_at_us) != (known.state, known.expires_at_us) || lines != known.lines {
+            return Err(format!("{of:?}, should be {known:?}"));
+        }
+        Ok(())
+    }
+
+    /// Before record `next`: which of what was answered without a record can have been decided since the last one.
+    fn unrecorded(&mut self, next: u64, ledger: &Ledger) {
+        self.met.resize(ledger.unrecorded.len(), false);
+        for (met, of) in self.met.iter_mut().zip(&ledger.unrecorded) {
+            // It was decided after all before `from`, and before anything from `to` on.
+            if *met || of.from > next || of.to <= self.since {
+                continue;
+            }
+            let Content::Stock(command) = &ledger.entries[of.message].message.content else { continue };
+            let ends = self.model.reservations.values().map(|known| known.expires_at_us);
+            let times = ends.filter(|end_us| (of.asked_us..=of.told_us).contains(end_us));
+            let can_be = |at_us: i64| match (self.model.predict(command, at_us), of.said) {
+                (Said::AppliedOrShort, said) => said == Said::Refused("stock-short"),
+                (right, said) => right == said,
+            };
+            *met = times.chain([of.asked_us, of.told_us]).any(can_be);
+        }
+    }
+
+    /// At the end of the journal: everything that was answered is there, or could be answered so.
+    ///
+    /// # Errors
+    /// The first that could not.
+    pub fn finish(&mut self, ledger: &Ledger) -> Result<(), Violation> {
+        if !self.open.is_empty() {
+            return violated("torn", format!("of a decision of stock there are only {} facts", self.open.len()));
+        }
+        self.unrecorded(u64::MAX, ledger);
+        for (number, position) in &ledger.stock_recorded {
+            let found = self.recorded.get(number);
+            if found != Some(position) {
+                let message = &ledger.entries[*number].message;
+                return violated(
+                    "lost",
+                    format!("{message} was acknowledged with record {position}, it has {found:?}"),
+                );
+            }
+        }
+        if let Some((of, _)) = ledger.unrecorded.iter().zip(&self.met).find(|(_, met)| !**met) {
+            let Unrecorded { message, said, from, to, .. } = of;
+            let message = &ledger.entries[*message].message;
+            return violated("stock", format!("{message} was {said:?} between record {from} and {to}, which can't be"));
+        }
+        Ok(())
+    }
+
+    /// Holds what the hub answers against the model.
+    ///
+    /// # Errors
+    /// Where it is something else.
+    pub fn compare(&self, now_us: i64, all: &[Availability]) -> Result<(), Violation> {
+        for of in all {
+            let places = self.model.places.keys().filter(|(sku, _)| *sku == of.sku).count();
+            if places != of.locations.len() || of.channel != CHANNEL {
+                return violated("stock", format!("{} is at {places} places, and the hub says {of:?}", of.sku));
+            }
+            for at in &of.locations {
+                let place = self.model.places.get(&(of.sku.to_string(), at.location.to_string()));
+                let place = place.cloned().unwrap_or_default();
+                let [held, committed] = self.model.promised(&of.sku, &at.location, now_us, "");
+                let right = (place.on_hand(), place.safety, held, committed);
+                let is = (at.on_hand, at.safety, at.held, at.committed);
+                if is != right || at.atf != place.on_hand() - place.safety - held - committed {
+                    let what = format!("{}@{}", of.sku, at.location);
+                    return violated("stock", format!("{what} is {is:?} and {}, should be {right:?}", at.atf));
+                }
+            }
+            let right = self.model.atp(&of.sku, now_us);
+            if of.atp != right {
+                return violated("stock", format!("{}: {} available, should be {right}", of.sku, of.atp));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of a reservation.
+    ///
+    /// # Errors
+    /// Where it is something else.
+    pub fn compare_reservation(&self, now_us: i64, id: &str, found: Option<&ReservationView>) -> Result<(), Violation> {
+        let known = self.model.reservations.get(id);
+        let over = |lines: Vec<Line>, state: State| {
+            // Whether the end of a hold is written down makes no difference.
+            let end = |line: Line| Line { expired: line.expired + line.open, open: 0, ..line };
+            if state == State::Expired { lines.into_iter().map(end).collect() } else { lines }
+        };
+        let right = known.map(|known| {
+            let state = known.state_at(now_us);
+            (state, over(known.lines.clone(), state))
+        });
+        let found = found.map(|view| (view.state, over(view.lines.iter().map(line).collect(), view.state)));
+        if right == found { Ok(()) } else { violated("stock", format!("{id} is {found:?}, should be {right:?}")) }
+    }
+}
+
+fn line(of: &LineFact) -> Line {
+    Line {
+        item: of.item,
+        sku: of.sku.clone(),
+        place: of.location.clone(),
+        quantity: of.quantity,
+        open: of.open,
+        consumed: of.consumed,
+        released: of.released,
+        expired: of.expired,
+    }
+}
+
+/// The lines that the hub made for a command.
+fn made(command: &Command, facts: &[StockFact]) -> Vec<Line> {
+    let id = match command {
+        Command::Reserve(wanted) => &wanted.id,
+        Command::Commit { id } => id,
+        _ => return Vec::new(),
+    };
+    let of = |fact: &StockFact| match &fact.body {
+        Some(StockBody::Reservation(of)) if of.id == *id => Some(of.lines.iter().map(line).collect()),
+        _ => None,
+    };
+    facts.iter().rev().find_map(of).unwrap_or_default()
+}

@@ -32,5 +32,5 @@ pub use options::HubOptions;
 pub use reading::{EventFilter, EventStream, ReadError, StreamItem};
 pub use state::rows::{DeadLetterRow, EntityRow, IncompleteEntity, IncompleteRow, QuarantineRow};
 pub use stats::{IncompleteFigure, Latency, Readiness, Stats, now_us};
-pub use stock::{Ledger, LedgerEntry};
+pub use stock::{After, Ledger, LedgerEntry};
 pub use tally::{DestinationTally, SourceTally, Tallies};

@@ -34,7 +34,7 @@ fn start(folder: &std::path::Path, world: &World) -> Hub {
 /// The calls of a SKU, with the moments at which holds may end.
 fn history(world: &World, sku: usize) -> Vec<Call> {
     let mut calls = world.histories[sku].lock().unwrap().clone();
-    let last = calls.iter().filter(|call| call.ended.is_some()).map(Call::end).max().unwrap();
+    let last = calls.iter().map(|call| call.ended).max().unwrap();
     let ends = calls.iter().filter_map(|call| match call.ask {
         Ask::Reserve { expires_at, .. } | Ask::Extend { expires_at, .. } => Some(expires_at),
         _ => None,
@@ -48,9 +48,7 @@ fn history(world: &World, sku: usize) -> Vec<Call> {
 
 /// How often each answer was given.
 fn summary(calls: &[Call]) -> String {
-    let count = |is: &dyn Fn(&Told) -> bool| {
-        calls.iter().filter(|call| call.ended.as_ref().is_some_and(|(_, told)| is(told))).count()
-    };
+    let count = |is: &dyn Fn(&Told) -> bool| calls.iter().filter(|call| call.told.as_ref().is_some_and(is)).count();
     let times = calls.iter().filter(|call| matches!(call.ask, Ask::Time { .. })).count();
     format!(
         "{} calls: {} done, {} short, {} in conflict, {} too late, {} looks, {} unanswered; {times} moments",
@@ -60,7 +58,7 @@ fn summary(calls: &[Call]) -> String {
         count(&|told| *told == Told::Conflict),
         count(&|told| *told == Told::TooLate),
         count(&|told| matches!(told, Told::Terms { .. })),
-        calls.iter().filter(|call| call.ended.is_none()).count(),
+        calls.iter().filter(|call| call.told.is_none()).count(),
     )
 }
 
@@ -122,19 +120,17 @@ fn what_many_clients_are_told_is_linearizable_through_kills() {
 fn planted(calls: Vec<Call>) {
     let last = calls.iter().rposition(|call| matches!(call.ask, Ask::Look)).unwrap();
     let mut miscounted = calls.clone();
-    if let Some((_, Told::Terms { on_hand, available, .. })) = &mut miscounted[last].ended {
+    if let Some(Told::Terms { on_hand, available, .. }) = &mut miscounted[last].told {
         *on_hand += 1_000;
         *available += 1_000;
     }
     assert!(!check(miscounted).is_good(), "goods from nowhere");
-    let short = |call: &Call| matches!((&call.ask, &call.ended), (Ask::Reserve { .. }, Some((_, Told::Short { .. }))));
+    let short = |call: &Call| matches!((&call.ask, &call.told), (Ask::Reserve { .. }, Some(Told::Short { .. })));
     let refused = calls.iter().position(short).expect("somebody was refused");
     let mut oversold = calls;
-    let quantity = 1_000_000;
-    if let (Ask::Reserve { quantity: asked, .. }, Some((_, told))) =
-        (&mut oversold[refused].ask, &mut oversold[refused].ended)
-    {
-        (*asked, *told) = (quantity, Told::Done);
+    let Call { ask, told, .. } = &mut oversold[refused];
+    if let (Ask::Reserve { quantity, .. }, Some(told)) = (ask, told) {
+        (*quantity, *told) = (1_000_000, Told::Done);
     }
     assert!(!check(oversold).is_good(), "a promise of what nobody has");
 }

@@ -8,53 +8,54 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::model::{Ask, Stock, Told};
 
-/// One call, with the times of its beginning and its end. Without an answer it may have had its effect at any time
-/// after its beginning, or never.
+/// One call, with the times of its beginning and its end. One without an answer ends when its connection is known to
+/// be broken, which is after the death of the process that had it: until then it had its effect, or never.
 #[derive(Clone, Debug)]
-pub struct Call {
-    pub ask: Ask,
-    pub began: i64,
-    pub ended: Option<(i64, Told)>,
+pub(crate) struct Call {
+    pub(crate) ask: Ask,
+    pub(crate) began: i64,
+    pub(crate) ended: i64,
+    pub(crate) told: Option<Told>,
 }
 
 impl Call {
     /// Holds may end at this very moment.
-    pub fn time(now: i64) -> Self {
-        Self { ask: Ask::Time { now }, began: now, ended: Some((now, Told::Done)) }
+    pub(crate) fn time(now: i64) -> Self {
+        Self { ask: Ask::Time { now }, began: now, ended: now, told: Some(Told::Done) }
     }
 
-    /// When it ended.
-    pub fn end(&self) -> i64 {
-        self.ended.as_ref().map_or(i64::MAX, |(at, _)| *at)
-    }
-
-    /// What the stock is after it, where it could then have got its answer.
-    fn after(&self, stock: &Stock) -> Option<Stock> {
+    /// What the stock is after it, where it could then have got its answer; `had_effect` is for one without an answer.
+    fn after(&self, stock: &Stock, had_effect: bool) -> Option<Stock> {
         // Without an effect whatever the stock is; that the end was over must be true.
-        if let Some((at, Told::TooLate)) = &self.ended {
+        if self.told == Some(Told::TooLate) {
             let (Ask::Reserve { expires_at, .. } | Ask::Extend { expires_at, .. }) = self.ask else { return None };
-            return (expires_at <= *at).then(|| stock.clone());
+            return (expires_at <= self.ended).then(|| stock.clone());
         }
         let mut next = stock.clone();
-        let told = next.step(&self.ask);
-        match &self.ended {
-            Some((_, answer)) if *answer != told => None,
-            _ => Some(next),
+        if had_effect {
+            let told = next.step(&self.ask);
+            if self.told.as_ref().is_some_and(|answer| *answer != told) {
+                return None;
+            }
         }
+        Some(next)
     }
 }
 
+/// More than any history here needs.
+const STEPS_MAX: u64 = 2_000_000;
+
 /// What the search has found.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is linearizable: after so many steps.
     Good { steps: u64 },
-    /// It is not: no order gets beyond so many of the answered calls, and these are the calls that then wait.
+    /// It is not: no order gets beyond so many calls, and these are the calls that then wait.
     Bad { reached: usize, stuck: Vec<Call> },
 }
 
 impl Verdict {
-    pub fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         matches!(self, Self::Good { .. })
     }
 }
@@ -74,29 +75,29 @@ impl Done {
 }
 
 /// Checks the history of one SKU.
-pub fn check(mut calls: Vec<Call>) -> Verdict {
-    calls.sort_by_key(|call| (call.began, call.end()));
-    let answered = calls.iter().filter(|call| call.ended.is_some()).count();
+pub(crate) fn check(mut calls: Vec<Call>) -> Verdict {
+    calls.sort_by_key(|call| (call.began, call.ended));
     let mut done = Done(vec![0; calls.len().div_ceil(64)]);
     let mut tried: HashSet<(u64, u64)> = HashSet::new();
     // What was done, in order, with the stock before it and what else could have been done in its place.
-    let mut path: Vec<(usize, Stock, Vec<usize>)> = Vec::new();
+    let mut path: Vec<(usize, Stock, Vec<(usize, bool)>)> = Vec::new();
     let mut stock = Stock::default();
     let (mut reached, mut stuck, mut steps) = (0, Vec::new(), 0_u64);
     let mut complete = 0;
     let mut open = candidates(&calls, &done);
     loop {
-        if complete == answered {
+        if complete == calls.len() {
             return Verdict::Good { steps };
         }
         if complete >= reached && stuck.is_empty() || complete > reached {
             reached = complete;
-            stuck = open.iter().map(|at| calls[*at].clone()).collect();
+            stuck = open.iter().map(|(at, _)| calls[*at].clone()).collect();
         }
         let mut next = None;
-        while let Some(at) = open.pop() {
+        while let Some((at, had_effect)) = open.pop() {
             steps += 1;
-            let Some(after) = calls[at].after(&stock) else { continue };
+            assert!(steps < STEPS_MAX, "undecided after {steps} steps, at {reached} calls; then {stuck:#?}");
+            let Some(after) = calls[at].after(&stock, had_effect) else { continue };
             done.turn(at);
             if tried.insert(fingerprint(&done, &after)) {
                 next = Some((at, after));
@@ -106,23 +107,23 @@ pub fn check(mut calls: Vec<Call>) -> Verdict {
         }
         match next {
             Some((at, after)) => {
-                complete += usize::from(calls[at].ended.is_some());
+                complete += 1;
                 path.push((at, std::mem::replace(&mut stock, after), std::mem::take(&mut open)));
                 open = candidates(&calls, &done);
             }
             None => {
                 let Some((at, before, others)) = path.pop() else { return Verdict::Bad { reached, stuck } };
                 done.turn(at);
-                complete -= usize::from(calls[at].ended.is_some());
+                complete -= 1;
                 (stock, open) = (before, others);
             }
         }
     }
 }
 
-/// The calls that may be next: those that began before the first of the others ended. The last is to be tried first:
-/// the one that ended first, and those without an answer only where nothing else will do.
-fn candidates(calls: &[Call], done: &Done) -> Vec<usize> {
+/// The calls that may be next: those that began before the first of the others ended, each with whether it has an
+/// effect. The last is to be tried first: the one that ended first, with an effect.
+fn candidates(calls: &[Call], done: &Done) -> Vec<(usize, bool)> {
     let mut all = Vec::new();
     let mut first_end = i64::MAX;
     let begin = done.0.iter().position(|word| *word != u64::MAX).unwrap_or(0) * 64;
@@ -133,10 +134,13 @@ fn candidates(calls: &[Call], done: &Done) -> Vec<usize> {
         if call.began > first_end {
             break;
         }
-        first_end = first_end.min(call.end());
-        all.push(at);
+        first_end = first_end.min(call.ended);
+        if call.told.is_none() {
+            all.push((at, false));
+        }
+        all.push((at, true));
     }
-    all.sort_by_key(|at| std::cmp::Reverse((calls[*at].end(), *at)));
+    all.sort_by_key(|(at, had_effect)| (std::cmp::Reverse(calls[*at].ended), *had_effect));
     all
 }
 

@@ -13,48 +13,55 @@ use super::common::http;
 use super::model::{Ask, Told};
 
 /// The SKUs. Each has a history of its own, since nothing of one concerns the other.
-pub const SKUS: [&str; 2] = ["A", "B"];
+pub(crate) const SKUS: [&str; 2] = ["A", "B"];
 /// How many of the last reservations somebody goes on with.
 const RECENT: usize = 12;
 
 /// What the clients share.
 #[derive(Default)]
-pub struct World {
+pub(crate) struct World {
     /// Where the hub is now, if it is.
-    pub address: RwLock<Option<(SocketAddr, String)>>,
-    pub histories: [Mutex<Vec<Call>>; SKUS.len()],
+    pub(crate) address: RwLock<Option<(SocketAddr, String)>>,
+    pub(crate) histories: [Mutex<Vec<Call>>; SKUS.len()],
     /// Reservations that are known to have been made, with their quantities.
     made: [Mutex<Vec<(u32, i64)>>; SKUS.len()],
     numbers: AtomicU32,
-    pub answered: AtomicU64,
-    pub given_up: AtomicU64,
-    pub stop: AtomicBool,
+    pub(crate) answered: AtomicU64,
+    pub(crate) given_up: AtomicU64,
+    pub(crate) stop: AtomicBool,
+}
+
+/// What became of one attempt.
+enum Sent {
+    Answered(Told),
+    /// Nobody was there, or it was refused for the time being: it had no effect.
+    Nowhere,
+    /// The connection broke before the answer.
+    Broken,
 }
 
 impl World {
-    /// Asks until there is an answer, or until the client gives up, which it does at one of four failures if it may.
-    pub fn ask(&self, sku: usize, ask: Ask, random: &mut fastrand::Rng, may_give_up: bool) -> Option<Told> {
+    /// Asks until there is an answer, or until the client gives up, which it does at one of two
+    /// connections that break, if it may.
+    pub(crate) fn ask(&self, sku: usize, ask: Ask, random: &mut fastrand::Rng, may_give_up: bool) -> Option<Told> {
         let (method, path, body) = request(sku, &ask);
         let key = format!("call-{}", self.numbers.fetch_add(1, Ordering::SeqCst));
         let began = now_us();
         let told = loop {
-            if let Some(told) = self.send(method, &path, &key, &body) {
-                break Some(told);
+            match self.send(method, &path, &key, &body) {
+                Sent::Answered(told) => break Some(told),
+                Sent::Broken if may_give_up && random.bool() => break None,
+                Sent::Broken | Sent::Nowhere => std::thread::sleep(Duration::from_millis(2)),
             }
-            if may_give_up && random.u8(..4) == 0 {
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(2));
         };
-        let ended = told.clone().map(|told| (now_us(), told));
-        self.histories[sku].lock().unwrap().push(Call { ask, began, ended });
+        self.histories[sku].lock().unwrap().push(Call { ask, began, ended: now_us(), told: told.clone() });
         let counter = if told.is_some() { &self.answered } else { &self.given_up };
         counter.fetch_add(1, Ordering::SeqCst);
         told
     }
 
-    fn send(&self, method: &str, path: &str, key: &str, body: &Value) -> Option<Told> {
-        let (address, secret) = self.address.read().unwrap().clone()?;
+    fn send(&self, method: &str, path: &str, key: &str, body: &Value) -> Sent {
+        let Some((address, secret)) = self.address.read().unwrap().clone() else { return Sent::Nowhere };
         let authorization = format!("Bearer {secret}");
         let mut headers = vec![("authorization", authorization.as_str())];
         let mut bytes = String::new();
@@ -62,11 +69,12 @@ impl World {
             headers.extend([("content-type", "application/json"), ("idempotency-key", key)]);
             bytes = body.to_string();
         }
-        let (status, answer) = http(address, method, path, &headers, bytes.as_bytes()).ok()?;
-        if [429, 503].contains(&status) {
-            return None;
+        match http(address, method, path, &headers, bytes.as_bytes()) {
+            Ok((429 | 503, _)) => Sent::Nowhere,
+            Ok((status, answer)) => Sent::Answered(told(status, &serde_json::from_str(&answer).expect("JSON"))),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Sent::Nowhere,
+            Err(_) => Sent::Broken,
         }
-        Some(told(status, &serde_json::from_str(&answer).expect("JSON")))
     }
 
     fn reserve(&self, sku: usize, random: &mut fastrand::Rng) {
@@ -79,7 +87,7 @@ impl World {
     }
 
     /// One client: sells, goes on with what somebody has sold, and looks.
-    pub fn sell(&self, seed: u64) {
+    pub(crate) fn sell(&self, seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed);
         while !self.stop.load(Ordering::SeqCst) {
             let sku = random.usize(..SKUS.len());
@@ -96,7 +104,7 @@ impl World {
                 (40..55, Some((id, _))) => Ask::Commit { id },
                 (55..72, Some((id, _))) => Ask::Release { id },
                 (72..78, Some((id, _))) => Ask::Extend { id, expires_at: end(&mut random) },
-                (78..86, Some((id, quantity))) => Ask::Ship { id, quantity, at: now_us() - random.i64(..50_000) },
+                (78..86, Some((id, quantity))) => Ask::Ship { id, quantity, at: now_us() - random.i64(0..50_000) },
                 (86.., Some(_)) => Ask::Look,
             };
             self.ask(sku, ask, &mut random, true);
@@ -104,12 +112,12 @@ impl World {
     }
 
     /// The warehouse: counts now and then, each time as it was a little before.
-    pub fn count(&self, seed: u64, since: i64) {
+    pub(crate) fn count(&self, seed: u64, since: i64) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut last = [since; SKUS.len()];
         while !self.stop.load(Ordering::SeqCst) {
             let sku = random.usize(..SKUS.len());
-            let as_of = (now_us() - random.i64(..50_000)).max(last[sku] + 1);
+            let as_of = (now_us() - random.i64(0..50_000)).max(last[sku] + 1);
             last[sku] = as_of;
             self.ask(sku, Ask::Count { quantity: random.i64(5..30), as_of }, &mut random, true);
             std::thread::sleep(Duration::from_millis(random.u64(10..60)));

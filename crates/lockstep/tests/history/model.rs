@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// What was asked for, of one SKU.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub(crate) enum Ask {
     Reserve {
         id: u32,
         quantity: i64,
@@ -38,7 +38,7 @@ pub enum Ask {
 
 /// What was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     Done,
     /// There is not enough: so much could be had.
     Short {
@@ -68,7 +68,7 @@ enum Life {
 
 /// The stock of a SKU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Stock {
+pub(crate) struct Stock {
     on_hand: i64,
     counted_at: i64,
     /// What was shipped after the last count, with its time.
@@ -98,7 +98,7 @@ impl Stock {
     }
 
     /// Does what was asked for, and says what must be answered.
-    pub fn step(&mut self, ask: &Ask) -> Told {
+    pub(crate) fn step(&mut self, ask: &Ask) -> Told {
         let life = |stock: &Self, id: u32| stock.reservations.get(&id).copied();
         match *ask {
             Ask::Reserve { id, quantity, expires_at } => {

@@ -4,7 +4,7 @@ use super::checker::{Call, Verdict, check};
 use super::model::{Ask, Told};
 
 fn call(began: i64, ended: i64, ask: Ask, told: Told) -> Call {
-    Call { ask, began, ended: Some((ended, told)) }
+    Call { ask, began, ended, told: Some(told) }
 }
 
 fn counted(quantity: i64) -> Call {
@@ -53,18 +53,25 @@ fn what_was_answered_is_seen_by_who_asks_later() {
 
 #[test]
 fn a_call_without_an_answer_has_one_effect_or_none() {
-    let unanswered = Call { ask: reserve(1, 2), began: 3, ended: None };
+    let unanswered = Call { ask: reserve(1, 2), began: 3, ended: 7, told: None };
     good(&[counted(5), unanswered.clone(), call(5, 6, Ask::Look, terms(5, 0, 0))]);
     good(&[counted(5), unanswered.clone(), call(5, 6, Ask::Look, terms(5, 2, 0))]);
     good(&[
         counted(5),
         unanswered.clone(),
         call(5, 6, Ask::Look, terms(5, 0, 0)),
-        call(7, 8, Ask::Look, terms(5, 2, 0)),
+        call(8, 9, Ask::Look, terms(5, 2, 0)),
     ]);
     bad(&[counted(5), unanswered.clone(), call(5, 6, Ask::Look, terms(5, 4, 0))]);
+    // It has its effect before the process is known to be dead.
+    bad(&[
+        counted(5),
+        unanswered.clone(),
+        call(8, 9, Ask::Look, terms(5, 0, 0)),
+        call(10, 11, Ask::Look, terms(5, 2, 0)),
+    ]);
     // It can't be undone again.
-    bad(&[counted(5), unanswered, call(5, 6, Ask::Look, terms(5, 2, 0)), call(7, 8, Ask::Look, terms(5, 0, 0))]);
+    bad(&[counted(5), unanswered, call(5, 6, Ask::Look, terms(5, 2, 0)), call(8, 9, Ask::Look, terms(5, 0, 0))]);
 }
 
 #[test]
@@ -109,7 +116,7 @@ fn a_long_history_with_one_wrong_answer_is_refused() {
         calls.push(call(began, began + 9, ask, told));
     }
     good(&calls);
-    let wrong = calls.iter().rposition(|call| matches!(call.ended, Some((_, Told::Short { .. })))).unwrap();
-    calls[wrong].ended = Some((calls[wrong].end(), Told::Done));
+    let wrong = calls.iter().rposition(|call| matches!(call.told, Some(Told::Short { .. }))).unwrap();
+    calls[wrong].told = Some(Told::Done);
     bad(&calls);
 }

@@ -18,7 +18,7 @@ use clap::Args;
 use self::alone::Alone;
 use self::calls::Caller;
 use self::figures::{CaseFigures, Compared, ReserveFigures};
-use self::work::{Case, Rate, sell};
+use self::work::{Case, sell};
 use super::child::Serving;
 use super::disk::raw_limit;
 use super::prepare_plain;
@@ -140,7 +140,7 @@ async fn callers(address: SocketAddr, key: &str, name: &str, clients: u64) -> Re
 #[cfg(feature = "postgres")]
 async fn compared(url: &str, args: &ReserveArgs, length: Duration, hub: [&CaseFigures; 3]) -> Result<Compared> {
     let server = postgres::server(url).await?;
-    let mut ways: Vec<[Rate; postgres::Way::ALL.len()]> = Vec::new();
+    let mut ways: Vec<[work::Rate; postgres::Way::ALL.len()]> = Vec::new();
     for case in Case::ALL {
         let mut rates = Vec::new();
         for way in postgres::Way::ALL {

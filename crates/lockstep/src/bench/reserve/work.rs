@@ -121,7 +121,7 @@ where
     for (lane, mut client) in (1..).zip(clients) {
         let ask = ask.clone();
         tasks.spawn(async move {
-            let mut answers = Histogram::<u64>::new(3).context("the histogram of answers")?;
+            let mut answers = histogram()?;
             let mut random = fastrand::Rng::with_seed(lane);
             while began.elapsed() < length {
                 let asked = Instant::now();
@@ -133,12 +133,17 @@ where
             anyhow::Ok(answers)
         });
     }
-    let mut all = Histogram::<u64>::new(3).context("the histogram of answers")?;
+    let mut all = histogram()?;
     while let Some(answers) = tasks.join_next().await {
         all.add(answers.context("a client's task failed")??).context("the histogram of answers")?;
     }
     let rate = all.len() as f64 / began.elapsed().as_secs_f64();
     Ok((all, rate))
+}
+
+/// Of microseconds, up to ten minutes.
+fn histogram() -> Result<Histogram<u64>> {
+    Histogram::new_with_bounds(1, 600_000_000, 3).context("the histogram of answers")
 }
 
 #[cfg(test)]

@@ -123,8 +123,6 @@ async fn over_grpc(dir: &Path, args: &ReserveArgs, length: Duration) -> Result<[
         let reservations = rate.reservations_per_s * args.seconds as f64;
         all.push(CaseFigures { rate, hub_cpu_us: hub_cpu / reservations * 1e6 });
     }
-    let memory_peak_bytes = serving.memory_peak_bytes();
-    tracing::debug!(memory_peak_bytes, "all cases are measured");
     all.try_into().map_err(|_| anyhow::anyhow!("a case was not measured"))
 }
 

@@ -5,6 +5,7 @@ mod changelog;
 mod ci;
 mod fragments;
 mod metadata;
+mod postgres;
 mod python;
 mod run;
 mod services;
@@ -24,6 +25,8 @@ cargo xtask <command>
   services                installs what the tests need besides Rust
   test [-- ARGS]          services, the real binary, then every test; ARGS go to `cargo test`
   ci                      tidy, test and a short demo: all that CI runs
+  bench-postgres [ARGS]   installs PostgreSQL 15 from Debian, starts one of its own, and runs
+                          `lockstep bench reserve` beside it; ARGS go to that
   changelog [VERSION]     moves the fragments of changelog.d/ into CHANGELOG.md as one release
                           (default: the workspace's version)
 ";
@@ -58,6 +61,7 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<bool> {
             nothing_after(command, rest)?;
             ci::command(&root)
         }
+        "bench-postgres" => postgres::command(&root, rest),
         "changelog" => changelog::command(&root, rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

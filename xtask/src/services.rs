@@ -47,6 +47,14 @@ const SERVICES: &[Service] = &[
     },
 ];
 
+/// Only `bench-postgres` needs it.
+const POSTGRES: Service = Service {
+    name: "/usr/lib/postgresql/15/bin/postgres",
+    why: "`lockstep bench reserve` is compared with it",
+    packages: &["postgresql-15"],
+    daemon: Some(Daemon { name: "postgresql", port: 5432 }),
+};
+
 /// Debian's hook that is asked before a package starts or stops its daemon.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// The answer "forbidden by policy".
@@ -81,6 +89,14 @@ pub(crate) fn command(root: &Path) -> Result<bool> {
         }
     }
     Ok(complete)
+}
+
+/// Installs PostgreSQL where it is not there.
+pub(crate) fn ensure_postgres() -> Result<()> {
+    if detected(&POSTGRES) {
+        return Ok(());
+    }
+    install(&POSTGRES).with_context(|| format!("{} is missing ({})", POSTGRES.packages.join(" "), POSTGRES.why))
 }
 
 fn detected(service: &Service) -> bool {

@@ -96,6 +96,11 @@ impl HubHandle {
         if inputs.is_empty() {
             return Ok(Vec::new());
         }
+        self.submit_now(inputs)?.answers().await
+    }
+
+    /// The same, come back from as soon as the inputs have their place in the order.
+    pub(crate) fn submit_now(&self, inputs: Vec<Input>) -> Result<Enqueued, Unavailable> {
         let bytes: usize = inputs.iter().map(input_bytes).sum();
         // One submission larger than the whole room may still go in alone.
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.room_bytes);
@@ -103,7 +108,7 @@ impl HubHandle {
             self.stats.saturated.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Err(Unavailable::Saturated { retry_after_s: 1 });
         };
-        self.put(inputs, bytes, permit)?.answers().await
+        self.put(inputs, bytes, permit)
     }
 
     /// The same for a caller that has a queue of its own and reads no further meanwhile: waits for room instead of

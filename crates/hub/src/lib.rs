@@ -35,5 +35,5 @@ pub use stats::{IncompleteFigure, Latency, Readiness, Stats, now_us};
 pub use stock::invariants::Invariants;
 pub use stock::standing::Standing;
 pub use stock::verify::Verified;
-pub use stock::{Ledger, LedgerEntry};
+pub use stock::{After, Ledger, LedgerEntry};
 pub use tally::{DestinationTally, SourceTally, Tallies};

@@ -102,6 +102,39 @@ async fn a_reservation_is_durable_found_and_published() {
 }
 
 #[tokio::test]
+async fn how_a_reservation_stands_is_told_with_what_was_asked_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    say(&handle, "1", count("A", 3, now_us())).await.unwrap();
+    let about = async |delivery: &str, command: Command, facts: bool| {
+        handle.submit_about(vec![ask(delivery, command)], "r", facts).await.expect("the hub takes it")
+    };
+
+    let (answers, after) = about("2", reserve("r", "A", 2, now_us() + HOUR), true).await;
+    assert_eq!(state_of(&answers[0]), ReservationState::Held);
+    let after = after.unwrap();
+    assert_eq!((after.reservation.state, after.reservation.lines[0].open), (ReservationState::Held, 2));
+    // Each of its SKUs, without what it has itself.
+    assert_eq!(after.facts.iter().map(|of| (&*of.sku, of.atp)).collect::<Vec<_>>(), [("A", 1)]);
+
+    let (answers, after) = about("3", Command::Commit { id: "r".into() }, false).await;
+    assert_eq!(state_of(&answers[0]), ReservationState::Committed);
+    let after = after.unwrap();
+    assert_eq!((after.reservation.state, after.facts.len()), (ReservationState::Committed, 0));
+
+    // What is refused is refused, and what stands goes on to stand.
+    let (answers, after) = about("4", Command::Extend { id: "r".into(), expires_at_us: now_us() + HOUR }, false).await;
+    assert!(matches!(answers[0], Err(Refusal::Stock(StockRefusal::Conflict { .. }))), "{answers:?}");
+    assert_eq!(after.unwrap().reservation.state, ReservationState::Committed);
+    let command = Command::Commit { id: "unknown".into() };
+    let (answers, after) = handle.submit_about(vec![ask("5", command)], "unknown", true).await.unwrap();
+    assert!(matches!(answers[0], Err(Refusal::Stock(StockRefusal::Unknown(_)))), "{answers:?}");
+    assert!(after.is_none());
+    hub.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_repetition_has_one_effect_over_restarts_and_another_payload_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let expires_at_us = now_us() + HOUR;

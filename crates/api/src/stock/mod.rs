@@ -17,7 +17,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use lockstep_core::stock::{Answer, Command, StockRefusal};
 use lockstep_core::{Input, InputBody, Outcome, Position, QuarantineReason};
-use lockstep_hub::now_us;
+use lockstep_hub::{After, now_us};
 use serde::Serialize;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response as Documented, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
@@ -91,7 +91,28 @@ impl Ask {
 
     /// Gives the commands to the hub. A single one that is refused is a problem.
     pub async fn say(&self, api: &Api, commands: Vec<Command>) -> Result<Said, Problem> {
-        let input = Input {
+        self.said(api.hub.submit(vec![self.input(commands)]).await?)
+    }
+
+    /// The same of commands about a reservation; gives how it stands after them, with what may be sold of its SKUs where
+    /// that is wanted.
+    pub async fn say_about(
+        &self,
+        api: &Api,
+        commands: Vec<Command>,
+        id: &str,
+        with_facts: bool,
+    ) -> Result<(Said, After), Problem> {
+        let (answers, after) = api.hub.submit_about(vec![self.input(commands)], id, with_facts).await?;
+        let said = self.said(answers)?;
+        match after {
+            Some(after) => Ok((said, after)),
+            None => Ok((said, reservations::after(api, id, with_facts).await?)),
+        }
+    }
+
+    fn input(&self, commands: Vec<Command>) -> Input {
+        Input {
             source: self.source.clone(),
             system: self.system.clone(),
             delivery: format!("stock|{}", self.key),
@@ -103,9 +124,11 @@ impl Ask {
             raw: None,
             body: InputBody::Stock(commands),
             releases: None,
-        };
-        let outcome = events::answer_to_key(view::only(api.hub.submit(vec![input]).await?), &self.key)?;
-        match outcome {
+        }
+    }
+
+    fn said(&self, answers: Vec<lockstep_hub::Answer>) -> Result<Said, Problem> {
+        match events::answer_to_key(view::only(answers), &self.key)? {
             Outcome::Stock { position, answers, .. } => {
                 if let [Ok(Answer::Quarantined(reason))] = answers.as_slice() {
                     return Err(doubtful(reason));

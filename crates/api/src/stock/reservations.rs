@@ -7,6 +7,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use lockstep_core::stock::record::{LineFact, ReservationState};
 use lockstep_core::stock::{Answer, Command, Item, ReservationView, Reserve, Shortfall, state_name};
+use lockstep_hub::After;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -157,13 +158,28 @@ impl ReservationBody {
 /// A reservation as it stands now.
 pub(super) async fn find(api: &Api, id: &str) -> Result<ReservationBody, Problem> {
     let view = current::ask(|| api.hub.reservation(id)).await?;
-    let unknown = || Problem::new(Code::UnknownReservation, format!("there is no reservation `{id}`"));
-    Ok(ReservationBody::of(id, &view.ok_or_else(unknown)?))
+    Ok(ReservationBody::of(id, &view.ok_or_else(|| unknown(id))?))
 }
 
-/// The answer to a request about a reservation: as it stands now, with what the decision has to say beside it.
-pub(super) async fn answer(api: &Api, id: &str, said: Said) -> Result<ReservationBody, Problem> {
-    let mut body = find(api, id).await?;
+/// How a reservation stands, asked for after the write: where it could not be told with it.
+pub(super) async fn after(api: &Api, id: &str, with_facts: bool) -> Result<After, Problem> {
+    let reservation = current::ask(|| api.hub.reservation(id)).await?.ok_or_else(|| unknown(id))?;
+    let mut facts = Vec::new();
+    if with_facts {
+        let skus: BTreeSet<String> = reservation.lines.iter().map(|line| line.sku.clone()).collect();
+        let skus: Vec<String> = skus.into_iter().collect();
+        facts = current::ask(|| api.hub.availability(skus.clone(), &reservation.channel, None, 0)).await?;
+    }
+    Ok(After { reservation, facts })
+}
+
+fn unknown(id: &str) -> Problem {
+    Problem::new(Code::UnknownReservation, format!("there is no reservation `{id}`"))
+}
+
+/// The answer to a request about a reservation: as it stands after it, with what the decision has to say beside it.
+pub(super) fn answer(id: &str, said: Said, reservation: &ReservationView) -> Result<ReservationBody, Problem> {
+    let mut body = ReservationBody::of(id, reservation);
     match said {
         Said::Before { .. } => body.repeated = true,
         Said::Now { answers, .. } => {
@@ -205,10 +221,11 @@ pub(crate) async fn reserve(State(api): State<Api>, caller: Writer, request: Req
     let (wanted, bytes) = operator::read::<ReserveBody>(&api, &parts.headers, body, form).await?;
     let ask = Ask::new(&caller, &parts.headers, &[b"reserve", &bytes])?;
     let id = wanted.id.clone().unwrap_or_else(|| ask.derived_id());
-    let said = ask.say(&api, vec![wanted.command(&id, (api.options.hold_s, ask.received_at_us))?]).await?;
+    let command = wanted.command(&id, (api.options.hold_s, ask.received_at_us))?;
+    let (said, after) = ask.say_about(&api, vec![command], &id, true).await?;
     let is_new = matches!(said, Said::Now { position, .. } if position != 0);
-    let mut body = answer(&api, &id, said).await?;
-    let facts = freshness(&api, &body).await?;
+    let mut body = answer(&id, said, &after.reservation)?;
+    let facts = Freshness::oldest(&after.facts);
     body.facts = Some(facts.clone());
     let mut response = view::json(&body);
     facts.put(&mut response);
@@ -243,14 +260,6 @@ impl ReserveBody {
             replaces_committed: false,
         }))
     }
-}
-
-/// How old the facts are behind what a reservation has.
-async fn freshness(api: &Api, reservation: &ReservationBody) -> Result<Freshness, Problem> {
-    let skus: BTreeSet<String> = reservation.lines.iter().map(|line| line.sku.clone()).collect();
-    let skus: Vec<String> = skus.into_iter().collect();
-    let all = current::ask(|| api.hub.availability(skus.clone(), &reservation.channel, None, 0)).await?;
-    Ok(Freshness::oldest(&all))
 }
 
 /// An id within a path: it may have any characters.

@@ -112,8 +112,8 @@ async fn step<T: DeserializeOwned + Default>(
     };
     let ask = Ask::new(caller, &parts.headers, &[name.as_bytes(), id.as_bytes(), &bytes])?;
     let commands = commands(&ask, wanted)?;
-    let said = ask.say(api, commands).await?;
-    Ok(view::json(&answer(api, id, said).await?))
+    let (said, after) = ask.say_about(api, commands, id, false).await?;
+    Ok(view::json(&answer(id, said, &after.reservation)?))
 }
 
 /// A body that can't be absent.

@@ -1,7 +1,7 @@
 //! The calls of the service.
 
 use lockstep_api::{Ask, Code, Key, Problem, Said, intake, trace_of};
-use lockstep_core::stock::Answer;
+use lockstep_core::stock::{Answer, Command};
 use lockstep_core::{Position, Refusal};
 use tonic::{Request, Response, Status};
 
@@ -19,33 +19,36 @@ enum Written {
     Repeated(Position),
 }
 
-impl Stocks {
-    async fn write<R: Write>(&self, request: Request<R>) -> Result<Written, Status> {
-        let key = caller(request.extensions())?;
-        let trace = trace_of(request.metadata().as_ref());
-        self.say(&key, trace, request.into_inner()).await.map_err(|problem| status(&problem))
+/// What a request asks for, by the same functions as over HTTP.
+fn asked<R: Write>(key: &Key, trace: String, request: R) -> Result<(Ask, Command), Problem> {
+    let idempotency_key = request.idempotency_key().to_owned();
+    if !intake::is_request_key(&idempotency_key) {
+        let detail = "`idempotency_key` must be 1 to 255 visible ASCII characters without quotes";
+        return Err(Problem::parameter("idempotency_key", detail));
     }
+    let mut payload = [R::CALL.as_bytes(), &[0]].concat();
+    // The messages have no maps and no unknown fields are kept: equal requests are equal bytes.
+    payload.extend(request.encode_to_vec());
+    let ask = Ask::of(key, idempotency_key, &payload, trace)?;
+    let command = request.command(&Asked { system: ask.system(), now_us: ask.received_at_us })?;
+    Ok((ask, command))
+}
 
-    /// By the same function as over HTTP.
-    async fn say<R: Write>(&self, key: &Key, trace: String, request: R) -> Result<Written, Problem> {
-        let idempotency_key = request.idempotency_key().to_owned();
-        if !intake::is_request_key(&idempotency_key) {
-            let detail = "`idempotency_key` must be 1 to 255 visible ASCII characters without quotes";
-            return Err(Problem::parameter("idempotency_key", detail));
-        }
-        let mut payload = [R::CALL.as_bytes(), &[0]].concat();
-        // The messages have no maps and no unknown fields are kept: equal requests are equal bytes.
-        payload.extend(request.encode_to_vec());
-        let ask = Ask::of(key, idempotency_key, &payload, trace)?;
-        let command = request.command(&Asked { system: ask.system(), now_us: ask.received_at_us })?;
-        match ask.say(&self.api, vec![command]).await? {
-            Said::Before { of } => Ok(Written::Repeated(of)),
-            Said::Now { position, answers } => match answers.into_iter().next() {
-                Some(Ok(answer)) => Ok(Written::Answered((position != 0).then_some(position), answer)),
-                Some(Err(refusal)) => Err(Refusal::Stock(refusal).into()),
-                None => Err(Problem::new(Code::ReadFailed, "the answer was lost")),
-            },
-        }
+fn written(said: Said) -> Result<Written, Problem> {
+    match said {
+        Said::Before { of } => Ok(Written::Repeated(of)),
+        Said::Now { position, answers } => match answers.into_iter().next() {
+            Some(Ok(answer)) => Ok(Written::Answered((position != 0).then_some(position), answer)),
+            Some(Err(refusal)) => Err(Refusal::Stock(refusal).into()),
+            None => Err(Problem::new(Code::ReadFailed, "the answer was lost")),
+        },
+    }
+}
+
+impl Stocks {
+    async fn write<R: Write>(&self, key: &Key, trace: String, request: R) -> Result<Written, Problem> {
+        let (ask, command) = asked(key, trace, request)?;
+        written(ask.say(&self.api, vec![command]).await?)
     }
 
     /// A write about a reservation, and the reservation after it.
@@ -53,20 +56,35 @@ impl Stocks {
         &self,
         request: Request<R>,
     ) -> Result<Response<v1::ReservationResponse>, Status> {
-        let id = request.get_ref().reservation_id().to_owned();
-        let (shortfalls, repeated_call) = match self.write(request).await? {
+        let (key, trace) = (caller(request.extensions())?, trace_of(request.metadata().as_ref()));
+        let answer = self.write_about(&key, trace, request.into_inner()).await;
+        answer.map(Response::new).map_err(|problem| status(&problem))
+    }
+
+    async fn write_about<R: OfReservation>(
+        &self,
+        key: &Key,
+        trace: String,
+        request: R,
+    ) -> Result<v1::ReservationResponse, Problem> {
+        let id = request.reservation_id().to_owned();
+        let (ask, command) = asked(key, trace, request)?;
+        let (said, after) = ask.say_about(&self.api, vec![command], &id, false).await?;
+        let (shortfalls, repeated_call) = match written(said)? {
             Written::Answered(_, Answer::Reservation { shortfalls, repeated, .. }) => (shortfalls, repeated),
             Written::Answered(..) => (Vec::new(), false),
             Written::Repeated(_) => (Vec::new(), true),
         };
-        let reservation = self.reservation(&id).await.map_err(|problem| status(&problem))?;
+        let reservation = tell::reservation(&id, after.reservation);
         let shortfalls = shortfalls.into_iter().map(tell::shortfall).collect();
-        Ok(Response::new(v1::ReservationResponse { reservation: Some(reservation), shortfalls, repeated_call }))
+        Ok(v1::ReservationResponse { reservation: Some(reservation), shortfalls, repeated_call })
     }
 
     /// A write about anything else.
     async fn on_stock<R: Write>(&self, request: Request<R>) -> Result<Response<v1::StockResponse>, Status> {
-        let (position, outcome) = match self.write(request).await? {
+        let (key, trace) = (caller(request.extensions())?, trace_of(request.metadata().as_ref()));
+        let written = self.write(&key, trace, request.into_inner()).await.map_err(|problem| status(&problem))?;
+        let (position, outcome) = match written {
             Written::Answered(position, Answer::Ignored) => (position, v1::StockOutcome::Ignored),
             Written::Answered(position, Answer::Repeated) => (position, v1::StockOutcome::Repeated),
             Written::Answered(position, _) => (position, v1::StockOutcome::Applied),

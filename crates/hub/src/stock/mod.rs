@@ -15,7 +15,7 @@ use lockstep_core::{Position, Seen};
 use crate::looper::{Looper, Message, Mode, Open};
 use crate::state::StateError;
 
-pub use reads::{Ledger, LedgerEntry};
+pub use reads::{After, Ledger, LedgerEntry};
 
 /// How many holds one batch writes down as expired: it frees nothing, so it can wait.
 const SWEPT_AT_ONCE: usize = 256;

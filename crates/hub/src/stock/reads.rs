@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use lockstep_core::Position;
 use lockstep_core::record::{Body, Record};
 use lockstep_core::stock::record::{StockBody, StockFact};
 use lockstep_core::stock::{Availability, Question, ReservationView};
+use lockstep_core::{Input, Position};
 use lockstep_journal::Reader;
 
 use crate::failure::Unavailable;
-use crate::handle::HubHandle;
+use crate::handle::{Answer, HubHandle};
 use crate::looper::{View, unreadable};
 use crate::reading::{ReadError, blocking, decode};
 
@@ -58,6 +58,21 @@ impl View<'_> {
         skus.iter().map(one).collect()
     }
 
+    /// A reservation that was decided about just now, with what may be sold of its SKUs where that is asked for; nothing
+    /// where it is not in memory.
+    fn after(&mut self, id: &str, with_facts: bool) -> Option<After> {
+        let looper = self.looper();
+        let reservation = looper.facts.stock.reservation_view(id, looper.clock.time.now_us())?;
+        let mut skus: Vec<String> = Vec::new();
+        if with_facts {
+            skus.extend(reservation.lines.iter().map(|line| line.sku.clone()));
+            skus.sort_unstable();
+            skus.dedup();
+        }
+        let facts = self.availability(&skus, &reservation.channel, None, 0);
+        Some(After { reservation, facts })
+    }
+
     fn reservation(&mut self, id: &str) -> Result<Option<ReservationView>, Unavailable> {
         let looper = self.looper();
         looper.load_reservation(id).map_err(unreadable)?;
@@ -65,7 +80,32 @@ impl View<'_> {
     }
 }
 
+/// A reservation after what was asked for in the same breath.
+#[derive(Clone, Debug)]
+pub struct After {
+    /// As it stands.
+    pub reservation: ReservationView,
+    /// What its channel may sell of its SKUs, each once, where that was asked for.
+    pub facts: Vec<Availability>,
+}
+
 impl HubHandle {
+    /// Submits inputs about a reservation, and asks right behind them how it stands, so that the question and the
+    /// decision wait for the same sync. Nothing is known of it where it could not be said so soon: then it is asked for
+    /// as any other.
+    pub async fn submit_about(
+        &self,
+        inputs: Vec<Input>,
+        id: &str,
+        with_facts: bool,
+    ) -> Result<(Vec<Answer>, Option<After>), Unavailable> {
+        let submitted = self.submit_now(inputs)?;
+        let id = id.to_owned();
+        let after = self.ask(move |view| Ok(view.after(&id, with_facts))).await;
+        // What the question was drawn from may have failed after the decision was durable.
+        Ok((submitted.answers().await?, after.ok().flatten()))
+    }
+
     /// What a channel may sell of SKUs now, with every term of the equation and at most `holders` of those behind each
     /// location's sums. What is on order counts until `until_us`.
     pub async fn availability(

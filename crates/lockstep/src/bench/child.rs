@@ -1,7 +1,7 @@
 //! The real binary as a process of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +14,7 @@ pub(super) struct Serving {
     pub(super) address: std::net::SocketAddr,
     /// How long it took from its start until it was ready.
     pub(super) ready_after: Duration,
+    out: Option<BufReader<ChildStdout>>,
 }
 
 /// This binary.
@@ -37,17 +38,17 @@ impl Serving {
             .context("can't start `lockstep serve`")?;
         let out = child.stdout.take().context("`lockstep serve` has no output")?;
         let line = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            BufReader::new(out).read_line(&mut line).map(|_| line)
+            let (mut line, mut out) = (String::new(), BufReader::new(out));
+            out.read_line(&mut line).map(|_| (line, out))
         });
-        let line = line.await??;
+        let (line, out) = line.await??;
         let Some(address) = line.trim().strip_prefix("lockstep listens on http://") else {
             // A process that ended by itself has said why on the error stream.
             let status = child.wait()?;
             bail!("`lockstep serve` did not start ({status})");
         };
         let address = address.parse().with_context(|| format!("`{address}` is no address"))?;
-        let mut serving = Self { child, address, ready_after: Duration::ZERO };
+        let mut serving = Self { child, address, ready_after: Duration::ZERO, out: Some(out) };
         loop {
             if let Ok(mut client) = super::client::Client::connect(address).await
                 && client.get("/healthz/ready").await.is_ok_and(|status| status == 200)
@@ -60,6 +61,18 @@ impl Serving {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Where it listens for gRPC, which its second line says.
+    pub(super) async fn grpc(&mut self) -> Result<std::net::SocketAddr> {
+        let mut out = self.out.take().context("where it listens for gRPC was asked before")?;
+        let line = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            out.read_line(&mut line).map(|_| line)
+        });
+        let line = line.await??;
+        let address = line.trim().strip_prefix("lockstep listens for gRPC on ");
+        address.context("`lockstep serve` does not listen for gRPC")?.parse().context("its address is no address")
     }
 
     /// The most memory it has had.

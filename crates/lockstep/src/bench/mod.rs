@@ -14,12 +14,14 @@ mod load;
 mod memory;
 mod orders;
 mod receiver;
+mod reserve;
 mod restart;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use lockstep_api::{Keys, Scope};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, chain};
@@ -73,6 +75,18 @@ enum Bench {
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
         entities: u64,
     },
+    /// Stock reserved by many clients over gRPC, durable, beside PostgreSQL if there is one.
+    #[command(after_help = "Examples:\n  lockstep bench reserve --seconds 10\n  \
+                            lockstep bench reserve --open 1000000 --skus 100000")]
+    Reserve(reserve::ReserveArgs),
+    /// Make open reservations and wait to be killed: a part of `reserve --open`.
+    #[command(hide = true, after_help = "Example:\n  lockstep bench fill-reservations --open 1000 --dir FOLDER")]
+    FillReservations {
+        #[arg(long)]
+        open: u64,
+        #[arg(long)]
+        skus: u64,
+    },
     /// Fill a data folder until killed: a part of `restart`.
     #[command(hide = true, after_help = "Example:\n  lockstep bench fill --dir FOLDER")]
     Fill {
@@ -83,7 +97,7 @@ enum Bench {
 
 /// Runs a benchmark.
 pub async fn run(args: &BenchArgs, output: &Output) -> Result<Exit, Failure> {
-    let failed = |error: anyhow::Error| Failure::usage("bench", chain(error.as_ref()));
+    let failed = |error: anyhow::Error| failed(&error);
     // Kept until the end: dropping it removes the folder.
     let temporary = match &args.dir {
         Some(dir) => {
@@ -116,8 +130,24 @@ pub async fn run(args: &BenchArgs, output: &Output) -> Result<Exit, Failure> {
             bar.finish_and_clear();
             print(output, &figures, &figures.lines())
         }
+        Bench::Reserve(args) => reserve::run(&dir, args, output).await,
+        Bench::FillReservations { open, skus } => {
+            reserve::fill_reservations(&dir, *open, *skus, output).await.map(|()| Exit::Done).map_err(failed)
+        }
         Bench::Fill { entities } => restart::fill(&dir, *entities, output).await.map(|()| Exit::Done).map_err(failed),
     }
+}
+
+fn failed(error: &anyhow::Error) -> Failure {
+    Failure::usage("bench", chain(error.as_ref()))
+}
+
+/// Writes a configuration without sources and makes a key.
+fn prepare_plain(dir: &Path) -> Result<String> {
+    std::fs::write(dir.join("lockstep.toml"), "[hub]\nname = \"bench\"\n")?;
+    std::fs::create_dir_all(dir.join("data"))?;
+    let keys = Keys::open(crate::serve::keys_file(&dir.join("data")))?;
+    Ok(keys.create("bench", &[Scope::Write, Scope::Read], Some("bench"), Some("bench"))?)
 }
 
 fn print(output: &Output, figures: &impl Serialize, lines: &[(String, String)]) -> Result<Exit, Failure> {

@@ -290,7 +290,8 @@ mod tests {
             let mut cache = Cache::new(room * one);
             let mut truth: BTreeMap<u8, u64> = BTreeMap::new();
             let mut file: BTreeMap<EntityId, Arc<Entity>> = BTreeMap::new();
-            let mut under_way: Option<(Vec<Changed>, BTreeMap<u8, u64>, BTreeMap<EntityId, Arc<Entity>>)> = None;
+            type Round = (Vec<Changed>, BTreeMap<u8, u64>, BTreeMap<EntityId, Arc<Entity>>);
+            let mut under_way: Option<Round> = None;
             let mut version = 0;
             for step in steps {
                 match step {

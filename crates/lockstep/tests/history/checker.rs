@@ -60,6 +60,14 @@ impl Verdict {
     }
 }
 
+/// One call that was given its moment.
+struct Step {
+    at: usize,
+    before: Stock,
+    /// What else could have been done in its place.
+    others: Vec<(usize, bool)>,
+}
+
 /// The calls that have had their moment.
 #[derive(Clone)]
 struct Done(Vec<u64>);
@@ -79,8 +87,8 @@ pub(crate) fn check(mut calls: Vec<Call>) -> Verdict {
     calls.sort_by_key(|call| (call.began, call.ended));
     let mut done = Done(vec![0; calls.len().div_ceil(64)]);
     let mut tried: HashSet<(u64, u64)> = HashSet::new();
-    // What was done, in order, with the stock before it and what else could have been done in its place.
-    let mut path: Vec<(usize, Stock, Vec<(usize, bool)>)> = Vec::new();
+    // What was done, in order.
+    let mut path: Vec<Step> = Vec::new();
     let mut stock = Stock::default();
     let (mut reached, mut stuck, mut steps) = (0, Vec::new(), 0_u64);
     let mut complete = 0;
@@ -108,11 +116,12 @@ pub(crate) fn check(mut calls: Vec<Call>) -> Verdict {
         match next {
             Some((at, after)) => {
                 complete += 1;
-                path.push((at, std::mem::replace(&mut stock, after), std::mem::take(&mut open)));
+                let (before, others) = (std::mem::replace(&mut stock, after), std::mem::take(&mut open));
+                path.push(Step { at, before, others });
                 open = candidates(&calls, &done);
             }
             None => {
-                let Some((at, before, others)) = path.pop() else { return Verdict::Bad { reached, stuck } };
+                let Some(Step { at, before, others }) = path.pop() else { return Verdict::Bad { reached, stuck } };
                 done.turn(at);
                 complete -= 1;
                 (stock, open) = (before, others);

@@ -57,6 +57,8 @@ pub(crate) enum Message {
     JournalFailed(Unavailable),
     JournalRecovered,
     Shutdown,
+    /// The hub was dropped: nothing more is done, as after a crash.
+    Crash,
 }
 
 /// Whether the loop takes inputs.
@@ -127,6 +129,8 @@ pub(crate) struct Looper {
     pub(crate) warned: BTreeSet<String>,
     /// Whether the batch has merged or parted entities.
     pub(crate) has_merged: bool,
+    /// Whether the hub was dropped.
+    pub(crate) is_gone: bool,
     /// The invariants of stock, and how many SKUs were checked.
     pub(crate) watch: Watch,
     pub(crate) checked: u64,
@@ -188,7 +192,11 @@ impl Looper {
                     self.inbox.recv_timeout(wait)
                 }
             };
-            if self.turn(next) {
+            let ends = self.turn(next);
+            if self.is_gone {
+                return;
+            }
+            if ends {
                 return self.close();
             }
         }
@@ -210,7 +218,9 @@ impl Looper {
             Err(RecvTimeoutError::Disconnected) => messages.push(Message::Shutdown),
         }
         let shutdown = !messages.is_empty() && self.batch(messages);
-        self.tick();
+        if !self.is_gone {
+            self.tick();
+        }
         shutdown
     }
 
@@ -269,6 +279,7 @@ impl Looper {
                 Message::JournalFailed(cause) => failed = Some(cause),
                 Message::JournalRecovered => self.resume(),
                 Message::Shutdown => shutdown = true,
+                Message::Crash => self.is_gone = true,
             }
         }
         if self.refuses().is_none() {

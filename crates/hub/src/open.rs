@@ -39,6 +39,8 @@ const PREFERENCES_STEP: usize = 1_000;
 pub struct Hub {
     handle: HubHandle,
     threads: Vec<JoinHandle<()>>,
+    abandon: Arc<AtomicBool>,
+    /// Given back when the threads have ended: until then the folder is theirs.
     _lock: File,
 }
 
@@ -61,6 +63,7 @@ impl Hub {
         let Parts { handle, looper, journaler, flusher, journal_work, flush_work, flush_done } =
             Parts::open(options, journal, Time::Real, 1)?;
         let wake = handle.inbox.clone();
+        let abandon = looper.abandon.clone();
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
         };
@@ -69,7 +72,7 @@ impl Hub {
             spawn("hub-journal", Box::new(move || journaler.run(journal_work)))?,
             spawn("hub-flush", Box::new(move || flusher.run(flush_work, flush_done, wake)))?,
         ];
-        Ok(Self { handle, threads, _lock: lock })
+        Ok(Self { handle, threads, abandon, _lock: lock })
     }
 
     /// The handle by which everything else talks to the hub.
@@ -84,11 +87,11 @@ impl Hub {
     }
 
     /// Ends in order: what was accepted is decided, synced and answered, the state is flushed.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.handle.controls.stop().await;
         // The loop may have ended already.
         let _ = self.handle.inbox.send(Message::Shutdown);
-        let threads = self.threads;
+        let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 let name = thread.thread().name().unwrap_or("a thread").to_owned();
@@ -99,6 +102,23 @@ impl Hub {
         });
         // Only a panic of the closure itself could fail this.
         let _ = joined.await;
+    }
+}
+
+impl Drop for Hub {
+    /// Ends the threads where they are. After [`Hub::shutdown`] there are none.
+    fn drop(&mut self) {
+        // The loop may have ended already.
+        let _ = self.handle.inbox.send(Message::Crash);
+        for thread in std::mem::take(&mut self.threads) {
+            while !thread.is_finished() {
+                // A flush under way is given up, whatever the loop has just said of it.
+                self.abandon.store(true, Ordering::Release);
+                std::thread::park_timeout(std::time::Duration::from_millis(1));
+            }
+            // A panic has been reported where it happened.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -211,6 +231,7 @@ impl Parts {
             carried: VecDeque::new(),
             warned: BTreeSet::new(),
             has_merged: false,
+            is_gone: false,
             watch: Watch::default(),
             checked: 0,
         };

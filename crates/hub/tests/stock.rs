@@ -346,10 +346,7 @@ async fn what_leaves_memory_before_the_file_has_it_is_found_as_it_was_last() {
         reservation: Some("o1".into()),
         supply: None,
     };
-    let mut inputs = vec![
-        ask("c2", Command::Commit { id: "o1".into() }),
-        ask("m2", Command::Move(shipped)),
-    ];
+    let mut inputs = vec![ask("c2", Command::Commit { id: "o1".into() }), ask("m2", Command::Move(shipped))];
     inputs.extend((0..1_100).map(|n| ask(&format!("n{n}"), count(&format!("sku-{n}"), 1, now_us() - HOUR))));
     let answers = handle.submit(inputs).await.unwrap();
     assert!(answers.iter().all(Result::is_ok), "{:?}", answers.iter().find(|a| a.is_err()));

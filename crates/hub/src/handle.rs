@@ -265,7 +265,7 @@ impl HubHandle {
     /// Asks the loop; the answer waits for what it was drawn from to be durable.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut crate::looper::View<'_>) -> Result<T, Unavailable> + Send + 'static,
+        question: impl FnOnce(&mut crate::view::View<'_>) -> Result<T, Unavailable> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let (reply, answer) = oneshot::channel();
         let query = Query::new(move |view| {

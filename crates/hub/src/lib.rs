@@ -7,8 +7,10 @@
 //! The hub knows no concrete connector, no HTTP and no configuration file.
 
 pub mod delivery;
+mod failing;
 mod failure;
 mod flush;
+mod flushing;
 mod handle;
 mod journaler;
 mod loading;
@@ -24,6 +26,7 @@ mod tail;
 mod tally;
 mod time;
 mod timers;
+mod view;
 
 pub use failure::{OpenError, Unavailable};
 pub use handle::{Answer, DeadLetterFilter, Enqueued, HubHandle, IncompleteFilter, Page, QuarantineFilter};

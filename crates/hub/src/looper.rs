@@ -6,26 +6,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
-use lockstep_core::alias::Alias;
 use lockstep_core::decide::MERGE_KIND;
-use lockstep_core::entity::base_system;
-use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd, Probe, Record};
-use lockstep_core::{Entity, EntityId, Facts, Input, Outcome, Position, Refusal, decide};
+use lockstep_core::record::{Body, Record};
+use lockstep_core::{EntityId, Facts, Input, Outcome, Position, Refusal, decide};
 use lockstep_journal::Reader;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::delivery::{Controls, Phase, Report, ReportBody};
-use crate::failure::{OpenError, Unavailable};
+use crate::delivery::{Controls, Report, ReportBody};
+use crate::failure::Unavailable;
 use crate::flush::{Flushed, ToFlusher};
-use crate::handle::{Answer, DeadLetterFilter, IncompleteFilter, Page, QuarantineFilter};
+use crate::handle::Answer;
 use crate::journaler::{Deferred, Reply, Sealed, ToJournal, chain};
 use crate::options::HubOptions;
-use crate::state::overlay::merge;
-use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
+use crate::state::rows::DeadLetterRow;
 use crate::state::{State, incomplete, tally};
 use crate::stats::Stats;
 use crate::stock::invariants::Watch;
 use crate::time::Time;
+use crate::view::View;
 
 /// Inputs given together.
 pub(crate) struct Submission {
@@ -100,10 +98,7 @@ const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// How many inputs are decided together: what they touch fits into the processor's cache.
 const TOGETHER: usize = 32;
-const FLUSH_AGAIN: Duration = Duration::from_secs(1);
-const PROBE_EVERY: Duration = Duration::from_millis(500);
 const INCOMPLETE_EVERY: Duration = Duration::from_secs(1);
-const RETENTION_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(crate) struct Looper {
@@ -170,16 +165,10 @@ impl Clock {
 /// The batch that is being decided.
 #[derive(Default)]
 pub(crate) struct Open {
-    records: Vec<Record>,
+    pub(crate) records: Vec<Record>,
     bytes: usize,
     replies: Vec<Reply>,
-    deferred: Vec<Deferred>,
-}
-
-/// What a question may look at.
-pub(crate) struct View<'l> {
-    looper: &'l mut Looper,
-    open: &'l mut Open,
+    pub(crate) deferred: Vec<Deferred>,
 }
 
 impl Looper {
@@ -367,7 +356,7 @@ impl Looper {
     }
 
     /// Why nothing may be written now.
-    fn refuses(&self) -> Option<Unavailable> {
+    pub(crate) fn refuses(&self) -> Option<Unavailable> {
         // A state file that can't be written must not fill the memory instead.
         let overfull = self.state.dirty_bytes() > 4 * self.options.flush_bytes_max;
         self.mode.refuses().or(overfull.then_some(Unavailable::Saturated { retry_after_s: 5 }))
@@ -402,7 +391,7 @@ impl Looper {
         self.record(body, open);
     }
 
-    fn dead_letter(&self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
+    pub(crate) fn dead_letter(&self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
         let key = (destination.to_owned(), event);
         for layer in self.state.overlays().into_iter().rev() {
             if let Some(row) = layer.dead_opened.get(&key) {
@@ -416,7 +405,7 @@ impl Looper {
     }
 
     /// Records something that needs no decision.
-    fn record(&mut self, body: Body, open: &mut Open) {
+    pub(crate) fn record(&mut self, body: Body, open: &mut Open) {
         let record = Record::new(self.clock.time.now_us(), body);
         let position = self.facts.next;
         self.facts.next += 1;
@@ -426,7 +415,7 @@ impl Looper {
 
     /// Hands the batch to the journal. Waits while the journal still has one to take up: meanwhile the next
     /// batch grows in the inbox.
-    fn seal(&mut self, first: Position, open: Open) {
+    pub(crate) fn seal(&mut self, first: Position, open: Open) {
         self.stats.decided.store(self.facts.next - 1, Ordering::Relaxed);
         let Open { records, replies, deferred, .. } = open;
         if records.is_empty() && replies.is_empty() && deferred.is_empty() {
@@ -457,21 +446,6 @@ impl Looper {
         if self.clock.time.since(self.clock.last_figures) >= TICK {
             self.figures();
         }
-    }
-
-    /// Writes a record that means nothing: when it goes through, there is space again.
-    fn probe(&mut self) {
-        let to_self = self.to_self.clone();
-        let mut open = Open::default();
-        let first = self.facts.next;
-        self.record(Body::Probe(Probe {}), &mut open);
-        open.deferred.push(Box::new(move |durable| {
-            if durable.is_ok() {
-                // A closed inbox means shutdown.
-                let _ = to_self.send(Message::JournalRecovered);
-            }
-        }));
-        self.seal(first, open);
     }
 
     fn figures(&mut self) {
@@ -508,166 +482,6 @@ impl Looper {
         }
     }
 
-    fn flush_if_due(&mut self) {
-        let behind = self.state.position - self.state.flushed;
-        let hurries = self.state.unflushed_bytes() > self.options.flush_bytes_max / 2
-            || behind >= 2 * self.options.flush_records_max;
-        self.hurry.store(hurries, Ordering::Relaxed);
-        if behind == 0 || !self.state.is_settled() {
-            // What changes must not outgrow memory: where half as much again has changed as a flush begins with, the loop
-            // waits for the flusher. What that asks for meanwhile, it gets.
-            while !self.state.is_settled() && self.state.unflushed_bytes() / 3 > self.options.flush_bytes_max / 2 {
-                let Ok(flushed) = self.flushed.recv() else { break };
-                self.take_flushed(flushed);
-            }
-            return;
-        }
-        let due = behind >= self.options.flush_records_max
-            || self.state.dirty_bytes() >= self.options.flush_bytes_max
-            || self.clock.time.since(self.clock.last_flush) >= Duration::from_millis(self.options.flush_interval_ms);
-        if due && self.clock.time.now() >= self.clock.not_before {
-            self.clock.last_flush = self.clock.time.now();
-            self.begin_round();
-        }
-    }
-
-    fn set_stuck(&self, what: Option<String>) {
-        if let Ok(mut stuck) = self.stats.stuck.lock() {
-            *stuck = what.into_iter().collect();
-        }
-    }
-
-    fn take_flushed(&mut self, flushed: Flushed) {
-        match flushed {
-            Flushed::Wants(number, slots) => {
-                let _ = self.flusher.send(ToFlusher::Part(number, self.state.give(&slots)));
-            }
-            Flushed::Done(runs) => {
-                self.set_stuck(None);
-                self.state.round_written(runs);
-                self.stats.flushed.store(self.state.flushed, Ordering::Relaxed);
-            }
-            Flushed::Abandoned => self.state.round_given_up(),
-            Flushed::Failed(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the state could not be flushed; it is tried again"
-                );
-                self.state.round_given_up();
-                // Not at once: what it failed of may need a while.
-                self.clock.not_before = self.clock.time.now() + FLUSH_AGAIN;
-                self.set_stuck(Some(format!("the state file can't be written ({})", chain(&error))));
-            }
-        }
-    }
-
-    /// Has everything written that has changed.
-    fn begin_round(&mut self) {
-        self.state.stock.collect(&mut self.facts.stock, true);
-        let (round, changed) = self.state.begin_round();
-        // The flusher lives as long as the loop.
-        let _ = self.flusher.send(ToFlusher::Round(round, changed));
-    }
-
-    /// Waits until the round under way is over.
-    fn end_round(&mut self) {
-        self.hurry.store(true, Ordering::Relaxed);
-        while !self.state.is_settled()
-            && let Ok(flushed) = self.flushed.recv()
-        {
-            self.take_flushed(flushed);
-        }
-    }
-
-    /// Drops old segments, never what is still needed: by the state, a destination, an open quarantine or a
-    /// dead letter.
-    fn retain(&mut self) {
-        let Some(days) = self.options.retention_days else { return };
-        if self.clock.time.since(self.clock.last_retention) < RETENTION_EVERY {
-            return;
-        }
-        self.clock.last_retention = self.clock.time.now();
-        let cutoff_us = self.clock.time.now_us() - i64::from(days) * 86_400_000_000;
-        let cursors = self.state.tallies.destinations.values().map(|t| t.cursor + 1).min();
-        let overlays = self.state.overlays();
-        let held = overlays.iter().filter_map(|o| o.quarantine_opened.keys().next().copied()).min();
-        let dead = overlays.iter().flat_map(|o| o.dead_opened.values().map(|row| row.event.min(row.record))).min();
-        let Ok(on_disk) = self.state.file.oldest_needed() else { return };
-        let needed = [cursors, held, dead, on_disk].into_iter().flatten().fold(self.state.flushed + 1, Position::min);
-        let mut to = self.reader.bounds().first;
-        let mut end = needed;
-        // Records are in the order of time: the first one that is young enough.
-        while to < end {
-            let middle = to + (end - to) / 2;
-            match crate::reading::record(&*self.reader, middle) {
-                Ok(Some(record)) if record.recorded_at_us < cutoff_us => to = middle + 1,
-                _ => end = middle,
-            }
-        }
-        let _ = self.journal.send(ToJournal::Trim(to));
-    }
-
-    /// After a failed append: what was decided and not written has not happened. The state is read again from
-    /// the file and the journal.
-    fn recover_from(&mut self, cause: Unavailable) {
-        if let Mode::Full { next_probe, probing } = &mut self.mode
-            && cause == Unavailable::DiskFull
-        {
-            // Only a probe failed: it is the one thing to take back.
-            self.facts.next = self.stats.durable.load(Ordering::Acquire) + 1;
-            self.state.position = self.facts.next - 1;
-            (*next_probe, *probing) = (self.clock.time.now() + PROBE_EVERY, false);
-            // No flush is under way here, and the next one must be able to wait for the journal.
-            self.abandon.store(false, Ordering::Release);
-            let _ = self.journal.send(ToJournal::Reset);
-            return;
-        }
-        self.clock.generation += 1;
-        self.controls.phase_all(|_| Phase::Stopped);
-        self.abandon.store(true, Ordering::Release);
-        self.end_round();
-        self.abandon.store(false, Ordering::Release);
-        let _ = self.journal.send(ToJournal::Reset);
-        self.mode = match self.reload() {
-            Ok(()) if cause == Unavailable::DiskFull => {
-                Mode::Full { next_probe: self.clock.time.now() + PROBE_EVERY, probing: false }
-            }
-            Ok(()) if cause == Unavailable::TooLarge => Mode::Normal,
-            Ok(()) => Mode::Poisoned(cause),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the state can't be read again");
-                Mode::Poisoned(Unavailable::Poisoned(chain(&error)))
-            }
-        };
-        if matches!(self.mode, Mode::Normal) {
-            self.restart_deliveries();
-        }
-    }
-
-    fn restart_deliveries(&self) {
-        let generation = self.clock.generation;
-        let destinations = &self.state.tallies.destinations;
-        self.controls.phase_all(|name| Phase::Running { generation, tally: destinations.get(name).cloned() });
-    }
-
-    fn reload(&mut self) -> Result<(), OpenError> {
-        let file = self.state.file.reader()?;
-        self.state = State::new(file, self.options.cache_bytes_max)?;
-        let (rules, limits) = (self.options.rules.clone(), self.options.stock);
-        self.facts = crate::open::recover(&mut self.state, &*self.reader, rules, limits, |_| Ok(()))?;
-        Ok(())
-    }
-
-    fn resume(&mut self) {
-        if !matches!(self.mode, Mode::Full { .. }) {
-            return;
-        }
-        self.mode = Mode::Normal;
-        self.stats.disk_full.store(false, Ordering::Relaxed);
-        tracing::info!("the disk has space again: writes are accepted");
-        self.restart_deliveries();
-    }
-
     /// The last flush, so that the next start has nothing to fold. Losing it would lose nothing.
     fn close(mut self) {
         let undone = |message: Message| {
@@ -697,140 +511,6 @@ fn tally_of<'a>(tallies: &'a mut BTreeMap<String, crate::SourceTally>, name: &st
     tally(tallies, name)
 }
 
-/// How many unflushed and closed rows may hide among those of the file.
-fn hidden(layers: [&crate::state::overlay::Overlay; 2]) -> usize {
-    layers.iter().map(|o| o.quarantine_closed.len() + o.dead_closed.len()).sum()
-}
-
 pub(crate) fn unreadable(error: impl std::error::Error) -> Unavailable {
     Unavailable::Read(chain(&error))
-}
-
-impl View<'_> {
-    pub(crate) fn looper(&mut self) -> &mut Looper {
-        self.looper
-    }
-
-    pub(crate) fn entity(&mut self, id: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
-        self.looper.state.entity(id).map_err(unreadable)
-    }
-
-    /// An entity by its key or by what a system calls it; where it is merged, what it is merged into.
-    pub(crate) fn find(&mut self, kind: &str, key: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
-        let mut found = self.named(kind, key)?;
-        while let Some(entity) = found.as_ref().filter(|e| !e.merged_into.is_empty()) {
-            found = self.entity(&lockstep_core::entity_id(kind, &entity.merged_into))?;
-        }
-        Ok(found)
-    }
-
-    /// An entity by its key or by what a system calls it, merged or not.
-    pub(crate) fn named(&mut self, kind: &str, key: &str) -> Result<Option<Arc<Entity>>, Unavailable> {
-        match Alias::parse(key) {
-            None => self.entity(&lockstep_core::entity_id(kind, key)),
-            Some(alias) => match self.entity(&alias.id())?.as_deref().and_then(decide::holder) {
-                Some((known_kind, key)) if known_kind == kind => self.entity(&lockstep_core::entity_id(kind, &key)),
-                _ => Ok(None),
-            },
-        }
-    }
-
-    pub(crate) fn policy(&self, kind: &str, field: &str) -> &'static str {
-        self.looper.facts.rules.policy(kind, field).name()
-    }
-
-    pub(crate) fn entities(&mut self, kind: &str, after: &str, limit: usize) -> Result<Page<Arc<Entity>>, Unavailable> {
-        let prefix = format!("{kind}/");
-        let after = format!("{prefix}{after}");
-        let state = &self.looper.state;
-        let mut all: BTreeMap<EntityId, Arc<Entity>> = BTreeMap::new();
-        for (id, bytes) in state.file.entities(&prefix, &after, limit + 1).map_err(unreadable)? {
-            all.insert(id.into(), Arc::new(Entity::decode(bytes).map_err(unreadable)?));
-        }
-        // Of what the file does not have, only what sorts before the file's last row belongs to this page, unless
-        // the file has no more.
-        all.extend(state.unflushed(&prefix, &after));
-        let more = all.len() > limit;
-        Ok(Page { items: all.into_values().take(limit).collect(), more })
-    }
-
-    pub(crate) fn quarantine(&mut self, filter: &QuarantineFilter) -> Result<Page<QuarantineRow>, Unavailable> {
-        let state = &self.looper.state;
-        let layers = state.overlays();
-        let rows = state.file.quarantine(filter, filter.limit + hidden(layers) + 1).map_err(unreadable)?;
-        let passes = |position: &Position, row: &QuarantineRow| {
-            *position > filter.after && filter.source.as_ref().is_none_or(|s| *s == row.source)
-        };
-        let layers = layers.map(|o| (&o.quarantine_opened, &o.quarantine_closed));
-        let (items, more) = merge(rows, layers, passes, filter.limit);
-        Ok(Page { items, more })
-    }
-
-    pub(crate) fn incomplete(&mut self, filter: &IncompleteFilter) -> Result<Page<IncompleteEntity>, Unavailable> {
-        let (rows, more) = self.looper.state.incomplete(filter).map_err(unreadable)?;
-        let mut items = Vec::with_capacity(rows.len());
-        for row in rows {
-            let entity = self.entity(&lockstep_core::entity_id(&row.kind, &row.key))?.unwrap_or_default();
-            let domain = self.looper.facts.rules.domain(&row.kind);
-            let missing = domain.map(|domain| domain.missing(&entity)).unwrap_or_default();
-            let mut systems: Vec<&str> = Vec::new();
-            for system in entity.systems.iter().map(|name| base_system(name)) {
-                if !systems.contains(&system) {
-                    systems.push(system);
-                }
-            }
-            items.push(IncompleteEntity {
-                row,
-                missing: missing.into_iter().map(str::to_owned).collect(),
-                systems: systems.into_iter().map(str::to_owned).collect(),
-            });
-        }
-        Ok(Page { items, more })
-    }
-
-    pub(crate) fn dead_letters(&mut self, filter: &DeadLetterFilter) -> Result<Page<DeadLetterRow>, Unavailable> {
-        let state = &self.looper.state;
-        let layers = state.overlays();
-        let rows = state.file.dead_letters(filter, filter.limit + hidden(layers) + 1).map_err(unreadable)?;
-        let passes = |key: &(String, Position), row: &DeadLetterRow| {
-            filter.after.as_ref().is_none_or(|after| key > after)
-                && filter.destination.as_ref().is_none_or(|d| *d == row.destination)
-        };
-        let layers = layers.map(|o| (&o.dead_opened, &o.dead_closed));
-        let (items, more) = merge(rows, layers, passes, filter.limit);
-        Ok(Page { items, more })
-    }
-
-    pub(crate) fn dead_letter(
-        &mut self,
-        destination: &str,
-        event: Position,
-    ) -> Result<Option<DeadLetterRow>, Unavailable> {
-        self.looper.dead_letter(destination, event)
-    }
-
-    pub(crate) fn discard(
-        &mut self,
-        destination: &str,
-        event: Position,
-        reason: &str,
-        by: &str,
-    ) -> Result<bool, Unavailable> {
-        if let Some(cause) = self.looper.refuses() {
-            return Err(cause);
-        }
-        if self.dead_letter(destination, event)?.is_none() {
-            return Ok(false);
-        }
-        let closed = DeadLetterClosed {
-            destination: destination.to_owned(),
-            event,
-            end: DeadLetterEnd::Discarded as i32,
-            reason: reason.to_owned(),
-            by: by.to_owned(),
-            attempts: Vec::new(),
-        };
-        self.looper.record(Body::DeadLetterClosed(closed), self.open);
-        Ok(true)
-    }
 }

@@ -10,8 +10,9 @@ use lockstep_journal::Reader;
 
 use crate::failure::Unavailable;
 use crate::handle::{Answer, HubHandle};
-use crate::looper::{View, unreadable};
+use crate::looper::unreadable;
 use crate::reading::{ReadError, blocking, decode};
+use crate::view::View;
 
 /// How much of the journal one page of a ledger looks at, and one step of it.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;

@@ -6,10 +6,10 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 
-use common::{Hub, folder, http, until, write};
+use common::kills::Load;
+use common::{folder, http, until, write};
 use serde_json::{Value, json};
 
 const KILLS: u64 = 20;
@@ -69,15 +69,12 @@ impl Receiver {
     }
 }
 
-/// Where the hub is now, if it is.
-type Address = Arc<RwLock<Option<(SocketAddr, String)>>>;
-
 /// Everything acknowledged: entity and number.
 type Ledger = Arc<Mutex<Vec<(String, u64)>>>;
 
 /// Writes numbers in turn to its own keys until told to stop; what is not acknowledged is sent again, with the
 /// same id.
-fn writer(writer: u64, address: Address, ledger: Ledger, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+fn writer(writer: u64, load: &Load, ledger: &Ledger) {
     for number in 1_u64.. {
         let subject = format!("stock/w{writer}-{}@x", number % KEYS);
         let event = json!({
@@ -86,7 +83,7 @@ fn writer(writer: u64, address: Address, ledger: Ledger, acknowledged: Arc<Atomi
         });
         let body = event.to_string();
         loop {
-            let known = address.read().unwrap().clone();
+            let known = load.address();
             if let Some((address, key)) = known {
                 let authorization = format!("Bearer {key}");
                 let headers =
@@ -100,8 +97,7 @@ fn writer(writer: u64, address: Address, ledger: Ledger, acknowledged: Arc<Atomi
             std::thread::yield_now();
         }
         ledger.lock().unwrap().push((subject, number));
-        acknowledged.fetch_add(1, Ordering::SeqCst);
-        if stop.load(Ordering::SeqCst) {
+        if !load.goes_on() {
             return;
         }
     }
@@ -117,37 +113,9 @@ fn what_was_acknowledged_survives_kills_once_and_in_order() {
     ));
     write(folder.path(), "secret", "whsec_a2lsbC10ZXN0LXNlY3JldC1raWxsLXRlc3Q=");
 
-    let address = Address::default();
-    let ledger = Ledger::default();
-    let acknowledged = Arc::new(AtomicU64::new(0));
-    let stop = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|number| {
-            let (address, ledger) = (address.clone(), ledger.clone());
-            let (acknowledged, stop) = (acknowledged.clone(), stop.clone());
-            std::thread::spawn(move || writer(number, address, ledger, acknowledged, stop))
-        })
-        .collect();
-
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    for _ in 0..KILLS {
-        let hub = Hub::start(folder.path());
-        *address.write().unwrap() = Some((hub.address, hub.key.clone()));
-        let enough = acknowledged.load(Ordering::SeqCst) + random.u64(20..250);
-        until("some more were acknowledged", || (acknowledged.load(Ordering::SeqCst) >= enough).then_some(()));
-        *address.write().unwrap() = None;
-        // SIGKILL.
-        drop(hub);
-    }
-
-    let hub = Hub::start(folder.path());
-    *address.write().unwrap() = Some((hub.address, hub.key.clone()));
-    stop.store(true, Ordering::SeqCst);
-    for writer in writers {
-        writer.join().expect("a writer ended well");
-    }
+    let (load, ledger) = (Load::default(), Ledger::default());
+    let told = ledger.clone();
+    let hub = load.kill(folder.path(), (KILLS, 20..250), WRITERS, move |number, load| writer(number, load, &told));
     let authorization = format!("Bearer {}", hub.key);
     let headers = [("authorization", authorization.as_str())];
     let get = |path: &str| -> Value {

@@ -3,27 +3,23 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 
-use common::{Hub, folder, http, until};
+use common::kills::Load;
+use common::{Hub, folder, http};
 use serde_json::{Value, json};
 
 const KILLS: u64 = 12;
 const WRITERS: u64 = 4;
 const ON_HAND: i64 = 300;
 
-/// Where the hub is now, if it is.
-type Address = Arc<RwLock<Option<(SocketAddr, String)>>>;
-
 /// What was acknowledged: each reservation's state, by its id; those that were refused are not in it.
 type Ledger = Arc<Mutex<BTreeMap<String, &'static str>>>;
 
 /// Sends a request until it is answered, with the same key.
-fn call(address: &Address, method: &str, path: &str, key: &str, body: &Value) -> (u16, Value) {
+fn call(load: &Load, method: &str, path: &str, key: &str, body: &Value) -> (u16, Value) {
     loop {
-        let known = address.read().unwrap().clone();
+        let known = load.address();
         if let Some((address, secret)) = known {
             let authorization = format!("Bearer {secret}");
             let headers = [
@@ -41,13 +37,13 @@ fn call(address: &Address, method: &str, path: &str, key: &str, body: &Value) ->
 }
 
 /// Reserves one unit after another, and commits, ships or gives back some of them.
-fn writer(writer: u64, address: Address, ledger: Ledger, acknowledged: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+fn writer(writer: u64, load: &Load, ledger: &Ledger) {
     for number in 1_u64.. {
         let id = format!("w{writer}-{number}");
         let body = json!({
             "id": id, "owner": id, "channel": "web", "hold_s": 86_400, "items": [{"sku": "A", "quantity": 1}],
         });
-        match call(&address, "POST", "/v1/reservations", &id, &body) {
+        match call(load, "POST", "/v1/reservations", &id, &body) {
             (200 | 201, answer) => {
                 assert_eq!((&answer["id"], &answer["state"]), (&json!(id), &json!("held")), "{answer}");
                 ledger.lock().unwrap().insert(id.clone(), "held");
@@ -61,15 +57,14 @@ fn writer(writer: u64, address: Address, ledger: Ledger, acknowledged: Arc<Atomi
                     _ => ("extend", "held", json!({"hold_s": 172_800})),
                 };
                 let path = format!("/v1/reservations/{id}/{step}");
-                let (status, answer) = call(&address, "POST", &path, &format!("{id}-{step}"), &body);
+                let (status, answer) = call(load, "POST", &path, &format!("{id}-{step}"), &body);
                 assert_eq!((status, &answer["state"]), (200, &json!(state)), "{answer}");
                 ledger.lock().unwrap().insert(id, state);
             }
             (409, answer) => assert_eq!(answer["code"], "stock-short", "{answer}"),
             (status, answer) => panic!("{status}: {answer}"),
         }
-        acknowledged.fetch_add(1, Ordering::SeqCst);
-        if stop.load(Ordering::SeqCst) {
+        if !load.goes_on() {
             return;
         }
     }
@@ -78,41 +73,16 @@ fn writer(writer: u64, address: Address, ledger: Ledger, acknowledged: Arc<Atomi
 #[test]
 fn what_was_reserved_survives_kills_and_nothing_is_sold_twice() {
     let folder = folder("[hub]\nname = \"kill\"\nflush_interval_ms = 100\n");
-    let (address, ledger) = (Address::default(), Ledger::default());
-    let (acknowledged, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (load, ledger) = (Load::default(), Ledger::default());
     let hub = Hub::start(folder.path());
-    *address.write().unwrap() = Some((hub.address, hub.key.clone()));
+    load.is_at(Some(&hub));
     let counted = json!({"basis": "on_hand", "quantity": ON_HAND});
-    assert_eq!(call(&address, "PUT", "/v1/stock/A/berlin/count", "count", &counted).0, 200);
-    assert_eq!(call(&address, "PUT", "/v1/channels/web/policy", "policy", &json!({})).0, 200);
-    *address.write().unwrap() = None;
+    assert_eq!(call(&load, "PUT", "/v1/stock/A/berlin/count", "count", &counted).0, 200);
+    assert_eq!(call(&load, "PUT", "/v1/channels/web/policy", "policy", &json!({})).0, 200);
+    load.is_at(None);
     drop(hub);
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|number| {
-            let (address, ledger) = (address.clone(), ledger.clone());
-            let (acknowledged, stop) = (acknowledged.clone(), stop.clone());
-            std::thread::spawn(move || writer(number, address, ledger, acknowledged, stop))
-        })
-        .collect();
-
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    for _ in 0..KILLS {
-        let hub = Hub::start(folder.path());
-        *address.write().unwrap() = Some((hub.address, hub.key.clone()));
-        let enough = acknowledged.load(Ordering::SeqCst) + random.u64(10..80);
-        until("some more were acknowledged", || (acknowledged.load(Ordering::SeqCst) >= enough).then_some(()));
-        *address.write().unwrap() = None;
-        // SIGKILL.
-        drop(hub);
-    }
-    let hub = Hub::start(folder.path());
-    *address.write().unwrap() = Some((hub.address, hub.key.clone()));
-    stop.store(true, Ordering::SeqCst);
-    for writer in writers {
-        writer.join().expect("a writer ended well");
-    }
+    let told = ledger.clone();
+    let hub = load.kill(folder.path(), (KILLS, 10..80), WRITERS, move |number, load| writer(number, load, &told));
 
     let authorization = format!("Bearer {}", hub.key);
     let headers = [("authorization", authorization.as_str())];

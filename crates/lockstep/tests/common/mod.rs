@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a module of each test file, which uses a part of it")]
 
+pub mod kills;
 pub mod sign;
 
 use std::io::{BufRead, BufReader, Read, Write};

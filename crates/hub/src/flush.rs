@@ -24,9 +24,14 @@ const PACED_PART: usize = 100;
 /// so many times as long as it took to write them. Whoever waits for an answer has the processor then.
 const RESTS: u32 = 4;
 const REST_MAX: Duration = Duration::from_millis(50);
-/// How many are written in one transaction: with each the file may be brought up to its log, and a short stall of the
-/// disk is one that nobody notices.
+/// How many are written in one transaction, and how large the file's log grows before it is moved into the file:
+/// every sync of the journal waits for what the disk is writing at that moment. With much at once the same pages are
+/// written less often,
 const TOGETHER: usize = 2_000;
+const LOG_PAGES: u32 = 4_000;
+/// and with little, which is for when there is no hurry, a stall is one that nobody notices.
+const PACED_TOGETHER: usize = 200;
+const PACED_LOG_PAGES: u32 = 500;
 /// How often the flusher looks whether it has to give up.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -129,10 +134,11 @@ impl Flusher {
                     answered = number;
                     let began = Instant::now();
                     self.put(&mut writing, entities)?;
-                    if writing.together >= TOGETHER {
+                    if writing.together >= if hurries { TOGETHER } else { PACED_TOGETHER } {
                         if !self.wait_until_durable(&writing) {
                             return Ok(None);
                         }
+                        self.file.move_log_at(if hurries { LOG_PAGES } else { PACED_LOG_PAGES })?;
                         self.save(&mut writing)?;
                     }
                     if !hurries {

@@ -105,11 +105,16 @@ impl Claim {
         if self.run & bit == 0 {
             return;
         }
+        self.run &= !bit;
+        // The usual case: the oldest one goes, and the run has later ones.
+        if self.within(stamps).next().is_some_and(|other| stamps[other].order(&stamps[gone]).is_gt()) {
+            return;
+        }
+        let last = stamps.later(self.last(stamps), gone);
         let is_gone = |id: StampId| stamps[id].order(&stamps[gone]).is_eq();
-        if is_gone(self.last(stamps)) && !is_gone(self.start) {
+        if is_gone(last) && !is_gone(self.start) {
             self.last = Some(gone);
         }
-        self.run &= !bit;
     }
 
     /// Up to when the system is known to say this. One that says nothing (any more) does so by its silence.

@@ -70,14 +70,16 @@ impl StateFile {
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
-        // A checkpoint every 16 MB: with every 4 the same pages are written more often, and a larger one makes the
-        // journal wait for the disk for longer.
-        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         connection.pragma_update(None, "cache_size", -16_000)?;
         make(&connection)?;
         connection.pragma_update(None, "user_version", FORMAT)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self { connection, path: path.to_owned() })
+    }
+
+    /// How many pages the log has when it is moved into the file, from the next transaction on.
+    pub(crate) fn move_log_at(&self, pages: u32) -> Result<(), rusqlite::Error> {
+        self.connection.pragma_update(None, "wal_autocheckpoint", pages)
     }
 
     /// Opens the file to look at it as it is at this moment, beside a hub that may be writing it; where there is none, as

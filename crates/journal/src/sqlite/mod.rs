@@ -2,7 +2,7 @@
 //!
 //! One file a segment, named after its first position; one row a batch: the compressed records and
 //! a checksum. The live segment's write-ahead log is synced by each append and moved into the main
-//! file only when the segment is full, on a second thread. Dropping old records is removing files.
+//! file in steps, on a second thread. Dropping old records is removing files.
 //!
 //! | file | holds |
 //! |---|---|
@@ -40,6 +40,9 @@ pub struct SqliteOptions {
     /// A segment that takes this much room on the disk is the last one's predecessor: the next
     /// append begins a new file. Also bounds what a crash leaves to recover.
     pub segment_bytes_max: u64,
+    /// How much is appended before what the live segment's log has is moved into its main file: the disk should sync so
+    /// much in a few milliseconds, since appends wait for that. The log stays a few times as long at most.
+    pub step_bytes: u64,
     /// The level of zstd: 1 is fast, 19 is small.
     pub compression_level: i32,
     /// How many connections all readers together may have open.
@@ -54,6 +57,7 @@ impl Default for SqliteOptions {
     fn default() -> Self {
         Self {
             segment_bytes_max: 128 << 20,
+            step_bytes: 4 << 20,
             compression_level: 1,
             reader_connections_max: 8,
             cache_batches_max: 8,
@@ -67,9 +71,17 @@ struct Live {
     segment: Arc<Segment>,
     db: Connection,
     wal: PathBuf,
-    /// The room that the main file takes; the log is on top of it.
+    /// The room that the main file took when it was opened.
     file_bytes: u64,
+    /// What was appended since, and what of it since the last step of moving the log.
+    appended_bytes: u64,
+    unmoved_bytes: u64,
+    /// The second thread was asked for a step.
+    is_moving: bool,
 }
+
+/// What a row takes in the log beside its payload: the page that it begins on is written once more.
+const ROW_BYTES: u64 = 4096;
 
 /// A journal in a folder of SQLite files.
 pub struct SqliteJournal {
@@ -143,6 +155,12 @@ impl SqliteJournal {
         seal::all_sealed(&self.shared)
     }
 
+    /// Whether the second thread is moving a part of the live segment's log.
+    #[doc(hidden)]
+    pub fn is_moving(&self) -> bool {
+        self.sealer.as_ref().is_some_and(Sealer::is_stepping)
+    }
+
     fn live(&self) -> &Live {
         match &self.live {
             Some(live) => live,
@@ -174,7 +192,8 @@ impl SqliteJournal {
     fn roll_if_full(&mut self) -> Result<(), Error> {
         let live = self.live();
         let next = self.next();
-        let bytes = live.file_bytes + segment::file_bytes(&live.wal)?;
+        // A log that was moved as a whole is written again from its beginning, so that its length alone says little.
+        let bytes = live.file_bytes + live.appended_bytes.max(segment::file_bytes(&live.wal)?);
         if bytes < self.options.segment_bytes_max || live.segment.first == next {
             return Ok(());
         }
@@ -217,7 +236,36 @@ impl SqliteJournal {
                 segment::writing(&live.segment.path, first, what, error)
             })?;
         self.shared.next.store(first + count, Ordering::Release);
+        if let Err(error) = self.move_on()
+            && !seal::passes(&error)
+        {
+            // What was appended is durable. But nobody knows what of the main file is on the disk now.
+            seal::poison(&self.shared, &self.live().segment, error);
+        }
         Ok(first)
+    }
+
+    /// Counts what was appended, and has the log moved on when it is time.
+    ///
+    /// The second thread moves most of it; what was appended meanwhile is little, and moved here. Then all of it is in
+    /// the main file, and SQLite writes the log again from its beginning: the disk need find no room for it, and has no
+    /// long log to give back at the end, for both of which every sync would wait.
+    fn move_on(&mut self) -> rusqlite::Result<()> {
+        let (Some(live), Some(sealer)) = (&mut self.live, &self.sealer) else { return Ok(()) };
+        let bytes = self.payload.len() as u64;
+        live.appended_bytes += bytes;
+        live.unmoved_bytes += bytes + ROW_BYTES;
+        if live.is_moving && !sealer.is_stepping() {
+            live.is_moving = false;
+            if live.unmoved_bytes <= self.options.step_bytes / 4 {
+                segment::checkpoint_beside(&live.db)?;
+                live.unmoved_bytes = 0;
+            }
+        } else if live.unmoved_bytes >= self.options.step_bytes && sealer.step(&live.segment) {
+            live.is_moving = true;
+            live.unmoved_bytes = 0;
+        }
+        Ok(())
     }
 
     /// Drops the segments before `first`, a segment's first position.
@@ -249,7 +297,15 @@ impl Live {
     fn open(segment: Arc<Segment>, path: &Path) -> Result<Self, Error> {
         let db = segment::open_writable(path, segment.first)?;
         let file_bytes = segment::file_bytes(path)?;
-        Ok(Self { segment, db, wal: segment::wal_path(path), file_bytes })
+        Ok(Self {
+            segment,
+            db,
+            wal: segment::wal_path(path),
+            file_bytes,
+            appended_bytes: 0,
+            unmoved_bytes: 0,
+            is_moving: false,
+        })
     }
 }
 

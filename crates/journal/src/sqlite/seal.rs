@@ -1,7 +1,9 @@
-//! Moves the logs of segments that are no longer written into their main files, on a thread of its
-//! own, so that the writer never waits for it.
+//! Moves the logs of segments into their main files, on a thread of its own, so that the writer never waits for it.
+//!
+//! It does so in small steps while a segment is still written, and the rest when it is full: one sync of a whole
+//! segment would make every append meanwhile wait for the disk.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -27,26 +29,56 @@ pub(super) struct Job {
     pub(super) next: Position,
 }
 
+/// What the thread is asked for.
+enum Work {
+    /// Move what the log of the live segment has by now.
+    Step(Arc<Segment>),
+    Seal(Job),
+}
+
 /// The thread. Dropping it ends it after one last try of what is left.
 pub(super) struct Sealer {
-    jobs: Option<SyncSender<Job>>,
+    work: Option<SyncSender<Work>>,
+    /// A step is asked for and not done: the next one would find little to do.
+    stepping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Sealer {
     pub(super) fn start(shared: Arc<Shared>) -> Result<Self, Error> {
-        let (jobs, queue) = sync_channel(JOBS_MAX);
+        let (work, queue) = sync_channel(JOBS_MAX);
+        let stepping = Arc::new(AtomicBool::new(false));
+        let steps = stepping.clone();
         let thread = std::thread::Builder::new()
             .name("journal-seal".to_owned())
-            .spawn(move || run(&shared, &queue))
+            .spawn(move || run(&shared, &queue, &steps))
             .map_err(|error| Error::io("start the journal's second thread", error))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { work: Some(work), stepping, thread: Some(thread) })
+    }
+
+    /// Has what is in the live segment's log moved into its main file, without waiting. False where the step before
+    /// is not done yet.
+    pub(super) fn step(&self, segment: &Arc<Segment>) -> bool {
+        let Some(work) = &self.work else { return false };
+        if self.stepping.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let asked = work.try_send(Work::Step(segment.clone())).is_ok();
+        if !asked {
+            self.stepping.store(false, Ordering::Release);
+        }
+        asked
+    }
+
+    /// Whether a step is asked for and not done.
+    pub(super) fn is_stepping(&self) -> bool {
+        self.stepping.load(Ordering::Acquire)
     }
 
     /// Takes over a segment, without waiting. Where too many wait, its log stays as it is, which is
     /// as good: the next open takes care of it.
     pub(super) fn seal(&self, job: Job) {
-        if self.jobs.as_ref().is_none_or(|jobs| jobs.try_send(job).is_err()) {
+        if self.work.as_ref().is_none_or(|work| work.try_send(Work::Seal(job)).is_err()) {
             tracing::warn!("too many journal segments wait; one keeps its log until the next open");
         }
     }
@@ -54,15 +86,16 @@ impl Sealer {
 
 impl Drop for Sealer {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.work = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the journal's second thread panicked");
         }
     }
 }
 
-fn run(shared: &Shared, queue: &Receiver<Job>) {
+fn run(shared: &Shared, queue: &Receiver<Work>, stepping: &AtomicBool) {
     let mut waiting: Vec<Job> = Vec::new();
+    let mut live: Option<(Position, Connection)> = None;
     loop {
         let received = if waiting.is_empty() {
             queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -70,12 +103,56 @@ fn run(shared: &Shared, queue: &Receiver<Job>) {
             queue.recv_timeout(RETRY)
         };
         let ending = matches!(received, Err(RecvTimeoutError::Disconnected));
-        waiting.extend(received);
+        match received {
+            Ok(Work::Step(segment)) => {
+                step(shared, &segment, &mut live);
+                stepping.store(false, Ordering::Release);
+            }
+            Ok(Work::Seal(job)) => {
+                // The last connection to a segment is the job's.
+                live = live.filter(|(first, _)| *first != job.segment.first);
+                waiting.push(job);
+            }
+            Err(_) => {}
+        }
         waiting = waiting.into_iter().filter_map(|job| seal(shared, job)).collect();
         if ending {
             return;
         }
     }
+}
+
+/// Moves what the log has so far. Readers and the writer go on meanwhile; what they still need stays in the log.
+fn step(shared: &Shared, segment: &Segment, live: &mut Option<(Position, Connection)>) {
+    if segment.dropped.load(Ordering::Acquire) || shared.poison.get().is_some() {
+        return;
+    }
+    let db = match live.take().filter(|(first, _)| *first == segment.first) {
+        Some((_, db)) => db,
+        None => match segment::open_writable(&segment.path, segment.first) {
+            Ok(db) => db,
+            Err(error) => {
+                // Nothing is lost: the log keeps it until the segment is full.
+                tracing::warn!(error = error.chain(), "cannot open the live journal segment a second time");
+                return;
+            }
+        },
+    };
+    match segment::checkpoint_beside(&db) {
+        Ok(()) => {}
+        Err(error) if passes(&error) => {}
+        Err(error) => return poison(shared, segment, error),
+    }
+    *live = Some((segment.first, db));
+}
+
+/// After a failed sync a second try may succeed without anything having reached the disk, and would then empty the
+/// log. The log stays; the next open reads it.
+pub(super) fn poison(shared: &Shared, segment: &Segment, error: rusqlite::Error) {
+    let path = segment.path.display().to_string();
+    let error = segment::writing(&segment.path, segment.first, format!("seal {path}"), error);
+    tracing::error!(path, error = error.chain(), "cannot seal a journal segment");
+    let _ = shared.poison.set(error.chain());
 }
 
 /// Gives the job back where it is to be tried again.
@@ -92,11 +169,7 @@ fn seal(shared: &Shared, job: Job) -> Option<Job> {
             return Some(job);
         }
         Err(error) => {
-            // After a failed sync a second try may succeed without anything having reached the disk,
-            // and would then empty the log. The log stays; the next open reads it.
-            let error = segment::writing(&job.segment.path, job.segment.first, format!("seal {path}"), error);
-            tracing::error!(path, error = error.chain(), "cannot seal a journal segment");
-            let _ = shared.poison.set(error.chain());
+            poison(shared, &job.segment, error);
             return None;
         }
     }
@@ -112,7 +185,7 @@ fn seal(shared: &Shared, job: Job) -> Option<Job> {
     None
 }
 
-fn passes(error: &rusqlite::Error) -> bool {
+pub(super) fn passes(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 

@@ -222,8 +222,8 @@ pub(super) fn open_writable(path: &Path, first: Position) -> Result<Connection, 
         .map_err(|error| opening(path, first, error))?;
     let setup = || {
         db.busy_timeout(BUSY_TIMEOUT)?;
-        // A checkpoint in the middle would stall the writer, and one at closing would hide a failed
-        // sync: both are done where it is safe, and nowhere else.
+        // A checkpoint by the writer would stall it, and one at closing would hide a failed sync: both are done
+        // where it is safe, and nowhere else.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         db.execute_batch("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;")?;
         db.query_row("PRAGMA journal_mode=WAL", [], |row| row.get::<_, String>(0))
@@ -324,6 +324,11 @@ pub(super) fn next_position(db: &Connection, path: &Path, first: Position) -> Re
 /// way.
 pub(super) fn checkpoint(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
+}
+
+/// Moves what the log has now into the main file beside whoever writes and reads: as far as no reader needs the log.
+pub(super) fn checkpoint_beside(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 /// The checksum over all that a row says.

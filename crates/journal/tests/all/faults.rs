@@ -1,11 +1,14 @@
 //! Damaged, torn, missing and foreign files: each with its own clear answer.
 
 use std::fs;
+use std::path::Path;
 
 use lockstep_journal::conformance::{append, check, check_all};
 use lockstep_journal::{Batch, Bounds, Error, Journal, Reader, SqliteJournal};
 
-use crate::support::{copy_of, find, flip, hold, open, options, refused, segment, segments, wait_sealed, wal};
+use crate::support::{
+    copy_of, find, flip, hold, open, open_with_steps, options, refused, segment, segments, wait_sealed, wal,
+};
 
 /// A journal of several sealed segments, closed, and where they begin.
 fn several_segments() -> (tempfile::TempDir, Vec<u64>) {
@@ -300,4 +303,29 @@ fn logs_that_were_not_moved_yet_are_moved_after_a_crash() {
     assert!(old.iter().all(|&first| log_bytes(first) == 0), "each log was moved");
     drop(journal);
     assert_eq!(SqliteJournal::verify(crashed.path()).unwrap().bounds, bounds);
+}
+
+#[test]
+fn a_log_that_was_moved_is_written_again_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open_with_steps(dir.path());
+    let log_bytes = |dir: &Path| fs::metadata(wal(dir, 1)).map_or(0, |m| m.len());
+    let mut longest = 0;
+    while segments(dir.path()).len() == 1 {
+        append(&mut journal, 60);
+        longest = longest.max(log_bytes(dir.path()));
+        // What a crash leaves is whole at every moment: in the log, in the main file, or in both.
+        if fastrand::u8(..) < 8 {
+            while journal.is_moving() {
+                std::thread::yield_now();
+            }
+            let crashed = copy_of(dir.path());
+            check_all(&*open_with_steps(crashed.path()).reader(), journal.bounds());
+        }
+    }
+    let main = fs::metadata(segment(dir.path(), 1)).unwrap().len();
+    assert!(longest < main / 2, "the log took {longest} bytes of a segment of {main}");
+    check_all(&*journal.reader(), journal.bounds());
+    drop(journal);
+    SqliteJournal::verify(dir.path()).unwrap();
 }

@@ -14,6 +14,12 @@ pub(crate) fn open(dir: &Path) -> SqliteJournal {
     SqliteJournal::open(dir, options()).expect("open")
 }
 
+/// With larger segments whose logs are moved in many small steps.
+pub(crate) fn open_with_steps(dir: &Path) -> SqliteJournal {
+    let options = SqliteOptions { segment_bytes_max: 4 << 20, step_bytes: 64 << 10, ..SqliteOptions::default() };
+    SqliteJournal::open(dir, options).expect("open")
+}
+
 #[track_caller]
 pub(crate) fn refused(dir: &Path) -> Error {
     match SqliteJournal::open(dir, options()) {

@@ -31,6 +31,10 @@ pub(super) struct EndToEndArgs {
     /// Run it again with a dead and a very slow destination beside the healthy one, and compare.
     #[arg(long)]
     neighbours: bool,
+    /// How often, each time with new data: what is told is the run whose p99 is the median. A disk that stands still
+    /// for a moment, which others on the same machine cause, then spoils one run and not the figure.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=99))]
+    rounds: u64,
 }
 
 /// Latencies of one run, from a request's moment to the receipt of its delivery at the destination.
@@ -63,8 +67,12 @@ pub(super) struct EndToEndFigures {
     pub(super) alone: Latencies,
     /// The healthy one beside a dead one and one that answers after 10 seconds.
     pub(super) beside_dead_and_slow: Option<Latencies>,
-    /// The p99 beside the dead and the slow one, by that of alone.
+    /// The p99 beside the dead and the slow one, by that of alone: the median of the one by the median of the other.
     pub p99_ratio: Option<f64>,
+    /// The p99 of each round alone.
+    pub p99_alone_ms: Vec<f64>,
+    /// The p99 of each round beside the others.
+    pub p99_beside_ms: Vec<f64>,
     /// What the same disk does with one order in an append.
     pub(super) raw: RawLimit,
 }
@@ -83,6 +91,13 @@ impl EndToEndFigures {
             lines.push(row("  hub CPU for an order", format!("{:.0} us", run.hub_cpu_us)));
             lines.push(row("  peak memory of the hub", mib(run.memory_peak_bytes)));
         }
+        if self.p99_alone_ms.len() > 1 {
+            let list = |p99_ms: &[f64]| p99_ms.iter().map(|ms| format!("{ms:.1}")).collect::<Vec<_>>().join(", ");
+            lines.push(row("p99 of each round alone, ms", list(&self.p99_alone_ms)));
+            if !self.p99_beside_ms.is_empty() {
+                lines.push(row("p99 of each round beside, ms", list(&self.p99_beside_ms)));
+            }
+        }
         if let Some(ratio) = self.p99_ratio {
             lines.push(row("p99 beside them / alone", format!("{ratio:.2}")));
         }
@@ -93,11 +108,27 @@ impl EndToEndFigures {
 
 /// Runs it.
 pub(super) async fn run(dir: &Path, args: &EndToEndArgs) -> Result<EndToEndFigures> {
-    let alone = measure(&dir.join("alone"), args, false).await?;
-    let beside = if args.neighbours { Some(measure(&dir.join("beside"), args, true).await?) } else { None };
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for round in 0..args.rounds {
+        alone.push(measure(&dir.join(format!("alone-{round}")), args, false).await?);
+        if args.neighbours {
+            beside.push(measure(&dir.join(format!("beside-{round}")), args, true).await?);
+        }
+    }
+    let p99_ms = |runs: &[Latencies]| runs.iter().map(|run| run.p99_ms).collect::<Vec<_>>();
+    let (p99_alone_ms, p99_beside_ms) = (p99_ms(&alone), p99_ms(&beside));
+    let alone = median(alone).context("there is no round")?;
+    let beside = median(beside);
     let p99_ratio = beside.as_ref().map(|b| b.p99_ms / alone.p99_ms);
     let raw = raw_limit(dir, 1.0, 4_096)?;
-    Ok(EndToEndFigures { alone, beside_dead_and_slow: beside, p99_ratio, raw })
+    Ok(EndToEndFigures { alone, beside_dead_and_slow: beside, p99_ratio, p99_alone_ms, p99_beside_ms, raw })
+}
+
+/// The run whose p99 is in the middle, the lower one of two.
+fn median(mut runs: Vec<Latencies>) -> Option<Latencies> {
+    runs.sort_by(|a, b| a.p99_ms.total_cmp(&b.p99_ms));
+    let middle = runs.len().checked_sub(1)? / 2;
+    Some(runs.swap_remove(middle))
 }
 
 async fn measure(dir: &Path, args: &EndToEndArgs, neighbours: bool) -> Result<Latencies> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use lockstep_hub::Tallies;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::DemoArgs;
 use super::measure::{Counter, Counters};
@@ -20,6 +20,7 @@ use super::orders::totals::Totals;
 use super::party::Party;
 use super::screen::{Due, Screen};
 use super::settle::{self, Progress};
+use super::stock::{self, Opening};
 use super::systems::sender::Lane;
 use super::text::{grouped, signed};
 use super::traffic::{self, Assortment, Erp, Marketplace, Pace, Shop, Wms};
@@ -50,6 +51,8 @@ pub(crate) struct Session {
     /// The warehouse ships every order that it hears of, and is done only then.
     ships_all: bool,
     shipping: Option<AbortHandle>,
+    /// The sale of scarce articles, while it goes on.
+    selling: Option<JoinHandle<()>>,
 }
 
 /// What was waited for did not come.
@@ -69,6 +72,7 @@ impl Session {
             stop: Arc::default(),
             ships_all: false,
             shipping: None,
+            selling: None,
         }
     }
 
@@ -78,7 +82,8 @@ impl Session {
 
     pub(crate) fn moment(&self) -> Moment {
         let hub = self.world.hub();
-        Moment::of(self.systems(), hub.stats().tallies(), &hub.stats().commit)
+        let sale = self.world.sale.as_ref().map(|sale| sale.tally().sums());
+        Moment::of(self.systems(), hub.stats().tallies(), &hub.stats().commit, sale)
     }
 
     pub(crate) fn doings(&self) -> Doings {
@@ -142,9 +147,16 @@ impl Session {
     }
 
     fn make_up(&mut self, args: &DemoArgs, tasks: &mut Tasks, lanes: &mut Vec<Lane>) -> anyhow::Result<()> {
-        let assortment = Assortment { entities: args.entities, run: run_id() };
+        let run = run_id();
+        let assortment = Assortment { entities: args.entities, run };
         let to_ship = self.world.to_ship.take();
         let began = Instant::now();
+        if let Some(sale) = &self.world.sale {
+            let opening = Opening { began, duration: args.duration, stop: self.stop.clone(), run };
+            let desk = |party| self.world.desk(party, sale);
+            let desks = [desk(Party::Shop)?, desk(Party::Marketplace)?, desk(Party::Wms)?];
+            self.selling = Some(stock::hold(desks, opening, args.seed, args.carts));
+        }
         let mut start = |party: Party, traffic: Box<dyn traffic::Traffic>| -> anyhow::Result<()> {
             let lane = self.world.lane(party)?;
             let pace = Pace {
@@ -193,7 +205,7 @@ impl Session {
         Ok(())
     }
 
-    fn operate(&self) -> tokio::task::JoinHandle<()> {
+    fn operate(&self) -> JoinHandle<()> {
         let mut operator = Operator::new(self.world.api.clone(), self.retried.clone());
         tokio::spawn(async move {
             loop {
@@ -210,13 +222,27 @@ impl Session {
         let counters: Vec<_> = self.world.systems.iter().map(|system| system.counters.clone()).collect();
         let ships_all = self.ships_all;
         let hub = self.world.hub();
+        let selling = self.selling.take();
+        let over = selling.as_ref().map(JoinHandle::abort_handle);
+        let (sale, copies, api) = (self.world.sale.clone(), self.world.copies(), self.world.api.clone());
         let settled = async move {
+            if let Some(selling) = selling
+                && let Err(error) = selling.await
+            {
+                tracing::error!(%error, "the sale ended in a panic");
+            }
             loop {
                 let tallies = hub.stats().tallies();
                 // The hub's sums are drawn now and then: they are those of the end once they have all that was said.
                 // Whether all is said is asked after the sums, since what they tell may be why more is to be said.
                 if settle::open(&tallies).is_empty() && all_said(&counters, ships_all) && has_all(&tallies, &counters) {
-                    return true;
+                    let Some(sale) = &sale else { return true };
+                    // A hold that has run out counts no more at once, and is told of a little later.
+                    match stock::audit::is_told(&api, sale, &copies).await {
+                        Ok(true) => return true,
+                        Ok(false) => {}
+                        Err(error) => tracing::warn!(error = format!("{error:#}"), "the fronts can't be compared"),
+                    }
                 }
                 // Without an operator a dead letter stays one.
                 if !operated && tallies.destinations.values().any(|t| t.dead > 0) {
@@ -231,7 +257,12 @@ impl Session {
                 Party::ALL.iter().map(|p| settle::standing(&tallies, *p).pending(tallies.published)).sum();
             format!("settling: {} deliveries pending", signed(pending))
         };
-        match self.watch(&phase, Some(END_MAX), settled).await? {
+        let settled = self.watch(&phase, Some(END_MAX), settled).await?;
+        if let Some(selling) = over {
+            // Nobody waits for it any more where it is stuck.
+            selling.abort();
+        }
+        match settled {
             Some(true) => Ok(None),
             Some(false) | None => Ok(Some(Stuck(self.what_is_stuck()))),
         }

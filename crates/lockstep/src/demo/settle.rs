@@ -48,6 +48,11 @@ pub(crate) fn standing(tallies: &Tallies, party: Party) -> DestinationTally {
     tallies.destinations.get(party.name()).cloned().unwrap_or_default()
 }
 
+/// How many changes the systems have told the hub of; what the sale asks of stock has ways in of its own.
+pub(crate) fn changes(tallies: &Tallies) -> u64 {
+    Party::ALL.iter().filter_map(|party| tallies.sources.get(party.name())).map(|tally| tally.received).sum()
+}
+
 /// How many changes of a system the hub has recorded; those that it has seen before are not recorded again.
 pub(crate) fn recorded(tallies: &Tallies, party: Party) -> u64 {
     tallies.sources.get(party.name()).map_or(0, |t| t.applied + t.superseded + t.quarantined + t.refused)

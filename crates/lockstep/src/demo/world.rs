@@ -14,6 +14,7 @@ use http::HeaderValue;
 use lockstep_api::{Keys, Scope};
 use lockstep_connect::signature::{Scheme, Secret, Verifier};
 use lockstep_connectors::{HttpClient, HttpOptions};
+use lockstep_core::stock::AVAILABILITY_KIND;
 use lockstep_hub::HubHandle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -23,6 +24,8 @@ use super::faults::Faults;
 use super::measure::{Counters, Measured};
 use super::orders;
 use super::party::Party;
+use super::stock::desk::Desk;
+use super::stock::{self, FRONTS, Sale};
 use super::systems::copy::Copy;
 use super::systems::receiver::Receiver;
 use super::systems::sender::{Lane, Proof, Sender};
@@ -43,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) orders_of_file: bool,
     /// The seed of the faults, where there are to be any.
     pub(crate) faults: Option<u64>,
+    /// Whether scarce articles are sold.
+    pub(crate) sells: bool,
 }
 
 /// One system as the demo sees it.
@@ -63,6 +68,8 @@ pub(crate) struct World {
     pub(crate) api: ApiClient,
     /// Orders that the warehouse has heard of.
     pub(crate) to_ship: Option<mpsc::Receiver<String>>,
+    /// The sale of scarce articles, where there is one.
+    pub(crate) sale: Option<Arc<Sale>>,
     running: Running,
     client: HttpClient,
     give_up: Arc<AtomicBool>,
@@ -81,6 +88,9 @@ impl World {
 
         if plan.orders_of_file {
             orders::pack::write(folder)?;
+        }
+        if plan.sells {
+            filters(folder)?;
         }
         let file = folder.join(CONFIG_FILE);
         let text = configuration(&systems, plan);
@@ -103,7 +113,8 @@ impl World {
         let operator = key(running.keys(), "operator", &[Scope::Operate], None)?;
         let api = ApiClient::new(client.clone(), format!("http://{}", running.address()), operator);
         let give_up = Arc::new(AtomicBool::new(false));
-        Ok(Self { systems, api, to_ship: Some(to_ship), running, client, give_up })
+        let sale = plan.sells.then(|| Arc::new(Sale::new()));
+        Ok(Self { systems, api, to_ship: Some(to_ship), sale, running, client, give_up })
     }
 
     /// The hub itself, for its figures.
@@ -121,7 +132,8 @@ impl World {
                 (format!("{base}/v1/webhooks/{}", party.name()), Proof::Shopify(signer))
             }
             Party::Marketplace | Party::Erp | Party::Wms => {
-                let proof = key(self.running.keys(), party.name(), &[Scope::Write], Some(party.name()))?;
+                let name = party.name();
+                let proof = key(self.running.keys(), name, &[Scope::Write], Some((name, name)))?;
                 (format!("{base}/v1/events"), Proof::Key(proof))
             }
         };
@@ -134,6 +146,26 @@ impl World {
             give_up: self.give_up.clone(),
         };
         Ok(Lane::start(sender, CONCURRENCY))
+    }
+
+    /// A party's way to the hub's stock.
+    pub(crate) fn desk(&self, party: Party, sale: &Arc<Sale>) -> anyhow::Result<Arc<Desk>> {
+        let system = &self.systems[party.index()];
+        let source = stock::source(party);
+        Ok(Arc::new(Desk {
+            client: self.client.clone(),
+            base: format!("http://{}", self.running.address()),
+            key: key(self.running.keys(), &source, &[Scope::Write], Some((party.name(), &source)))?,
+            counters: system.counters.clone(),
+            faults: system.faults.clone(),
+            sale: sale.clone(),
+            give_up: self.give_up.clone(),
+        }))
+    }
+
+    /// The copies of all systems.
+    pub(crate) fn copies(&self) -> Vec<(Party, Arc<Copy>)> {
+        self.systems.iter().map(|system| (system.party, system.copy.clone())).collect()
     }
 
     /// Nothing that is not acknowledged is sent again from now on.
@@ -205,6 +237,10 @@ listen = "127.0.0.1:0"
 # An invoice of a file may have a thousand lines.
 webhook_bytes_max = 8388608
 
+[stock]
+# A count of a shelf may come late, after very many movements.
+movements_max = 1024
+
 [domains.price]
 policy = "owner"
 owner = ["erp"]
@@ -223,7 +259,9 @@ currency = "{currency}"
     );
     for system in systems {
         let name = system.party.name();
-        let kinds: Vec<_> = system.party.kinds().iter().map(|kind| format!("\"{kind}\"")).collect();
+        let shows = plan.sells && FRONTS.contains(&system.party);
+        let kinds = system.party.kinds().iter().copied().chain(shows.then_some(AVAILABILITY_KIND));
+        let kinds: Vec<_> = kinds.map(|kind| format!("\"{kind}\"")).collect();
         // A copy is made of what it is told alone. Writing to a string can't fail.
         let _ = write!(
             text,
@@ -240,12 +278,41 @@ filter.kinds = [{}]
             system.url,
             kinds.join(", "),
         );
+        if shows {
+            let _ = writeln!(text, "filter.when = \"{}\"", filter_file(system.party));
+        }
         if plan.faults.is_some() && system.party == Party::Marketplace {
             // An outage of this one makes dead letters; with the others, deliveries wait until it is over.
             text.push_str("breaker.failing_keys = 0\n");
         }
     }
     text
+}
+
+fn filter_file(front: Party) -> String {
+    format!("filters/{}.vrl", front.name())
+}
+
+/// What the fronts are told, beside the kinds.
+fn filters(folder: &Path) -> anyhow::Result<()> {
+    for front in FRONTS {
+        let path = folder.join(filter_file(front));
+        let text = format!(
+            r#"# Documents, and what this channel may sell. What happens to the scarce articles on their shelf, of which the ledger
+# of stock tells, is no document: it names its SKU.
+kind = .data.kind
+if kind == "availability" {{
+  .data.document.channel == "{}"
+}} else {{
+  kind != "stock" || !exists(.data.document.sku)
+}}
+"#,
+            front.name()
+        );
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
+        written.with_context(|| format!("{} can't be written", path.display()))?;
+    }
+    Ok(())
 }
 
 fn verifier(scheme: &str, secret: &Secret) -> anyhow::Result<Verifier> {
@@ -274,9 +341,11 @@ fn keep_secret(folder: &Path, name: &str, secret: &Secret) -> anyhow::Result<()>
     file.with_context(|| format!("{} can't be written", path.display()))
 }
 
-fn key(keys: &Keys, name: &str, scopes: &[Scope], system: Option<&str>) -> anyhow::Result<HeaderValue> {
+/// A new key; one that writes speaks for a system, by a way in.
+fn key(keys: &Keys, name: &str, scopes: &[Scope], of: Option<(&str, &str)>) -> anyhow::Result<HeaderValue> {
+    let (system, source) = of.unzip();
     let key = keys
-        .create(name, scopes, system, system)
+        .create(name, scopes, system, source)
         .map_err(|error| Failure::usage("keys", crate::exit::chain(&error)))?;
     let mut value = HeaderValue::from_str(&format!("Bearer {key}")).context("a key can't stand in a header")?;
     value.set_sensitive(true);

@@ -121,3 +121,6 @@ async fn declare(desk: &Desk, front: Party, run: u64) {
         desk.sale.tally().wrong(format!("the channel {} was refused: {code}", front.name()));
     }
 }
+
+#[cfg(test)]
+mod tests;

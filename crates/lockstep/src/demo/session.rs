@@ -20,7 +20,7 @@ use super::orders::totals::Totals;
 use super::party::Party;
 use super::screen::{Due, Screen};
 use super::settle::{self, Progress};
-use super::stock::{self, Opening};
+use super::stock::{self, FRONTS, Opening, Sellers};
 use super::systems::sender::Lane;
 use super::text::{grouped, signed};
 use super::traffic::{self, Assortment, Erp, Marketplace, Pace, Shop, Wms};
@@ -107,7 +107,7 @@ impl Session {
                 })
             }
             None => {
-                self.make_up(args, &mut tasks, &mut lanes)?;
+                self.make_up(args, &mut tasks, &mut lanes).await?;
                 let whole = args.duration.as_secs_f64();
                 Box::new(move |since, _| format!("{} s of {whole} s", since.as_secs()))
             }
@@ -146,16 +146,24 @@ impl Session {
         })
     }
 
-    fn make_up(&mut self, args: &DemoArgs, tasks: &mut Tasks, lanes: &mut Vec<Lane>) -> anyhow::Result<()> {
+    async fn make_up(&mut self, args: &DemoArgs, tasks: &mut Tasks, lanes: &mut Vec<Lane>) -> anyhow::Result<()> {
         let run = run_id();
         let assortment = Assortment { entities: args.entities, run };
         let to_ship = self.world.to_ship.take();
-        let began = Instant::now();
+        let mut sellers = None;
         if let Some(sale) = &self.world.sale {
-            let opening = Opening { began, duration: args.duration, stop: self.stop.clone(), run };
             let desk = |party| self.world.desk(party, sale);
-            let desks = [desk(Party::Shop)?, desk(Party::Marketplace)?, desk(Party::Wms)?];
-            self.selling = Some(stock::hold(desks, opening, args.seed, args.carts));
+            let [shop, marketplace] = FRONTS.map(desk);
+            let (fronts, shelves) = ([shop?, marketplace?], desk(Party::Wms)?);
+            let all = Sellers { fronts, shelves, seed: args.seed, carts_per_s: args.carts };
+            all.prepare(run).await;
+            sellers = Some(all);
+        }
+        let began = Instant::now();
+        self.began = began;
+        if let Some(sellers) = sellers {
+            let opening = Opening { began, duration: args.duration, stop: self.stop.clone(), run };
+            self.selling = Some(sellers.hold(opening));
         }
         let mut start = |party: Party, traffic: Box<dyn traffic::Traffic>| -> anyhow::Result<()> {
             let lane = self.world.lane(party)?;

@@ -127,13 +127,13 @@ pub(crate) async fn fronts(
 /// Compares the hub's stock with the tally.
 pub(crate) async fn audit(api: &ApiClient, sale: &Sale) -> anyhow::Result<Audited> {
     let mut audited = Audited::default();
-    let (sums, told, unanswered) = {
+    let (sums, told, open) = {
         let tally = sale.tally();
-        (tally.sums(), tally.told().to_vec(), tally.unanswered())
+        (tally.sums(), tally.told().to_vec(), tally.open())
     };
     audited.problems.extend(told);
-    if unanswered > 0 {
-        audited.problems.push(format!("stock: {unanswered} requests are not answered"));
+    if open > 0 {
+        audited.problems.push(format!("stock: {open} reservations are not ended"));
     }
     let all = availability(api, sale, FRONTS[0]).await.context("the hub's availability can't be read")?;
     if all.len() != sale.tally().names().len() {

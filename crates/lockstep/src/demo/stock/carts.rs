@@ -86,12 +86,17 @@ impl Front {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buyers = JoinSet::new();
         let mut came = 0_u64;
-        while !self.opening.is_over() {
+        loop {
+            // Asked before it is counted who is due, so that all have come who were to.
+            let is_over = self.opening.is_over();
+            let due = self.opening.due(self.per_s);
+            if self.opening.is_stopped() || (is_over && came >= due) {
+                break;
+            }
             tokio::select! {
                 _ = looks.tick() => {}
                 Some(_) = buyers.join_next() => continue,
             }
-            let due = (self.per_s * self.opening.began.elapsed().as_secs_f64()) as u64;
             while came < due && buyers.len() < CARTS_MAX {
                 came += 1;
                 let buyer = Buyer::new(&mut random, format!("{}-{:x}-{came}", self.name, self.opening.run));

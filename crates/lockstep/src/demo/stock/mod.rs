@@ -82,35 +82,57 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     fn is_over(&self) -> bool {
-        self.began.elapsed() >= self.duration || self.stop.load(Ordering::Relaxed)
+        self.began.elapsed() >= self.duration || self.is_stopped()
+    }
+
+    /// How many of so many a second are due by now.
+    fn due(&self, per_s: f64) -> u64 {
+        (per_s * self.began.elapsed().min(self.duration).as_secs_f64()) as u64
     }
 }
 
-/// Holds the sale, with so many carts a second; the task ends when the last buyer has left and all that is paid is
-/// shipped. `desks` are the fronts' and then the warehouse's.
-pub(crate) fn hold(desks: [Arc<Desk>; 3], opening: Opening, seed: u64, carts_per_s: u32) -> JoinHandle<()> {
-    let carts_per_s = f64::from(carts_per_s);
-    tokio::spawn(async move {
-        let [shop, marketplace, shelves] = desks;
-        let (paid, to_pack) = mpsc::channel(TO_PACK_MAX);
-        let warehouse = Warehouse { desk: shelves, opening: opening.clone(), seed, carts_per_s, to_pack };
+/// Those who hold the sale: the fronts' ways to the hub and the warehouse's.
+pub(crate) struct Sellers {
+    pub(crate) fronts: [Arc<Desk>; FRONTS.len()],
+    pub(crate) shelves: Arc<Desk>,
+    /// What buyers and goods follow from.
+    pub(crate) seed: u64,
+    pub(crate) carts_per_s: u32,
+}
+
+impl Sellers {
+    /// Tells the hub of the channels and of what lies on the shelves, before the first buyer comes.
+    pub(crate) async fn prepare(&self, run: u64) {
         for front in FRONTS {
-            declare(&warehouse.desk, front, opening.run).await;
+            declare(&self.shelves, front, run).await;
         }
-        warehouse.open().await;
+        warehouse::first_count(&self.shelves, run, self.seed).await;
+    }
+
+    /// Holds the sale; the task ends when the last buyer has left and all that is paid is shipped.
+    pub(crate) fn hold(self, opening: Opening) -> JoinHandle<()> {
+        let Self { fronts: [shop, marketplace], shelves, seed, carts_per_s } = self;
+        let carts_per_s = f64::from(carts_per_s);
+        let (to_pack, paid) = mpsc::channel(TO_PACK_MAX);
+        let warehouse = Warehouse { desk: shelves, opening: opening.clone(), seed, carts_per_s, to_pack: paid };
         let front = |party: Party, desk: Arc<Desk>| Front {
             name: party.name(),
             desk,
             opening: opening.clone(),
             seed: seed ^ ((party.index() as u64 + 1) << 40),
             per_s: carts_per_s / FRONTS.len() as f64,
-            to_pack: paid.clone(),
+            to_pack: to_pack.clone(),
         };
         let (shop, marketplace) = (front(FRONTS[0], shop), front(FRONTS[1], marketplace));
-        drop(paid);
-        tokio::join!(shop.run(), marketplace.run(), warehouse.run());
-    })
+        tokio::spawn(async move {
+            tokio::join!(shop.run(), marketplace.run(), warehouse.run());
+        })
+    }
 }
 
 /// Makes a front a channel that is told what it may sell.

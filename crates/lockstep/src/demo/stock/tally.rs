@@ -316,9 +316,9 @@ impl Tally {
         stand
     }
 
-    /// The reservations of which something was asked and not answered.
-    pub(crate) fn unanswered(&self) -> usize {
-        self.open.values().filter(|promise| matches!(promise.state, State::GivingBack { .. } | State::Left)).count()
+    /// How many reservations nobody has ended: none, when the last buyer has left and all parcels are gone.
+    pub(crate) fn open(&self) -> usize {
+        self.open.len()
     }
 
     /// The reservations that are over: the last of them, where there are very many.

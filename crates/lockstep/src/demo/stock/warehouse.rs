@@ -37,16 +37,18 @@ pub(super) struct Warehouse {
     pub(super) to_pack: mpsc::Receiver<String>,
 }
 
-impl Warehouse {
-    /// The first count of every shelf.
-    pub(super) async fn open(&self) {
-        let mut random = fastrand::Rng::with_seed(self.seed);
-        for of in 0..ARTICLES {
-            self.desk.sale.tally().came(of, random.i64(1..=FIRST_UNITS_MAX), now_us());
-            count(self.desk.clone(), of, format!("count-{:x}-first-{of}", self.opening.run)).await;
-        }
+/// The first count of every shelf.
+pub(super) async fn first_count(desk: &Arc<Desk>, run: u64, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut counts = JoinSet::new();
+    for of in 0..ARTICLES {
+        desk.sale.tally().came(of, random.i64(1..=FIRST_UNITS_MAX), now_us());
+        counts.spawn(count(desk.clone(), of, format!("count-{run:x}-first-{of}")));
     }
+    while counts.join_next().await.is_some() {}
+}
 
+impl Warehouse {
     /// Works until the time is over and the fronts have closed, and all that is paid is shipped.
     pub(super) async fn run(mut self) {
         let mut random = fastrand::Rng::with_seed(self.seed ^ 0x5e1f);

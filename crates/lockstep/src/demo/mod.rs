@@ -6,7 +6,7 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | `world` | the hub and the systems, wired by a configuration file as any hub is |
+//! | `world`, `wiring` | the hub and the systems, wired by a configuration file as any hub is |
 //! | `systems` | the receiving half, the sending half and the copy of a system |
 //! | `traffic` | what the systems make up and when they say it |
 //! | `stock` | scarce articles, for which shop and marketplace compete |
@@ -33,6 +33,7 @@ pub(crate) mod text;
 mod traffic;
 mod verdict;
 mod view;
+mod wiring;
 mod world;
 
 use std::path::PathBuf;
@@ -51,7 +52,7 @@ use screen::Screen;
 use session::Session;
 use world::{Plan, World};
 
-/// Run a hub with four simulated systems around it, and say at the end whether all of them are equal.
+/// Run a hub with four simulated systems around it, and say at the end whether all are equal and nothing was oversold.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
     /// How long the systems make changes, such as 30s or 2m.

@@ -7,15 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use lockstep_hub::Tallies;
-use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::DemoArgs;
 use super::measure::{Counter, Counters};
 use super::operator::Operator;
-use super::orders::file::{Invoices, OrdersError, Survey};
-use super::orders::shop::FileShop;
+use super::orders::file::Survey;
+use super::orders::say::say;
 use super::orders::totals::Totals;
 use super::party::Party;
 use super::screen::{Due, Screen};
@@ -200,14 +198,14 @@ impl Session {
         let path = args.orders.clone().unwrap_or_default();
         let (shop, wms) = (self.world.lane(Party::Shop)?, self.world.lane(Party::Wms)?);
         let counters = self.world.systems[Party::Shop.index()].counters.clone();
-        let (to_shop, stop) = (shop.input(), self.stop.clone());
+        let (to_shop, stop, run) = (shop.input(), self.stop.clone(), run_id());
         tasks.spawn(async move {
-            let saying = tokio::task::spawn_blocking(move || say(&path, survey, &to_shop, &counters, &stop));
+            let saying = tokio::task::spawn_blocking(move || say(&path, survey, run, (&to_shop, &counters), &stop));
             Ok(saying.await.context("reading the orders ended in a panic")??)
         });
         let to_ship = self.world.to_ship.take().context("the warehouse hears no orders")?;
         let counters = self.world.systems[Party::Wms.index()].counters.clone();
-        self.shipping = Some(tokio::spawn(traffic::ship(run_id(), to_ship, wms.input(), counters)).abort_handle());
+        self.shipping = Some(tokio::spawn(traffic::ship(run, to_ship, wms.input(), counters)).abort_handle());
         self.ships_all = true;
         lanes.extend([shop, wms]);
         Ok(())
@@ -241,9 +239,7 @@ impl Session {
             }
             loop {
                 let tallies = hub.stats().tallies();
-                // The hub's sums are drawn now and then: they are those of the end once they have all that was said.
-                // Whether all is said is asked after the sums, since what they tell may be why more is to be said.
-                if settle::open(&tallies).is_empty() && all_said(&counters, ships_all) && has_all(&tallies, &counters) {
+                if settle::is_all(&tallies, &counters, ships_all) {
                     let Some(sale) = &sale else { return true };
                     // A hold that has run out counts no more at once, and is told of a little later.
                     match stock::audit::is_told(&api, sale, &copies).await {
@@ -350,42 +346,7 @@ impl Session {
 type Phase = dyn Fn(Duration, &Session) -> String;
 type Tasks = JoinSet<anyhow::Result<()>>;
 
-/// Whether every change that was made up is acknowledged, and every order that was heard of is shipped.
-fn all_said(counters: &[Arc<Counters>], ships_all: bool) -> bool {
-    let wms = &counters[Party::Wms.index()];
-    (!ships_all || wms.to_ship.get() == wms.offered.get())
-        && counters.iter().all(|c| c.offered.get() == c.finished.get())
-}
-
-/// Whether the hub's sums have every change that was said.
-fn has_all(tallies: &Tallies, counters: &[Arc<Counters>]) -> bool {
-    Party::ALL.iter().all(|party| settle::recorded(tallies, *party) == counters[party.index()].sent.get())
-}
-
 /// What tells the ids of this run from those of any other.
 fn run_id() -> u64 {
     lockstep_hub::now_us().unsigned_abs()
-}
-
-/// Gives the file's invoices to the shop's connections, as fast as they take them.
-fn say(
-    path: &std::path::Path,
-    survey: Survey,
-    to_shop: &mpsc::Sender<super::systems::sender::Outgoing>,
-    counters: &Counters,
-    stop: &AtomicBool,
-) -> Result<(), OrdersError> {
-    let mut invoices = Invoices::open(path, survey)?;
-    let mut shop = FileShop::new(run_id());
-    while !stop.load(Ordering::Relaxed)
-        && let Some(invoice) = invoices.next()?
-    {
-        for outgoing in shop.webhooks(&invoice) {
-            counters.offered.add(outgoing.changes.into());
-            if to_shop.blocking_send(outgoing).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,6 @@
 //! The hub of the demo and what is around it, wired as `lockstep serve` wires it: from a configuration file in the
 //! demo's folder. Only the clock around the destinations is the demo's own.
 
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +13,6 @@ use http::HeaderValue;
 use lockstep_api::{Keys, Scope};
 use lockstep_connect::signature::{Scheme, Secret, Verifier};
 use lockstep_connectors::{HttpClient, HttpOptions};
-use lockstep_core::stock::AVAILABILITY_KIND;
 use lockstep_hub::HubHandle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -25,11 +23,11 @@ use super::measure::{Counters, Measured};
 use super::orders;
 use super::party::Party;
 use super::stock::desk::Desk;
-use super::stock::{self, FRONTS, Sale};
+use super::stock::{self, Sale};
 use super::systems::copy::Copy;
 use super::systems::receiver::Receiver;
 use super::systems::sender::{Lane, Proof, Sender};
-use super::traffic;
+use super::wiring;
 use crate::config::{CONFIG_FILE, Loaded, Secrets, resolve};
 use crate::exit::Failure;
 use crate::serve::{Parts, Running};
@@ -56,7 +54,8 @@ pub(crate) struct System {
     pub(crate) counters: Arc<Counters>,
     pub(crate) copy: Arc<Copy>,
     pub(crate) faults: Option<Arc<Faults>>,
-    url: String,
+    /// Where it listens.
+    pub(crate) url: String,
     to_hub: Secret,
     receiving: JoinHandle<()>,
 }
@@ -90,10 +89,10 @@ impl World {
             orders::pack::write(folder)?;
         }
         if plan.sells {
-            filters(folder)?;
+            wiring::filters(folder)?;
         }
         let file = folder.join(CONFIG_FILE);
-        let text = configuration(&systems, plan);
+        let text = wiring::configuration(&systems, plan);
         std::fs::write(&file, &text).with_context(|| format!("{} can't be written", file.display()))?;
         let loaded = Loaded::parse(&file, text);
         let Some(config) = &loaded.config else { bail!(crate::commands::problems(&loaded.problems)) };
@@ -215,104 +214,6 @@ impl System {
             receiver.listen().await.with_context(|| format!("the system {name} can't listen on 127.0.0.1"))?;
         Ok(Self { party, counters, copy, faults, url: format!("http://{address}/lockstep"), to_hub, receiving })
     }
-}
-
-/// The configuration of the demo's hub.
-fn configuration(systems: &[System], plan: &Plan) -> String {
-    let (pack, currency, schema) = if plan.orders_of_file {
-        let schema = format!("\n[domains.order]\nschema = \"{}\"\n", orders::pack::SCHEMA);
-        (orders::pack::NAME, orders::shop::CURRENCY, schema)
-    } else {
-        ("shopify", traffic::CURRENCY, String::new())
-    };
-    let mut text = format!(
-        r#"# The hub of `lockstep demo`.
-
-[hub]
-name = "demo"
-data_dir = "data"
-
-[http]
-listen = "127.0.0.1:0"
-# An invoice of a file may have a thousand lines.
-webhook_bytes_max = 8388608
-
-[stock]
-# A count of a shelf may come late, after very many movements.
-movements_max = 1024
-
-[domains.price]
-policy = "owner"
-owner = ["erp"]
-
-[domains.stock]
-policy = "owner"
-owner = ["wms"]
-{schema}
-[sources.shop]
-system = "shop"
-pack = "{pack}"
-secrets = ["file:secrets/from-shop"]
-channel = "shop"
-currency = "{currency}"
-"#
-    );
-    for system in systems {
-        let name = system.party.name();
-        let shows = plan.sells && FRONTS.contains(&system.party);
-        let kinds = system.party.kinds().iter().copied().chain(shows.then_some(AVAILABILITY_KIND));
-        let kinds: Vec<_> = kinds.map(|kind| format!("\"{kind}\"")).collect();
-        // A copy is made of what it is told alone. Writing to a string can't fail.
-        let _ = write!(
-            text,
-            r#"
-[destinations.{name}]
-kind = "webhook"
-system = "{name}"
-url = "{}"
-secrets = ["file:secrets/to-{name}"]
-allow_private_addresses = true
-echo_own = true
-filter.kinds = [{}]
-"#,
-            system.url,
-            kinds.join(", "),
-        );
-        if shows {
-            let _ = writeln!(text, "filter.when = \"{}\"", filter_file(system.party));
-        }
-        if plan.faults.is_some() && system.party == Party::Marketplace {
-            // An outage of this one makes dead letters; with the others, deliveries wait until it is over.
-            text.push_str("breaker.failing_keys = 0\n");
-        }
-    }
-    text
-}
-
-fn filter_file(front: Party) -> String {
-    format!("filters/{}.vrl", front.name())
-}
-
-/// What the fronts are told, beside the kinds.
-fn filters(folder: &Path) -> anyhow::Result<()> {
-    for front in FRONTS {
-        let path = folder.join(filter_file(front));
-        let text = format!(
-            r#"# Documents, and what this channel may sell. What happens to the scarce articles on their shelf, of which the ledger
-# of stock tells, is no document: it names its SKU.
-kind = .data.kind
-if kind == "availability" {{
-  .data.document.channel == "{}"
-}} else {{
-  kind != "stock" || !exists(.data.document.sku)
-}}
-"#,
-            front.name()
-        );
-        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
-        written.with_context(|| format!("{} can't be written", path.display()))?;
-    }
-    Ok(())
 }
 
 fn verifier(scheme: &str, secret: &Secret) -> anyhow::Result<Verifier> {

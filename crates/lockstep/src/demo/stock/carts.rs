@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::desk::{Desk, Said};
-use super::tally::Units;
+use super::promise::Units;
 use super::{ARTICLES, LOCATION, Opening, article};
 
 /// How often it is looked how many buyers are due.

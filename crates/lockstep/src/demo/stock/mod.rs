@@ -6,7 +6,7 @@
 //! | `desk` | a party's way to the hub's stock, with one key for all attempts |
 //! | `carts` | the buyers of a front |
 //! | `warehouse` | the shelves |
-//! | `tally` | what there was and what was promised, as the parties know it |
+//! | `promise`, `tally` | what there was and what was promised, as the parties know it |
 //! | `audit` | the hub's stock, and what the fronts show, beside the tally |
 //! | `figures` | the sale in the table and at the end |
 
@@ -14,6 +14,7 @@ pub(crate) mod audit;
 mod carts;
 pub(crate) mod desk;
 pub(crate) mod figures;
+mod promise;
 pub(crate) mod tally;
 mod warehouse;
 

@@ -7,13 +7,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::promise::{Promise, State, Units};
+
 /// How many ended reservations are remembered for the look at the end.
 const ENDED_MAX: usize = 20_000;
 /// How many problems are told one by one.
 const TOLD_MAX: usize = 20;
-
-/// How many units of which articles, by their numbers.
-pub(crate) type Units = Vec<(usize, i64)>;
 
 /// How a reservation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,51 +74,6 @@ pub(crate) struct Sums {
     pub(crate) oversold: i64,
     /// What must not be and is no overselling.
     pub(crate) wrong: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Held {
-        expires_at_us: i64,
-    },
-    Sold,
-    /// What it was held until; without an end where it was sold.
-    GivingBack {
-        until_us: i64,
-    },
-    Left,
-}
-
-#[derive(Clone, Debug)]
-struct Promise {
-    units: Units,
-    state: State,
-}
-
-impl Promise {
-    fn of(&self, article: usize) -> i64 {
-        self.units.iter().filter(|(of, _)| *of == article).map(|(_, units)| units).sum()
-    }
-
-    fn all(&self) -> i64 {
-        self.units.iter().map(|(_, units)| units).sum()
-    }
-
-    fn holds(&self, now_us: i64) -> bool {
-        match self.state {
-            State::Held { expires_at_us } => expires_at_us > now_us,
-            State::Sold => true,
-            State::GivingBack { .. } | State::Left => false,
-        }
-    }
-
-    /// Whether the hub may say that its time is over.
-    fn is_over(&self, now_us: i64) -> bool {
-        match self.state {
-            State::Held { expires_at_us: until_us } | State::GivingBack { until_us } => until_us <= now_us,
-            State::Sold | State::Left => false,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]

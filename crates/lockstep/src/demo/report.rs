@@ -233,8 +233,9 @@ impl Report {
         if let Some((file, hub)) = &self.orders {
             document["orders"] = json!({ "equal": file == hub, "file": file.json(), "hub": hub.json() });
         }
-        if let Some((_, sale)) = &self.sale {
+        if let Some((sums, sale)) = &self.sale {
             document["stock"] = sale.clone();
+            document["stock"]["reserved_per_s"] = per_s(sums.reserved).into();
         }
         document
     }

@@ -40,7 +40,7 @@ pub enum Command {
         after_help = "Example:\n  lockstep serve --config lockstep.toml\n\nThe first line of output names the address. SIGTERM or SIGINT ends it in order: what was accepted is\nsynced and answered. A second signal ends it at once; nothing acknowledged is lost by that either."
     )]
     Serve(serve::ServeArgs),
-    /// Run a hub with four simulated systems around it, and say at the end whether all of them are equal.
+    /// Run a hub with four simulated systems around it, and say at the end whether all are equal and nothing was oversold.
     #[command(after_help = "Example:\n  lockstep demo --duration 30s --rate 2000\n  lockstep demo --faults")]
     Demo(DemoArgs),
     /// Measure what this machine does with it, beside what its disk does alone.

@@ -63,10 +63,31 @@ fn is_whole(document: &Value) {
     assert_eq!(compared, held, "every entity of every copy was compared");
 }
 
+/// What holds for every sale.
+fn nothing_is_oversold(document: &Value, carts: u64) {
+    let stock = &document["stock"];
+    assert_eq!((&stock["oversold"], &stock["wrong"]), (&Value::from(0), &Value::from(0)), "{stock:#}");
+    assert_eq!(number(&stock["carts"]), carts);
+    assert_eq!(carts, number(&stock["reserved"]) + number(&stock["refused"]), "{stock:#}");
+    assert_eq!(stock["units_sold"], stock["units_shipped"], "all that is paid and kept has left");
+    assert!(number(&stock["units_sold"]) <= number(&stock["units_there"]), "{stock:#}");
+    for what in ["refused", "units_sold"] {
+        assert!(number(&stock[what]) > 0, "{what}: {stock:#}");
+    }
+    let over = number(&stock["reserved"]);
+    assert_eq!(number(&stock["reservations_looked_at"]), over, "each reservation is there once, and has ended");
+    // The fronts were told of every article, and show what the hub lets them sell.
+    for source in ["shop-stock", "marketplace-stock", "wms-stock"] {
+        let tally = &document["conservation"]["sources"][source];
+        assert!(number(&tally["applied"]) > 0, "{source}: {tally}");
+    }
+}
+
 #[test]
 fn four_systems_end_up_equal() {
     let document = demo(&["--duration", "3s", "--rate", "300", "--entities", "100"]);
     is_whole(&document);
+    nothing_is_oversold(&document, 3 * 40);
     let systems = &document["systems"];
     let sent: u64 = ["shop", "marketplace", "erp", "wms"].iter().map(|n| number(&systems[n]["sent"])).sum();
     // 300 a second for 3 seconds at most: a busy machine may not come to that, but it never offers more.
@@ -83,6 +104,8 @@ fn four_systems_end_up_equal() {
 fn they_end_up_equal_whatever_goes_wrong() {
     let document = demo(&["--duration", "4s", "--rate", "300", "--entities", "100", "--faults", "--seed", "7"]);
     is_whole(&document);
+    nothing_is_oversold(&document, 4 * 40);
+    assert!(number(&document["stock"]["repeated"]) > 0, "some requests were sent again with the same key");
     for name in ["shop", "marketplace", "erp", "wms"] {
         let system = &document["systems"][name];
         assert!(number(&system["faults"]) > 0, "{name}");
@@ -149,6 +172,7 @@ fn orders_arrive(path: &Path, sums: &Sums, more: &[&str]) {
     arguments.extend(more);
     let document = demo(&arguments);
     assert_eq!(document["orders"]["equal"], true);
+    assert_eq!(document["stock"], Value::Null, "nothing is known of that shop's stock");
     sums.check(&document["orders"]["file"]);
     sums.check(&document["orders"]["hub"]);
     let entities = &document["hub"]["entities"];
@@ -187,8 +211,17 @@ fn the_last_line_is_the_verdict() {
     let text = String::from_utf8(output.stdout).expect("text");
     assert_eq!(output.status.code(), Some(0), "{text}");
     let last = text.lines().last().expect("a last line");
-    assert!(last.starts_with("verdict: equal (4 systems, ") && last.ends_with(" entities, 0 differences)"), "{last}");
+    let ends = " entities, 0 differences, oversold 0)";
+    assert!(last.starts_with("verdict: equal (4 systems, ") && last.ends_with(ends), "{last}");
     assert!(!text.contains('\x1b'), "no control sequences where there is no terminal");
+}
+
+#[test]
+fn who_would_not_sell_needs_not() {
+    let output = lockstep(&["demo", "--duration", "500ms", "--rate", "200", "--entities", "20", "--carts", "0"]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.ends_with(" entities, 0 differences)\n") && !text.contains("oversold"), "{text}");
 }
 
 #[test]

@@ -82,6 +82,11 @@ impl ApiClient {
         serde_json::from_slice(&answer.body).with_context(|| format!("the answer to {method} {path} can't be read"))
     }
 
+    /// What stands at a path.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.call(Method::GET, path).await
+    }
+
     /// The entities of a kind after a key, in the order of their keys.
     pub(crate) async fn entities(&self, kind: &str, after: &str) -> anyhow::Result<Vec<EntityItem>> {
         let path = format!("/v1/entities/{kind}?limit={PAGE}&after={}", query(after));

@@ -6,9 +6,10 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | `world` | the hub and the systems, wired by a configuration file as any hub is |
+//! | `world`, `wiring` | the hub and the systems, wired by a configuration file as any hub is |
 //! | `systems` | the receiving half, the sending half and the copy of a system |
 //! | `traffic` | what the systems make up and when they say it |
+//! | `stock` | scarce articles, for which shop and marketplace compete |
 //! | `orders` | orders of a file instead, and their sums |
 //! | `faults` | what goes wrong on purpose |
 //! | `session` | one run: say it, wait until it is settled |
@@ -26,11 +27,13 @@ mod report;
 mod screen;
 mod session;
 mod settle;
+mod stock;
 mod systems;
 pub(crate) mod text;
 mod traffic;
 mod verdict;
 mod view;
+mod wiring;
 mod world;
 
 use std::path::PathBuf;
@@ -49,7 +52,7 @@ use screen::Screen;
 use session::Session;
 use world::{Plan, World};
 
-/// Run a hub with four simulated systems around it, and say at the end whether all of them are equal.
+/// Run a hub with four simulated systems around it, and say at the end whether all are equal and nothing was oversold.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
     /// How long the systems make changes, such as 30s or 2m.
@@ -69,10 +72,14 @@ pub struct DemoArgs {
     ///
     /// Each invoice is an order with its own number. One whose number begins with C is a cancellation: an order in
     /// the state cancelled, with its negative quantities. A price with more than two digits after the point is kept
-    /// as exact text beside the line. Sent as fast as the hub takes them; --duration, --rate and --entities do not
-    /// matter then.
+    /// as exact text beside the line. Sent as fast as the hub takes them; --duration, --rate, --entities and --carts do
+    /// not matter then.
     #[arg(long, value_name = "FILE")]
     pub orders: Option<PathBuf>,
+    /// How many carts a second compete for a few scarce articles, in the shop and the marketplace together; 0 for no such
+    /// sale. With --orders there is none: the stock of that shop is not known.
+    #[arg(long, value_name = "CARTS", default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=500))]
+    pub carts: u32,
     /// Let the systems cut connections, delay, answer 500, repeat and reorder, and be out for a while.
     #[arg(long)]
     pub faults: bool,
@@ -96,7 +103,11 @@ pub async fn run(args: DemoArgs, json: bool) -> anyhow::Result<ExitCode> {
     };
     let file_totals = surveyed.as_ref().map(|survey| survey.totals.clone());
     let folder = Folder::new(args.keep.as_deref())?;
-    let plan = Plan { orders_of_file: args.orders.is_some(), faults: args.faults.then_some(args.seed) };
+    let plan = Plan {
+        orders_of_file: args.orders.is_some(),
+        faults: args.faults.then_some(args.seed),
+        sells: args.orders.is_none() && args.carts > 0,
+    };
     let world = World::start(folder.path(), &plan).await?;
     let mut session = Session::new(world, Screen::new(json), title(&args));
     let settled = session.run(&args, surveyed).await?;

@@ -13,9 +13,12 @@ use super::orders::audit::Audit;
 use super::orders::totals::Totals;
 use super::party::Party;
 use super::session::{Session, Stuck};
-use super::settle::{recorded, standing};
+use super::settle::{changes, recorded, standing};
+use super::stock::audit::{self, Audited};
+use super::stock::figures;
+use super::stock::tally::Sums;
 use super::systems::copy::Copy;
-use super::text::grouped;
+use super::text::{grouped, signed};
 use super::verdict::{Comparison, compare};
 use super::view::{self, Headline, Moment, Rates, bound_us};
 
@@ -26,6 +29,8 @@ pub(crate) struct Report {
     problems: Vec<String>,
     /// The sums of the file and of the hub's state.
     orders: Option<(Totals, Totals)>,
+    /// The sale of scarce articles: its sums, and what programs are told of it.
+    sale: Option<(Sums, Value)>,
     /// How many entities of each kind the hub has.
     kinds: BTreeMap<String, u64>,
     moment: Moment,
@@ -45,7 +50,7 @@ impl Report {
         file: Option<Totals>,
     ) -> anyhow::Result<Self> {
         let world = &session.world;
-        let copies: Vec<(Party, Arc<Copy>)> = world.systems.iter().map(|s| (s.party, s.copy.clone())).collect();
+        let copies = world.copies();
         let mut audit = Audit::default();
         let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
         let counting = file.is_some();
@@ -55,7 +60,7 @@ impl Report {
                 audit.order(&entity.key, entity.document.get());
             }
         });
-        let comparison = comparison.await.context("the hub's state can't be compared")?;
+        let mut comparison = comparison.await.context("the hub's state can't be compared")?;
 
         let mut problems = Vec::new();
         if let Err(Stuck(stuck)) = settled {
@@ -68,6 +73,16 @@ impl Report {
             problems.push(format!("quarantined from {}: {} ({}) {}", item.source, item.detail, item.code, item.at));
         }
         systems(session, &moment, &mut problems);
+        let sale = match &world.sale {
+            None => None,
+            Some(sale) => {
+                audit::fronts(&world.api, sale, &copies, &mut comparison).await?;
+                let Audited { reservations, problems: found } = audit::audit(&world.api, sale).await?;
+                problems.extend(found);
+                let sums = sale.tally().sums();
+                Some((sums, figures::json(sale, &sums, reservations)))
+            }
+        };
         let orders = file.map(|file| {
             problems.extend(audit.unreadable.iter().take(10).cloned());
             let hub = audit.totals();
@@ -84,6 +99,7 @@ impl Report {
             comparison,
             problems,
             orders,
+            sale,
             kinds,
             latency: Timed::together(session.systems().map(|(_, c)| &c.latency)),
             commit_us: (bound_us(&counts, 0.50), bound_us(&counts, 0.99)),
@@ -134,12 +150,15 @@ impl Report {
             lines.push(format!("and {} more differences", grouped(more)));
         }
         lines.extend(self.problems.iter().cloned());
+        lines.extend(self.sale.iter().map(|(sums, _)| figures::summary(sums)));
+        let oversold = self.sale.as_ref().map(|(sums, _)| format!(", oversold {}", signed(sums.oversold)));
         lines.push(format!(
-            "verdict: {} ({} systems, {} entities, {} differences{})",
+            "verdict: {} ({} systems, {} entities, {} differences{}{})",
             if self.is_equal() { "equal" } else { "different" },
             Party::ALL.len(),
             grouped(self.comparison.entities),
             grouped(self.comparison.differences),
+            oversold.unwrap_or_default(),
             match self.problems.len() {
                 0 => String::new(),
                 1 => ", 1 problem".to_owned(),
@@ -154,7 +173,7 @@ impl Report {
         let tallies = self.moment.tallies();
         let sending_s = self.sending.as_secs_f64();
         let per_s = |count: u64| if sending_s > 0.0 { (count as f64 / sending_s).round() } else { 0.0 };
-        let received: u64 = tallies.sources.values().map(|t| t.received).sum();
+        let received = changes(tallies);
         let delivered: u64 = tallies.destinations.values().map(|t| t.delivered).sum();
         let destinations: BTreeMap<_, _> = Party::ALL
             .iter()
@@ -213,6 +232,10 @@ impl Report {
         });
         if let Some((file, hub)) = &self.orders {
             document["orders"] = json!({ "equal": file == hub, "file": file.json(), "hub": hub.json() });
+        }
+        if let Some((sums, sale)) = &self.sale {
+            document["stock"] = sale.clone();
+            document["stock"]["reserved_per_s"] = per_s(sums.reserved).into();
         }
         document
     }

@@ -7,19 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use lockstep_hub::Tallies;
-use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::DemoArgs;
 use super::measure::{Counter, Counters};
 use super::operator::Operator;
-use super::orders::file::{Invoices, OrdersError, Survey};
-use super::orders::shop::FileShop;
+use super::orders::file::Survey;
+use super::orders::say::say;
 use super::orders::totals::Totals;
 use super::party::Party;
 use super::screen::{Due, Screen};
 use super::settle::{self, Progress};
+use super::stock::{self, FRONTS, Opening, Sellers};
 use super::systems::sender::Lane;
 use super::text::{grouped, signed};
 use super::traffic::{self, Assortment, Erp, Marketplace, Pace, Shop, Wms};
@@ -50,6 +49,8 @@ pub(crate) struct Session {
     /// The warehouse ships every order that it hears of, and is done only then.
     ships_all: bool,
     shipping: Option<AbortHandle>,
+    /// The sale of scarce articles, while it goes on.
+    selling: Option<JoinHandle<()>>,
 }
 
 /// What was waited for did not come.
@@ -69,6 +70,7 @@ impl Session {
             stop: Arc::default(),
             ships_all: false,
             shipping: None,
+            selling: None,
         }
     }
 
@@ -78,7 +80,8 @@ impl Session {
 
     pub(crate) fn moment(&self) -> Moment {
         let hub = self.world.hub();
-        Moment::of(self.systems(), hub.stats().tallies(), &hub.stats().commit)
+        let sale = self.world.sale.as_ref().map(|sale| sale.tally().sums());
+        Moment::of(self.systems(), hub.stats().tallies(), &hub.stats().commit, sale)
     }
 
     pub(crate) fn doings(&self) -> Doings {
@@ -102,7 +105,7 @@ impl Session {
                 })
             }
             None => {
-                self.make_up(args, &mut tasks, &mut lanes)?;
+                self.make_up(args, &mut tasks, &mut lanes).await?;
                 let whole = args.duration.as_secs_f64();
                 Box::new(move |since, _| format!("{} s of {whole} s", since.as_secs()))
             }
@@ -141,10 +144,25 @@ impl Session {
         })
     }
 
-    fn make_up(&mut self, args: &DemoArgs, tasks: &mut Tasks, lanes: &mut Vec<Lane>) -> anyhow::Result<()> {
-        let assortment = Assortment { entities: args.entities, run: run_id() };
+    async fn make_up(&mut self, args: &DemoArgs, tasks: &mut Tasks, lanes: &mut Vec<Lane>) -> anyhow::Result<()> {
+        let run = run_id();
+        let assortment = Assortment { entities: args.entities, run };
         let to_ship = self.world.to_ship.take();
+        let mut sellers = None;
+        if let Some(sale) = &self.world.sale {
+            let desk = |party| self.world.desk(party, sale);
+            let [shop, marketplace] = FRONTS.map(desk);
+            let (fronts, shelves) = ([shop?, marketplace?], desk(Party::Wms)?);
+            let all = Sellers { fronts, shelves, seed: args.seed, carts_per_s: args.carts };
+            all.prepare(run).await;
+            sellers = Some(all);
+        }
         let began = Instant::now();
+        self.began = began;
+        if let Some(sellers) = sellers {
+            let opening = Opening { began, duration: args.duration, stop: self.stop.clone(), run };
+            self.selling = Some(sellers.hold(opening));
+        }
         let mut start = |party: Party, traffic: Box<dyn traffic::Traffic>| -> anyhow::Result<()> {
             let lane = self.world.lane(party)?;
             let pace = Pace {
@@ -180,20 +198,20 @@ impl Session {
         let path = args.orders.clone().unwrap_or_default();
         let (shop, wms) = (self.world.lane(Party::Shop)?, self.world.lane(Party::Wms)?);
         let counters = self.world.systems[Party::Shop.index()].counters.clone();
-        let (to_shop, stop) = (shop.input(), self.stop.clone());
+        let (to_shop, stop, run) = (shop.input(), self.stop.clone(), run_id());
         tasks.spawn(async move {
-            let saying = tokio::task::spawn_blocking(move || say(&path, survey, &to_shop, &counters, &stop));
+            let saying = tokio::task::spawn_blocking(move || say(&path, survey, run, (&to_shop, &counters), &stop));
             Ok(saying.await.context("reading the orders ended in a panic")??)
         });
         let to_ship = self.world.to_ship.take().context("the warehouse hears no orders")?;
         let counters = self.world.systems[Party::Wms.index()].counters.clone();
-        self.shipping = Some(tokio::spawn(traffic::ship(run_id(), to_ship, wms.input(), counters)).abort_handle());
+        self.shipping = Some(tokio::spawn(traffic::ship(run, to_ship, wms.input(), counters)).abort_handle());
         self.ships_all = true;
         lanes.extend([shop, wms]);
         Ok(())
     }
 
-    fn operate(&self) -> tokio::task::JoinHandle<()> {
+    fn operate(&self) -> JoinHandle<()> {
         let mut operator = Operator::new(self.world.api.clone(), self.retried.clone());
         tokio::spawn(async move {
             loop {
@@ -210,13 +228,25 @@ impl Session {
         let counters: Vec<_> = self.world.systems.iter().map(|system| system.counters.clone()).collect();
         let ships_all = self.ships_all;
         let hub = self.world.hub();
+        let selling = self.selling.take();
+        let over = selling.as_ref().map(JoinHandle::abort_handle);
+        let (sale, copies, api) = (self.world.sale.clone(), self.world.copies(), self.world.api.clone());
         let settled = async move {
+            if let Some(selling) = selling
+                && let Err(error) = selling.await
+            {
+                tracing::error!(%error, "the sale ended in a panic");
+            }
             loop {
                 let tallies = hub.stats().tallies();
-                // The hub's sums are drawn now and then: they are those of the end once they have all that was said.
-                // Whether all is said is asked after the sums, since what they tell may be why more is to be said.
-                if settle::open(&tallies).is_empty() && all_said(&counters, ships_all) && has_all(&tallies, &counters) {
-                    return true;
+                if settle::is_all(&tallies, &counters, ships_all) {
+                    let Some(sale) = &sale else { return true };
+                    // A hold that has run out counts no more at once, and is told of a little later.
+                    match stock::audit::is_told(&api, sale, &copies).await {
+                        Ok(true) => return true,
+                        Ok(false) => {}
+                        Err(error) => tracing::warn!(error = format!("{error:#}"), "the fronts can't be compared"),
+                    }
                 }
                 // Without an operator a dead letter stays one.
                 if !operated && tallies.destinations.values().any(|t| t.dead > 0) {
@@ -231,7 +261,12 @@ impl Session {
                 Party::ALL.iter().map(|p| settle::standing(&tallies, *p).pending(tallies.published)).sum();
             format!("settling: {} deliveries pending", signed(pending))
         };
-        match self.watch(&phase, Some(END_MAX), settled).await? {
+        let settled = self.watch(&phase, Some(END_MAX), settled).await?;
+        if let Some(selling) = over {
+            // Nobody waits for it any more where it is stuck.
+            selling.abort();
+        }
+        match settled {
             Some(true) => Ok(None),
             Some(false) | None => Ok(Some(Stuck(self.what_is_stuck()))),
         }
@@ -311,42 +346,7 @@ impl Session {
 type Phase = dyn Fn(Duration, &Session) -> String;
 type Tasks = JoinSet<anyhow::Result<()>>;
 
-/// Whether every change that was made up is acknowledged, and every order that was heard of is shipped.
-fn all_said(counters: &[Arc<Counters>], ships_all: bool) -> bool {
-    let wms = &counters[Party::Wms.index()];
-    (!ships_all || wms.to_ship.get() == wms.offered.get())
-        && counters.iter().all(|c| c.offered.get() == c.finished.get())
-}
-
-/// Whether the hub's sums have every change that was said.
-fn has_all(tallies: &Tallies, counters: &[Arc<Counters>]) -> bool {
-    Party::ALL.iter().all(|party| settle::recorded(tallies, *party) == counters[party.index()].sent.get())
-}
-
 /// What tells the ids of this run from those of any other.
 fn run_id() -> u64 {
     lockstep_hub::now_us().unsigned_abs()
-}
-
-/// Gives the file's invoices to the shop's connections, as fast as they take them.
-fn say(
-    path: &std::path::Path,
-    survey: Survey,
-    to_shop: &mpsc::Sender<super::systems::sender::Outgoing>,
-    counters: &Counters,
-    stop: &AtomicBool,
-) -> Result<(), OrdersError> {
-    let mut invoices = Invoices::open(path, survey)?;
-    let mut shop = FileShop::new(run_id());
-    while !stop.load(Ordering::Relaxed)
-        && let Some(invoice) = invoices.next()?
-    {
-        for outgoing in shop.webhooks(&invoice) {
-            counters.offered.add(outgoing.changes.into());
-            if to_shop.blocking_send(outgoing).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,9 +1,11 @@
 //! When everything is said: waiting until the hub has told it to everyone.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lockstep_hub::{DestinationTally, Tallies};
 
+use super::measure::Counters;
 use super::party::Party;
 use super::text::{grouped, signed};
 
@@ -48,6 +50,11 @@ pub(crate) fn standing(tallies: &Tallies, party: Party) -> DestinationTally {
     tallies.destinations.get(party.name()).cloned().unwrap_or_default()
 }
 
+/// How many changes the systems have told the hub of; what the sale asks of stock has ways in of its own.
+pub(crate) fn changes(tallies: &Tallies) -> u64 {
+    Party::ALL.iter().filter_map(|party| tallies.sources.get(party.name())).map(|tally| tally.received).sum()
+}
+
 /// How many changes of a system the hub has recorded; those that it has seen before are not recorded again.
 pub(crate) fn recorded(tallies: &Tallies, party: Party) -> u64 {
     tallies.sources.get(party.name()).map_or(0, |t| t.applied + t.superseded + t.quarantined + t.refused)
@@ -70,6 +77,25 @@ pub(crate) fn open(tallies: &Tallies) -> Vec<String> {
         }
     }
     open
+}
+
+/// Whether all that was said has arrived everywhere.
+pub(crate) fn is_all(tallies: &Tallies, counters: &[Arc<Counters>], ships_all: bool) -> bool {
+    // The hub's sums are drawn now and then: they are those of the end once they have all that was said. Whether all is
+    // said is asked after the sums, since what they tell may be why more is to be said.
+    open(tallies).is_empty() && all_said(counters, ships_all) && has_all(tallies, counters)
+}
+
+/// Whether every change that was made up is acknowledged, and every order that was heard of is shipped.
+fn all_said(counters: &[Arc<Counters>], ships_all: bool) -> bool {
+    let wms = &counters[Party::Wms.index()];
+    (!ships_all || wms.to_ship.get() == wms.offered.get())
+        && counters.iter().all(|c| c.offered.get() == c.finished.get())
+}
+
+/// Whether the hub's sums have every change that was said.
+fn has_all(tallies: &Tallies, counters: &[Arc<Counters>]) -> bool {
+    Party::ALL.iter().all(|party| recorded(tallies, *party) == counters[party.index()].sent.get())
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use anyhow::Context;
+use lockstep_core::stock::AVAILABILITY_KIND;
 use serde_json::Value;
 
 use super::api::{ApiClient, EntityItem, PAGE};
 use super::party::Party;
+use super::stock::FRONTS;
 use super::systems::copy::{Copy, Held};
 
 /// How many differences are told one by one.
@@ -53,6 +55,17 @@ impl Comparison {
         if self.told.len() < TOLD_MAX {
             let (theirs, hubs) = (short(theirs.into()), short(hubs.into()));
             self.told.push(Difference { system: party.name(), entity, field: field.to_owned(), theirs, hubs });
+        }
+    }
+
+    /// What a front shows of an article, and what the hub lets it sell.
+    pub(crate) fn availability(&mut self, front: Party, key: &str, theirs: Option<i64>, hubs: Option<i64>) {
+        self.entities += 1;
+        self.compared[front.index()] += u64::from(theirs.is_some());
+        if theirs != hubs {
+            let text = |available: Option<i64>| available.map_or_else(|| "nothing".to_owned(), |n| n.to_string());
+            let id = String::from(lockstep_core::entity_id(AVAILABILITY_KIND, key));
+            self.differs(front, id, "available", text(theirs), text(hubs));
         }
     }
 
@@ -135,7 +148,8 @@ pub(crate) async fn compare(
     kinds.dedup();
     for (party, copy) in copies {
         for kind in copy.kinds().with_context(|| format!("the copy of {} can't be read", party.name()))? {
-            if !party.kinds().contains(&kind.as_str()) {
+            let is_shown = FRONTS.contains(party) && kind == AVAILABILITY_KIND;
+            if !is_shown && !party.kinds().contains(&kind.as_str()) {
                 found.differs(*party, kind, "", "a kind that it is not told of", "filtered");
             }
         }

@@ -6,7 +6,9 @@ use lockstep_hub::{Latency, Tallies};
 
 use super::measure::{Counters, Latency as Timed, Percentiles};
 use super::party::Party;
-use super::settle::standing;
+use super::settle::{changes, standing};
+use super::stock::figures;
+use super::stock::tally::Sums;
 use super::text::{grouped, millis, signed};
 
 /// How wide the table is at most.
@@ -21,6 +23,8 @@ pub(crate) struct Moment {
     received: [u64; Party::ALL.len()],
     tallies: Tallies,
     commit_us: (Option<u64>, Option<u64>),
+    /// The sale of scarce articles, where there is one.
+    sale: Option<Sums>,
 }
 
 impl Moment {
@@ -28,6 +32,7 @@ impl Moment {
         counters: impl Iterator<Item = (Party, &'a Counters)>,
         tallies: Tallies,
         commit: &Latency,
+        sale: Option<Sums>,
     ) -> Self {
         let (mut sent, mut received) = ([0; Party::ALL.len()], [0; Party::ALL.len()]);
         for (party, counters) in counters {
@@ -36,7 +41,7 @@ impl Moment {
         }
         let (counts, _) = commit.snapshot();
         let commit_us = (bound_us(&counts, 0.50), bound_us(&counts, 0.99));
-        Self { at: Instant::now(), sent, received, tallies, commit_us }
+        Self { at: Instant::now(), sent, received, tallies, commit_us, sale }
     }
 
     /// The sums of the hub.
@@ -45,7 +50,7 @@ impl Moment {
     }
 
     fn changes(&self) -> u64 {
-        self.tallies.sources.values().map(|t| t.received).sum()
+        changes(&self.tallies)
     }
 
     fn deliveries(&self) -> u64 {
@@ -166,6 +171,10 @@ pub(crate) fn table<'a>(
     lines.push(String::new());
     conservation_lines(&mut lines, now, colour);
     lines.push(String::new());
+    if let Some(sums) = &now.sale {
+        let per_s = rates.per_s(now, |m| m.sale.map_or(0, |sums| sums.reserved));
+        lines.push(format!("{}  {}", paint(colour, Ink::Bold, "sale"), figures::line(sums, per_s)));
+    }
     let dead: u64 = now.tallies.destinations.values().map(|t| t.dead).sum();
     let faults: u64 = systems.map(|(_, c)| c.faults_sent.get() + c.faults_received.get()).sum();
     lines.push(format!(
@@ -265,8 +274,11 @@ pub(crate) fn line<'a>(
         .iter()
         .map(|party| standing(&now.tallies, *party))
         .fold((0, 0), |sum, t| (sum.0 + t.pending(now.tallies.published), sum.1 + t.dead));
+    let sale = now.sale.map(|sums| {
+        format!(", {} of {} scarce units sold, oversold {}", sums.units_sold, sums.units_there, sums.oversold)
+    });
     format!(
-        "{}: {} changes/s, {} deliveries/s, p50 {} ms, p99 {} ms, {} pending, {} dead letters",
+        "{}: {} changes/s, {} deliveries/s, p50 {} ms, p99 {} ms, {} pending, {} dead letters{}",
         headline.phase,
         grouped(rates.per_s(now, Moment::changes)),
         grouped(rates.per_s(now, Moment::deliveries)),
@@ -274,6 +286,7 @@ pub(crate) fn line<'a>(
         millis(timed.p99_us),
         signed(pending),
         grouped(dead),
+        sale.unwrap_or_default(),
     )
 }
 
@@ -310,7 +323,10 @@ mod tests {
             SourceTally { received: 9_999_999, applied: 9_990_000, superseded: 9_999, ..SourceTally::default() };
         tallies.sources.insert("shop".to_owned(), source);
         let systems = || all.iter().map(|(party, counters)| (*party, counters));
-        let now = Moment::of(systems(), tallies, &Latency::default());
+        let (reserved, refused) = (999_999, 9_999_999);
+        let sums =
+            Sums { reserved, refused, units_there: 999_999, units_sold: 999_999, oversold: 9_999, ..Sums::default() };
+        let now = Moment::of(systems(), tallies, &Latency::default(), Some(sums));
         let headline = Headline { run: "2,000 changes/s   seed 1   with faults".into(), phase: "12 s of 30 s".into() };
         let rates = Rates::Whole(Duration::from_secs(30));
         let lines = table(&headline, &now, rates, systems(), Doings::default(), false);

@@ -1,7 +1,6 @@
 //! The hub of the demo and what is around it, wired as `lockstep serve` wires it: from a configuration file in the
 //! demo's folder. Only the clock around the destinations is the demo's own.
 
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,10 +22,12 @@ use super::faults::Faults;
 use super::measure::{Counters, Measured};
 use super::orders;
 use super::party::Party;
+use super::stock::desk::Desk;
+use super::stock::{self, Sale};
 use super::systems::copy::Copy;
 use super::systems::receiver::Receiver;
 use super::systems::sender::{Lane, Proof, Sender};
-use super::traffic;
+use super::wiring;
 use crate::config::{CONFIG_FILE, Loaded, Secrets, resolve};
 use crate::exit::Failure;
 use crate::serve::{Parts, Running};
@@ -43,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) orders_of_file: bool,
     /// The seed of the faults, where there are to be any.
     pub(crate) faults: Option<u64>,
+    /// Whether scarce articles are sold.
+    pub(crate) sells: bool,
 }
 
 /// One system as the demo sees it.
@@ -51,7 +54,8 @@ pub(crate) struct System {
     pub(crate) counters: Arc<Counters>,
     pub(crate) copy: Arc<Copy>,
     pub(crate) faults: Option<Arc<Faults>>,
-    url: String,
+    /// Where it listens.
+    pub(crate) url: String,
     to_hub: Secret,
     receiving: JoinHandle<()>,
 }
@@ -63,6 +67,8 @@ pub(crate) struct World {
     pub(crate) api: ApiClient,
     /// Orders that the warehouse has heard of.
     pub(crate) to_ship: Option<mpsc::Receiver<String>>,
+    /// The sale of scarce articles, where there is one.
+    pub(crate) sale: Option<Arc<Sale>>,
     running: Running,
     client: HttpClient,
     give_up: Arc<AtomicBool>,
@@ -82,8 +88,11 @@ impl World {
         if plan.orders_of_file {
             orders::pack::write(folder)?;
         }
+        if plan.sells {
+            wiring::filters(folder)?;
+        }
         let file = folder.join(CONFIG_FILE);
-        let text = configuration(&systems, plan);
+        let text = wiring::configuration(&systems, plan);
         std::fs::write(&file, &text).with_context(|| format!("{} can't be written", file.display()))?;
         let loaded = Loaded::parse(&file, text);
         let Some(config) = &loaded.config else { bail!(crate::commands::problems(&loaded.problems)) };
@@ -103,7 +112,8 @@ impl World {
         let operator = key(running.keys(), "operator", &[Scope::Operate], None)?;
         let api = ApiClient::new(client.clone(), format!("http://{}", running.address()), operator);
         let give_up = Arc::new(AtomicBool::new(false));
-        Ok(Self { systems, api, to_ship: Some(to_ship), running, client, give_up })
+        let sale = plan.sells.then(|| Arc::new(Sale::new()));
+        Ok(Self { systems, api, to_ship: Some(to_ship), sale, running, client, give_up })
     }
 
     /// The hub itself, for its figures.
@@ -121,7 +131,8 @@ impl World {
                 (format!("{base}/v1/webhooks/{}", party.name()), Proof::Shopify(signer))
             }
             Party::Marketplace | Party::Erp | Party::Wms => {
-                let proof = key(self.running.keys(), party.name(), &[Scope::Write], Some(party.name()))?;
+                let name = party.name();
+                let proof = key(self.running.keys(), name, &[Scope::Write], Some((name, name)))?;
                 (format!("{base}/v1/events"), Proof::Key(proof))
             }
         };
@@ -134,6 +145,26 @@ impl World {
             give_up: self.give_up.clone(),
         };
         Ok(Lane::start(sender, CONCURRENCY))
+    }
+
+    /// A party's way to the hub's stock.
+    pub(crate) fn desk(&self, party: Party, sale: &Arc<Sale>) -> anyhow::Result<Arc<Desk>> {
+        let system = &self.systems[party.index()];
+        let source = stock::source(party);
+        Ok(Arc::new(Desk {
+            client: self.client.clone(),
+            base: format!("http://{}", self.running.address()),
+            key: key(self.running.keys(), &source, &[Scope::Write], Some((party.name(), &source)))?,
+            counters: system.counters.clone(),
+            faults: system.faults.clone(),
+            sale: sale.clone(),
+            give_up: self.give_up.clone(),
+        }))
+    }
+
+    /// The copies of all systems.
+    pub(crate) fn copies(&self) -> Vec<(Party, Arc<Copy>)> {
+        self.systems.iter().map(|system| (system.party, system.copy.clone())).collect()
     }
 
     /// Nothing that is not acknowledged is sent again from now on.
@@ -185,69 +216,6 @@ impl System {
     }
 }
 
-/// The configuration of the demo's hub.
-fn configuration(systems: &[System], plan: &Plan) -> String {
-    let (pack, currency, schema) = if plan.orders_of_file {
-        let schema = format!("\n[domains.order]\nschema = \"{}\"\n", orders::pack::SCHEMA);
-        (orders::pack::NAME, orders::shop::CURRENCY, schema)
-    } else {
-        ("shopify", traffic::CURRENCY, String::new())
-    };
-    let mut text = format!(
-        r#"# The hub of `lockstep demo`.
-
-[hub]
-name = "demo"
-data_dir = "data"
-
-[http]
-listen = "127.0.0.1:0"
-# An invoice of a file may have a thousand lines.
-webhook_bytes_max = 8388608
-
-[domains.price]
-policy = "owner"
-owner = ["erp"]
-
-[domains.stock]
-policy = "owner"
-owner = ["wms"]
-{schema}
-[sources.shop]
-system = "shop"
-pack = "{pack}"
-secrets = ["file:secrets/from-shop"]
-channel = "shop"
-currency = "{currency}"
-"#
-    );
-    for system in systems {
-        let name = system.party.name();
-        let kinds: Vec<_> = system.party.kinds().iter().map(|kind| format!("\"{kind}\"")).collect();
-        // A copy is made of what it is told alone. Writing to a string can't fail.
-        let _ = write!(
-            text,
-            r#"
-[destinations.{name}]
-kind = "webhook"
-system = "{name}"
-url = "{}"
-secrets = ["file:secrets/to-{name}"]
-allow_private_addresses = true
-echo_own = true
-filter.kinds = [{}]
-"#,
-            system.url,
-            kinds.join(", "),
-        );
-        if plan.faults.is_some() && system.party == Party::Marketplace {
-            // An outage of this one makes dead letters; with the others, deliveries wait until it is over.
-            text.push_str("breaker.failing_keys = 0\n");
-        }
-    }
-    text
-}
-
 fn verifier(scheme: &str, secret: &Secret) -> anyhow::Result<Verifier> {
     let scheme = Scheme::named(scheme).with_context(|| format!("there is no signature scheme `{scheme}`"))?;
     Ok(Verifier::new(scheme, vec![secret.clone()])?)
@@ -274,9 +242,11 @@ fn keep_secret(folder: &Path, name: &str, secret: &Secret) -> anyhow::Result<()>
     file.with_context(|| format!("{} can't be written", path.display()))
 }
 
-fn key(keys: &Keys, name: &str, scopes: &[Scope], system: Option<&str>) -> anyhow::Result<HeaderValue> {
+/// A new key; one that writes speaks for a system, by a way in.
+fn key(keys: &Keys, name: &str, scopes: &[Scope], of: Option<(&str, &str)>) -> anyhow::Result<HeaderValue> {
+    let (system, source) = of.unzip();
     let key = keys
-        .create(name, scopes, system, system)
+        .create(name, scopes, system, source)
         .map_err(|error| Failure::usage("keys", crate::exit::chain(&error)))?;
     let mut value = HeaderValue::from_str(&format!("Bearer {key}")).context("a key can't stand in a header")?;
     value.set_sensitive(true);

@@ -18,7 +18,7 @@ use crate::demo::faults::{Faults, Sending};
 use crate::demo::measure::Counters;
 
 /// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait before a request is sent again.
 const AGAIN_MS_MAX: u64 = 1_000;
 /// How many requests may wait for a free connection of their system.
@@ -234,11 +234,12 @@ fn is_too_late(status: StatusCode, body: &[u8]) -> bool {
 }
 
 /// Whether an answer says that it may work later.
-fn is_passing(status: StatusCode) -> bool {
+pub(crate) fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
 }
 
-fn backoff_ms(attempt: u32) -> u64 {
+/// How long to wait before the next attempt: longer each time, and never the same for all.
+pub(crate) fn backoff_ms(attempt: u32) -> u64 {
     let bound_ms = (10_u64 << attempt.min(10)).min(AGAIN_MS_MAX);
     1 + fastrand::u64(..bound_ms)
 }

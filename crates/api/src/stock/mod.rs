@@ -28,6 +28,11 @@ use crate::problem::{Code, Problem};
 use crate::trace::Trace;
 use crate::{Api, events, view};
 
+/// The most SKUs of one question, over HTTP and gRPC.
+pub const SKUS_MAX: usize = 1_000;
+/// The most holders that are named for a location, over HTTP and gRPC.
+pub const HOLDERS_MAX: usize = 100;
+
 /// A request to stock, before it is known what it comes to.
 pub struct Ask {
     source: String,

@@ -218,7 +218,7 @@ async fn availability_says_what_may_be_sold_why_and_how_old_the_facts_are() {
     shop.put("/v1/items/KIT", json!({"components": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}]}))
         .await
         .ok();
-    let answer = shop.server.get("/v1/availability?sku=A,KIT&channel=web").await;
+    let answer = shop.server.get("/v1/availability?sku=A&sku=KIT&channel=web").await;
     let items = answer.ok()["items"].clone();
     // 10 - 1 damaged - 3 safety - 2 fenced for the app - 1 buffer; rome may not serve the web.
     assert_eq!((&items[0]["available"], &items[0]["buffer"], &items[0]["fresh"]), (&json!(3), &json!(1), &json!(true)));

@@ -222,7 +222,7 @@ impl IntoResponses for WriteProblems {
             (400, "The body, a header or a parameter is missing or not valid"),
             (401, "No valid key"),
             (403, "The key may not write, or speaks for no system"),
-            (404, "There is no such reservation"),
+            (404, "There is no such reservation, or it has been over for longer than `stock.reservation_days`"),
             (408, "The body did not arrive in time"),
             (
                 409,

@@ -25,6 +25,10 @@ pub struct StockConfig {
     /// For how many seconds a reservation holds that does not say for how long.
     #[schemars(range(min = 1))]
     pub hold_s: u32,
+    /// For how many days a reservation that is over is kept, for whoever speaks of it again; then it is as if it had never
+    /// been. Those of orders stay as long as the order does. At least `seen_days` of `[hub]`.
+    #[schemars(range(min = 1))]
+    pub reservation_days: u32,
     /// The systems whose word of kind `stock` goes into the ledger, and what their number means where a document does
     /// not say. What other systems say of stock stays a document.
     pub feeds: BTreeMap<String, FeedBasis>,
@@ -138,6 +142,7 @@ impl Default for StockConfig {
             fresh_for_s: u32::try_from(fresh_for_us / 1_000_000).unwrap_or(u32::MAX),
             movements_max: recents_max,
             hold_s: lockstep_api::ApiOptions::default().hold_s,
+            reservation_days: 30,
             feeds: BTreeMap::new(),
             orders: OrdersConfig::default(),
         }

@@ -96,7 +96,7 @@ impl FolderArgs {
             data_dir: self.data_dir.clone().unwrap_or(data_dir),
             limits: config.stock.limits(config.hub.clock_skew_max_s),
             seen_days: config.hub.seen_days,
-            reservation_days: config.stock.reservation_days,
+            reservation_days: config.stock.reservation_days(config.hub.seen_days),
             hold_s: config.stock.hold_s,
         };
         match &loaded {

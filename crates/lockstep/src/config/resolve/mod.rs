@@ -168,8 +168,8 @@ impl<'a> Resolver<'a> {
 
     /// Who repeats a request must find what it was about.
     fn reservations(&mut self) {
-        let (kept, seen) = (self.config.stock.reservation_days, self.config.hub.seen_days);
-        if kept < seen {
+        let seen = self.config.hub.seen_days;
+        if let Some(kept) = self.config.stock.reservation_days.filter(|kept| *kept < seen) {
             let message = format!(
                 "`reservation_days` must be at least the {seen} `seen_days` of [hub], not {kept}: a request that is repeated within them asks for its reservation"
             );

@@ -26,7 +26,8 @@ cargo xtask <command>
   test [-- ARGS]          services, the real binary, then every test; ARGS go to `cargo test`
   ci                      tidy, test and a short demo: all that CI runs
   bench-postgres [ARGS]   installs PostgreSQL 15 from Debian, starts one of its own, and runs
-                          `lockstep bench reserve` beside it; ARGS go to that
+                          `lockstep bench reserve` beside it; ARGS go to that. `--debug` before
+                          them: the debug build, only to see that it works
   changelog [VERSION]     moves the fragments of changelog.d/ into CHANGELOG.md as one release
                           (default: the workspace's version)
 ";

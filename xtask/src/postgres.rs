@@ -1,4 +1,4 @@
-//! `bench-postgres`: a PostgreSQL of its own below `target/`, and `lockstep bench reserve` beside it.
+//! `bench-postgres`: a PostgreSQL of its own in a folder of its own, and `lockstep bench reserve` beside it.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -15,30 +15,65 @@ const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 const ACCOUNT: &str = "postgres";
 /// How long it may take until it answers. A limit, never a wait.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// As people set it up who know it: memory for all of the data, and no checkpoint while it is measured. What makes it
-/// durable stays as it is.
+/// As people set it up who know it. What makes it durable stays as it is: `fsync`, `full_page_writes` and
+/// `synchronous_commit` are on, and the WAL is synced as the platform does it best. Not set is `commit_delay`: 64 clients
+/// share syncs without it, and each holder of the hot row would wait for it.
 const SETTINGS: &[&str] = &[
+    // As the hub is spoken to; not over a unix socket, which the hub's clients do not have either.
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "max_connections=200",
+    // Memory for all of the data.
     "shared_buffers=512MB",
+    // No checkpoint while it is measured, nor new WAL files with each lap.
     "max_wal_size=8GB",
+    "min_wal_size=1GB",
     "checkpoint_timeout=1h",
+    // For solid disks; and a plan is made once, not again for every array of SKUs.
+    "random_page_cost=1.1",
+    "plan_cache_mode=force_generic_plan",
 ];
 
-/// Installs and starts PostgreSQL, builds the hub, and compares; `arguments` go to `lockstep bench reserve`.
+/// Installs and starts PostgreSQL, builds the hub, and compares; `arguments` go to `lockstep bench reserve`. With
+/// `--debug` before them it is the debug build: quick to make, and its figures say nothing.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<bool> {
+    let (profile, arguments) = match arguments.split_first() {
+        Some((first, rest)) if first == "--debug" => ("debug", rest),
+        _ => ("release", arguments),
+    };
     services::ensure_postgres()?;
     let target = metadata::load(root)?.target_folder;
-    let mut build = Command::new("cargo");
-    build.args(["build", "--release", "-p", "lockstep", "--features", "postgres"]).current_dir(root);
+    let mut build = run::cargo(root);
+    build.args(["build", "-p", "lockstep", "--features", "postgres"]);
+    if profile == "release" {
+        build.arg("--release");
+    }
     if !run::succeeds(&mut build)? {
         return Ok(false);
     }
-    let server = Server::start(target.join("services").join("postgres"))?;
-    let mut bench = Command::new(target.join("release").join("lockstep"));
-    bench.args(["bench", "reserve", "--postgres"]).arg(server.url()).args(arguments).current_dir(root);
-    run::succeeds(&mut bench)
+    // Both on the same disk: below the folder that was asked for, else below that of the build, which, unlike the
+    // system's temporary one, is never in memory only.
+    let folder = match dir_of(arguments) {
+        Some(dir) => root.join(dir),
+        None => target.join("services"),
+    };
+    let folder = folder.join(format!("bench-postgres-{}", std::process::id()));
+    let server = Server::start(folder.join("postgres"))?;
+    let mut bench = Command::new(target.join(profile).join("lockstep"));
+    bench.args(["bench", "reserve", "--postgres", &server.url()]).args(arguments).current_dir(root);
+    if dir_of(arguments).is_none() {
+        bench.arg("--dir").arg(folder.join("hub"));
+    }
+    let succeeded = run::succeeds(&mut bench)?;
+    drop(server);
+    std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    Ok(succeeded)
+}
+
+/// The folder in which the hub shall work, where one is given.
+fn dir_of(arguments: &[String]) -> Option<&str> {
+    let at = arguments.iter().position(|argument| argument == "--dir" || argument.starts_with("--dir="))?;
+    arguments[at].strip_prefix("--dir=").or_else(|| arguments.get(at + 1).map(String::as_str))
 }
 
 /// A server of its own, stopped when it is dropped.
@@ -50,10 +85,7 @@ struct Server {
 
 impl Server {
     fn start(folder: PathBuf) -> Result<Self> {
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-        }
-        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         if is_root() {
             let mut own = Command::new("chown");
             own.arg(ACCOUNT).arg(&folder);
@@ -125,4 +157,21 @@ fn program(name: &str) -> Command {
 fn is_root() -> bool {
     let id = Command::new("id").arg("-u").stdin(Stdio::null()).output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_found_in_both_forms() {
+        let of = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+            dir_of(&arguments).map(str::to_owned)
+        };
+        assert_eq!(of(&["--seconds", "1"]), None);
+        assert_eq!(of(&["--seconds", "1", "--dir", "/data"]).as_deref(), Some("/data"));
+        assert_eq!(of(&["--dir=/data", "--json"]).as_deref(), Some("/data"));
+        assert_eq!(of(&["--dir"]), None);
+    }
 }

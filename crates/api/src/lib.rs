@@ -65,7 +65,7 @@ pub use options::ApiOptions;
 pub use problem::{Code, Problem, ProblemBody};
 pub use server::{accept_until, serve};
 pub use slow::Impatient;
-pub use stock::{Ask, Said};
+pub use stock::{Ask, HOLDERS_MAX, SKUS_MAX, Said};
 
 /// A source whose deliveries come as signed webhooks.
 pub struct WebhookSource {

@@ -43,9 +43,7 @@ pub(crate) struct SchemaItem {
 )]
 pub(crate) async fn list(State(api): State<Api>, _caller: Reader) -> Result<Response, Problem> {
     let item = |kind: &str| SchemaItem { kind: kind.to_owned(), href: format!("/v1/schemas/{kind}") };
-    let mut items: Vec<_> = api.schemas.iter().map(|(kind, _)| item(kind)).collect();
-    items.sort_by(|a, b| a.kind.cmp(&b.kind));
-    Ok(view::json(&SchemaList { items }))
+    Ok(view::json(&SchemaList { items: api.schemas.published().map(|(kind, _)| item(kind)).collect() }))
 }
 
 /// The JSON Schema of a kind's fields.
@@ -68,7 +66,7 @@ pub(crate) async fn show(
     _caller: Reader,
     Segments(kind): Segments<String>,
 ) -> Result<Response, Problem> {
-    match api.schemas.iter().find(|(known, _)| *known == kind) {
+    match api.schemas.published().find(|(known, _)| *known == kind) {
         Some((_, schema)) => Ok(view::json_bytes("application/schema+json", schema.to_string().into())),
         None => Err(Problem::new(Code::UnknownSchema, format!("there is no schema of the kind `{kind}`"))),
     }

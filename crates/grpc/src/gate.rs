@@ -8,8 +8,6 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use lockstep_api::{Api, Key, Scope};
-use prost::Message;
-use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tonic::Status;
 
 use crate::reflection;
@@ -34,18 +32,7 @@ fn scope(path: &str) -> Option<Scope> {
 pub(crate) struct Caller(pub(crate) Arc<Key>);
 
 /// All calls that there are, `<service>/<method>`.
-static CALLS: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    let sets = reflection::DESCRIPTOR_SETS.iter().filter_map(|set| FileDescriptorSet::decode(*set).ok());
-    let mut calls = HashSet::new();
-    for file in sets.flat_map(|set| set.file) {
-        for service in &file.service {
-            let call =
-                |method: &MethodDescriptorProto| format!("{}.{}/{}", file.package(), service.name(), method.name());
-            calls.extend(service.method.iter().map(call));
-        }
-    }
-    calls
-});
+static CALLS: LazyLock<HashSet<String>> = LazyLock::new(|| reflection::methods().map(|(name, _)| name).collect());
 
 /// The label of calls that are not here.
 const NO_CALL: &str = "none";

@@ -6,6 +6,7 @@
 //! What it never knows: a concrete connector, the configuration file, how the hub decides or keeps its data.
 
 mod convert;
+mod deadline;
 mod gate;
 mod health;
 mod publish;

@@ -18,7 +18,7 @@ use crate::health::Health;
 use crate::stock::Stocks;
 use crate::v1::event_service_server::EventServiceServer;
 use crate::v1::stock_service_server::StockServiceServer;
-use crate::{Events, gate, reflection};
+use crate::{Events, deadline, gate, reflection};
 
 /// What a client may send of a stream before the server has read it.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -62,6 +62,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let router = routes(&api, &options)?
         .into_axum_router()
+        .layer(from_fn_with_state(api.clone(), deadline::limit))
         .layer(from_fn_with_state(api.clone(), gate::guard))
         .layer(from_fn_with_state(api.clone(), gate::count));
     let service = TowerToHyperService::new(router.with_state(()));

@@ -64,6 +64,8 @@ pub(crate) struct Flusher {
     /// Raised by the loop where memory, or somebody, waits for the end of the round.
     pub(crate) hurry: Arc<AtomicBool>,
     pub(crate) seen_us: i64,
+    /// For how long reservations that are over are kept.
+    pub(crate) reservations_kept_us: i64,
     pub(crate) runs: Vec<Arc<Run>>,
     /// Runs that the loop may still look into until it has heard of their successor.
     pub(crate) retired: Vec<i64>,
@@ -287,7 +289,7 @@ impl Flusher {
         }
         overlay.incomplete.write(transaction)?;
         round.timers.write(transaction)?;
-        round.stock.write(transaction)?;
+        round.stock.write(transaction, round.recorded_at_us, self.reservations_kept_us)?;
         let seen = self.write_seen(transaction, round)?;
         self.file.write_meta(&Meta {
             position: round.position,
@@ -356,6 +358,7 @@ mod tests {
             abandon: Arc::new(AtomicBool::new(false)),
             hurry: Arc::new(AtomicBool::new(true)),
             seen_us: i64::MAX,
+            reservations_kept_us: i64::MAX,
             runs: Vec::new(),
             retired: Vec::new(),
             asked: 0,

@@ -160,6 +160,7 @@ impl Parts {
             abandon: abandon.clone(),
             hurry: hurry.clone(),
             seen_us: i64::from(options.seen_days) * 86_400_000_000,
+            reservations_kept_us: options.reservations_kept_us(),
             retired,
             asked: 0,
         };

@@ -31,6 +31,9 @@ pub struct HubOptions {
     pub segment_bytes_max: u64,
     /// How long delivery ids are remembered.
     pub seen_days: u32,
+    /// How long reservations that are over are kept, by the time of records; never shorter than `seen_days`, so that a
+    /// repeated request finds what it was about.
+    pub reservation_days: u32,
     /// The bytes of recent records kept in memory for live readers and deliveries.
     pub tail_bytes_max: usize,
     /// Segments whose records are all older than this may be dropped; never what is still needed.
@@ -38,6 +41,11 @@ pub struct HubOptions {
 }
 
 impl HubOptions {
+    /// For how long reservations that are over are kept, in microseconds.
+    pub(crate) fn reservations_kept_us(&self) -> i64 {
+        i64::from(self.reservation_days.max(self.seen_days)) * 86_400_000_000
+    }
+
     /// The defaults, with the given data folder and rules.
     pub fn new(data_dir: impl Into<PathBuf>, rules: Rules) -> Self {
         const MIB: usize = 1024 * 1024;
@@ -54,6 +62,7 @@ impl HubOptions {
             flush_interval_ms: 5_000,
             segment_bytes_max: 128 * MIB as u64,
             seen_days: 7,
+            reservation_days: 30,
             tail_bytes_max: 16 * MIB,
             retention_days: None,
         }

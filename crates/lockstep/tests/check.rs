@@ -106,6 +106,12 @@ filter = { kinds = [\"ordr\"], types = [\"prise.changed\"], when = \"maps/none.v
 #[test]
 fn what_could_never_work_is_refused() {
     check(
+        "[hub]\nseen_days = 60\n\n[stock]\nreservation_days = 30\n",
+        &[
+            "lockstep.toml:5:20: `reservation_days` must be at least the 60 `seen_days` of [hub], not 30: a request that is repeated within them asks for its reservation",
+        ],
+    );
+    check(
         "\
 [hub]
 data_dir = \"\"

@@ -7,14 +7,11 @@ use lockstep_core::stock::{Availability, Contribution, Holder};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ReadProblems, time_of};
+use super::{HOLDERS_MAX, ReadProblems, SKUS_MAX, time_of};
 use crate::auth::Reader;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::{Api, current, view};
-
-/// How many SKUs one question may name.
-const SKUS_MAX: usize = 200;
 
 /// What a channel may sell.
 #[derive(Debug, Serialize, ToSchema)]
@@ -242,10 +239,10 @@ impl Freshness {
     operation_id = "getAvailability",
     tag = "stock",
     params(
-        ("sku" = String, Query, description = "The SKU; several separated by commas, or given several times, 200 at most"),
+        ("sku" = Vec<String>, Query, description = "The SKU or kit; several: `sku=A&sku=B`, 1000 at most, as far as they fit the hub's `header_bytes_max`. A comma is a part of the SKU"),
         ("channel" = Option<String>, Query, description = "The channel; one without policies may have all"),
         ("at" = Option<String>, Query, description = "Until when what is on order counts (RFC 3339); now where it is absent"),
-        ("holders" = Option<u64>, Query, description = "How many holders to name for each location, 0 to 1000; 0 where it is absent"),
+        ("holders" = Option<u64>, Query, description = "How many holders to name for each location, 0 to 100; 0 where it is absent"),
     ),
     responses(
         (status = 200, description = "What may be sold, and why", body = AvailabilityList),
@@ -255,11 +252,15 @@ impl Freshness {
 )]
 pub(crate) async fn show(State(api): State<Api>, _caller: Reader, params: Params) -> Result<Response, Problem> {
     params.only_once(&["sku", "channel", "at", "holders"], &["sku"])?;
-    let skus: Vec<String> = params.all("sku").flat_map(|text| text.split(',')).map(str::to_owned).collect();
-    if skus.is_empty() || skus.len() > SKUS_MAX || skus.iter().any(String::is_empty) {
-        return Err(Problem::parameter("sku", format!("`sku` must name 1 to {SKUS_MAX} SKUs, not {}", skus.len())));
+    let skus: Vec<String> = params.all("sku").map(str::to_owned).collect();
+    if skus.is_empty() || skus.len() > SKUS_MAX {
+        let detail = format!("`sku` must be given 1 to {SKUS_MAX} times, not {}", skus.len());
+        return Err(Problem::parameter("sku", detail));
     }
-    let holders = params.number("holders", 0..=1_000)?.unwrap_or(0);
+    if skus.iter().any(String::is_empty) {
+        return Err(Problem::parameter("sku", "`sku` must not be empty"));
+    }
+    let holders = params.number("holders", 0..=HOLDERS_MAX)?.unwrap_or(0);
     let channel = params.text("channel").unwrap_or_default();
     let until_us = match params.text("at") {
         None => None,

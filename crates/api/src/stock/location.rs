@@ -5,8 +5,8 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::ReadProblems;
 use super::availability::{ContributionBody, Freshness};
+use super::{HOLDERS_MAX, ReadProblems};
 use crate::auth::Reader;
 use crate::params::{Params, Segments};
 use crate::problem::{Code, Problem, ProblemBody};
@@ -35,7 +35,7 @@ pub(crate) struct StockBody {
     params(
         ("sku" = String, Path, description = "The SKU"),
         ("location" = String, Path, description = "The location"),
-        ("holders" = Option<u64>, Query, description = "How many holders to name, 0 to 1000; 100 where it is absent"),
+        ("holders" = Option<u64>, Query, description = "How many holders to name, 0 to 100; 100 where it is absent"),
     ),
     responses(
         (status = 200, description = "The equation and its contributors", body = StockBody),
@@ -51,7 +51,7 @@ pub(crate) async fn show(
     params: Params,
 ) -> Result<Response, Problem> {
     params.only(&["holders"])?;
-    let holders = params.number("holders", 0..=1_000)?.unwrap_or(100);
+    let holders = params.number("holders", 0..=HOLDERS_MAX)?.unwrap_or(HOLDERS_MAX);
     let all = current::ask(|| api.hub.availability(vec![sku.clone()], "", None, holders)).await?;
     let of = all.first().ok_or_else(|| Problem::new(Code::ReadFailed, "the answer was lost"))?;
     let Some(here) = of.locations.iter().find(|here| here.location == location) else {

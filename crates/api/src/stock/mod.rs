@@ -28,6 +28,11 @@ use crate::problem::{Code, Problem};
 use crate::trace::Trace;
 use crate::{Api, events, view};
 
+/// The most SKUs of one question, over HTTP and gRPC.
+pub const SKUS_MAX: usize = 1_000;
+/// The most holders that are named for a location, over HTTP and gRPC.
+pub const HOLDERS_MAX: usize = 100;
+
 /// A request to stock, before it is known what it comes to.
 pub struct Ask {
     source: String,
@@ -217,7 +222,7 @@ impl IntoResponses for WriteProblems {
             (400, "The body, a header or a parameter is missing or not valid"),
             (401, "No valid key"),
             (403, "The key may not write, or speaks for no system"),
-            (404, "There is no such reservation"),
+            (404, "There is no such reservation, or it has been over for longer than `stock.reservation_days`"),
             (408, "The body did not arrive in time"),
             (
                 409,

@@ -290,7 +290,7 @@ pub(super) fn ends(
     params(("id" = String, Path, description = "Its id, percent-encoded where it has a slash")),
     responses(
         (status = 200, description = "The reservation", body = ReservationBody),
-        (status = 404, description = "There is no such reservation", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such reservation, or it has been over for longer than `stock.reservation_days`", body = ProblemBody, content_type = "application/problem+json"),
         ReadProblems,
     ),
     security(("key" = ["read"])),

@@ -8,6 +8,7 @@ mod entities;
 mod events;
 mod faults;
 mod harness;
+mod ledger_schemas;
 mod limits;
 mod openapi;
 mod operating;

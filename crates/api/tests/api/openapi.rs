@@ -302,7 +302,7 @@ async fn what_is_answered_about_stock_is_as_documented() {
         (&post, "/v1/reservations/{id}/consume", "", r#"{"goods": []}"#, 422),
         (&post, "/v1/reservations/{id}/release", "", r#"{"lines": [{"line": 0, "quantity": 1}]}"#, 200),
         (&post, "/v1/reservations/{id}/commit", "", "", 409),
-        (&get, "/v1/availability", "?sku=A,KIT,B&channel=web&at=2030-02-01T00:00:00Z&holders=5", "", 200),
+        (&get, "/v1/availability", "?sku=A&sku=KIT&sku=B&channel=web&at=2030-02-01T00:00:00Z&holders=5", "", 200),
         (&get, one, "", "", 200),
         (&get, ledger, "", "", 200),
         (&get, ledger, "?after=999", "", 400),

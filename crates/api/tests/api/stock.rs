@@ -178,6 +178,11 @@ async fn what_is_refused_says_which_field_and_why() {
     shop.server.get("/v1/reservations/o9").await.problem(404, "unknown-reservation");
     shop.server.get("/v1/stock/B/berlin").await.problem(404, "unknown-stock");
     shop.server.get("/v1/availability").await.problem(400, "invalid-parameter");
+    shop.server.get("/v1/availability?sku=A&sku=").await.problem(400, "invalid-parameter");
+    let many = format!("/v1/availability?{}", ["sku=A"; lockstep_api::SKUS_MAX + 1].join("&"));
+    shop.server.get(&many).await.problem(400, "invalid-parameter");
+    assert_eq!(shop.server.get(&many[..many.len() - 6]).await.ok()["items"].as_array().unwrap().len(), 1_000);
+    shop.server.get("/v1/availability?sku=A&holders=101").await.problem(400, "invalid-parameter");
     shop.server.get("/v1/availability?sku=A&sku=B&at=x").await.problem(400, "invalid-parameter");
     assert_eq!(shop.reserve("o1", one("A", 1)).await.status, 201);
     shop.step("o1", "release", json!({})).await.ok();
@@ -218,7 +223,7 @@ async fn availability_says_what_may_be_sold_why_and_how_old_the_facts_are() {
     shop.put("/v1/items/KIT", json!({"components": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}]}))
         .await
         .ok();
-    let answer = shop.server.get("/v1/availability?sku=A,KIT&channel=web").await;
+    let answer = shop.server.get("/v1/availability?sku=A&sku=KIT&channel=web").await;
     let items = answer.ok()["items"].clone();
     // 10 - 1 damaged - 3 safety - 2 fenced for the app - 1 buffer; rome may not serve the web.
     assert_eq!((&items[0]["available"], &items[0]["buffer"], &items[0]["fresh"]), (&json!(3), &json!(1), &json!(true)));
@@ -239,6 +244,11 @@ async fn availability_says_what_may_be_sold_why_and_how_old_the_facts_are() {
     assert_eq!(shop.availability("A").await["available_to_order"], 3);
     let later = shop.server.get(&format!("/v1/availability?sku=A&channel=web&at={}", ago(-7_200))).await.ok();
     assert_eq!((&later["items"][0]["available"], &later["items"][0]["available_to_order"]), (&json!(3), &json!(23)));
+    // A comma is a part of a SKU.
+    shop.count("L,XL", "berlin", 4, 60).await;
+    let both = shop.server.get("/v1/availability?sku=L,XL&sku=A&channel=web").await.ok();
+    assert_eq!((&both["items"][0]["sku"], &both["items"][0]["available"]), (&json!("L,XL"), &json!(3)));
+    assert_eq!(both["items"].as_array().unwrap().len(), 2);
     // An unknown SKU has nothing, and nobody knows since when.
     let none = shop.availability("NONE").await;
     assert_eq!((&none["available"], &none["as_of"], &none["fresh"]), (&json!(0), &json!(null), &json!(false)));

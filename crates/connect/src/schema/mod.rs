@@ -32,11 +32,18 @@ const BUILTIN: &[(&str, &str)] = &[
     ("stock", include_str!("../../../../schemas/stock.json")),
 ];
 
-/// The schemas of all kinds that a hub accepts.
+/// The kinds of which the hub alone publishes: nobody else may speak of them, so they are no kinds to be accepted.
+const PUBLISHED: &[(&str, &str)] = &[
+    ("availability", include_str!("../../../../schemas/availability.json")),
+    ("reservation", include_str!("../../../../schemas/reservation.json")),
+];
+
+/// The schemas of all kinds that a hub accepts, and of those that it alone publishes.
 #[derive(Debug)]
 pub struct Schemas {
     kinds: BTreeMap<String, Kind>,
     parts: BTreeMap<String, Parts>,
+    published: BTreeMap<&'static str, serde_json::Value>,
 }
 
 /// One schema, ready for both forms that a document comes in: as JSON over the API, as a value from a mapping.
@@ -73,7 +80,11 @@ impl Schemas {
     /// The schemas that every hub has.
     #[expect(clippy::expect_used, reason = "the embedded schemas depend on no input, and a test compiles each of them")]
     pub fn builtin() -> Self {
-        let mut schemas = Self { kinds: BTreeMap::new(), parts: BTreeMap::new() };
+        let published = PUBLISHED.iter().map(|(kind, text)| {
+            let document = serde_json::from_str(text).expect("an embedded schema is JSON");
+            (*kind, document)
+        });
+        let mut schemas = Self { kinds: BTreeMap::new(), parts: BTreeMap::new(), published: published.collect() };
         let rules = Rules::new();
         for (kind, text) in BUILTIN {
             let document = serde_json::from_str(text).expect("an embedded schema is JSON");
@@ -147,7 +158,14 @@ impl Schemas {
         self.kinds.get(kind).map(|kind| &kind.document)
     }
 
-    /// All kinds with their schemas, sorted by kind.
+    /// The schemas of all kinds that the hub publishes, sorted by kind: also those that nobody else may speak of.
+    pub fn published(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
+        let own = self.published.iter().map(|(kind, document)| (*kind, document));
+        let all: BTreeMap<&str, &serde_json::Value> = self.iter().chain(own).collect();
+        all.into_iter()
+    }
+
+    /// All kinds that a hub accepts with their schemas, sorted by kind.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
         self.kinds.iter().map(|(name, kind)| (name.as_str(), &kind.document))
     }

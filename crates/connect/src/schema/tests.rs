@@ -28,6 +28,24 @@ fn every_schema_is_self_contained_and_documented() {
 }
 
 #[test]
+fn what_the_hub_alone_publishes_is_documented_whole_and_not_accepted() {
+    let schemas = Schemas::builtin();
+    let own: Vec<_> = schemas.published().filter(|(kind, _)| schemas.get(kind).is_none()).collect();
+    let kinds: Vec<&str> = own.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, lockstep_core::stock::LEDGER_KINDS.iter().rev().copied().collect::<Vec<_>>());
+    for (kind, schema) in own {
+        jsonschema::meta::validate(schema).unwrap();
+        assert_eq!(schema["$id"], format!("urn:lockstep:schema:{kind}"));
+        for (field, about) in schema["properties"].as_object().unwrap() {
+            assert!(about["description"].as_str().is_some_and(|text| text.ends_with('.')), "{kind}.{field}");
+            assert!(schema["required"].as_array().unwrap().contains(&json!(field)), "{kind}.{field}");
+        }
+        let refused = check(&schemas, kind, &json!({})).unwrap_err().to_string();
+        assert!(refused.contains(kind), "{refused}");
+    }
+}
+
+#[test]
 fn the_lifecycle_is_the_one_that_the_core_ranks() {
     let schemas = Schemas::builtin();
     let states: Vec<_> = lockstep_core::order::LIFECYCLE.iter().map(|(state, _)| json!(state)).collect();
@@ -129,6 +147,7 @@ fn what_is_right_passes() {
             json!({"lines": [{"id": "1", "ordered": 2, "sku": null, "unit_price": {"minor": 1, "currency": "KWD"}}]}),
         ),
         ("stock", json!({"available": -3, "basis": "available", "counted_at": "2026-03-01T09:30:00.25+05:30"})),
+        ("stock", json!({"on_hand": -3, "basis": "on_hand"})),
         ("location", json!({"cut_off": "16:30", "gln": "4012345000009"})),
         ("product", json!({"weight_g": 12.5, "qty_scale": 3})),
     ];

@@ -153,11 +153,11 @@ fn every_failure_says_where_and_what_would_be_right() {
         ),
         (fine, r#"{"note": 1}"#, "schema", "/fields/note", "order 1: field `/note` must be null or text"),
         (
-            r#"[{"kind": "stock", "key": "1", "fields": {"on_hand": -1}}]"#,
+            r#"[{"kind": "stock", "key": "1", "fields": {"safety_stock": -1}}]"#,
             "{}",
             "schema",
-            "/0/fields/on_hand",
-            "stock 1: field `/on_hand` must be at least 0",
+            "/0/fields/safety_stock",
+            "stock 1: field `/safety_stock` must be at least 0",
         ),
         (
             r#"{"kind": "wish", "key": "1", "fields": {"a": 1}}"#,

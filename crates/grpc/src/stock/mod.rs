@@ -9,11 +9,6 @@ mod watch;
 
 use lockstep_api::Api;
 
-/// The most SKUs of one question.
-const SKUS_MAX: usize = 1_000;
-/// The most holders that are named for a location.
-const HOLDERS_MAX: u32 = 100;
-
 /// The service of stock.
 #[derive(Clone)]
 pub(crate) struct Stocks {

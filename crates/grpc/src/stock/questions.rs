@@ -1,9 +1,9 @@
 //! Questions, asked of the loop: what a reservation would find.
 
-use lockstep_api::{Code, Problem, current};
+use lockstep_api::{Code, HOLDERS_MAX, Problem, SKUS_MAX, current};
 use lockstep_core::stock::Availability;
 
-use super::{HOLDERS_MAX, SKUS_MAX, Stocks, tell};
+use super::{Stocks, tell};
 use crate::convert::time_us;
 use crate::v1;
 
@@ -19,7 +19,7 @@ pub(super) fn check_skus(skus: &[String]) -> Result<(), Problem> {
 }
 
 fn check_holders(holders_max: u32) -> Result<usize, Problem> {
-    if holders_max > HOLDERS_MAX {
+    if holders_max as usize > HOLDERS_MAX {
         let detail = format!("`holders_max` must be at most {HOLDERS_MAX}, not {holders_max}");
         return Err(Problem::parameter("holders_max", detail));
     }

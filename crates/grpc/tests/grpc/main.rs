@@ -2,6 +2,7 @@
 
 mod auth;
 mod calls;
+mod deadline;
 mod harness;
 mod publish;
 mod publish_stream;

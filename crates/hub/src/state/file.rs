@@ -50,7 +50,7 @@ fn make(connection: &Connection) -> Result<(), OpenError> {
     connection.execute_batch(seen::SCHEMA)?;
     incomplete::prepare(connection)?;
     timers::make(connection)?;
-    connection.execute_batch(stock::SCHEMA)?;
+    stock::make(connection)?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 //! which may be later. So on recovery an entity may have some of the records that are folded again.
 
 pub(crate) mod cache;
+mod ended;
 pub(crate) mod file;
 pub(crate) mod incomplete;
 pub(crate) mod overlay;

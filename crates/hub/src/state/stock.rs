@@ -13,15 +13,21 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::failure::OpenError;
 use crate::state::file::StateFile;
-use crate::state::{State, StateError, tally};
+use crate::state::{State, StateError, ended, tally};
 
 /// The tables. Images are kept beside the names by which they are found.
-pub(crate) const SCHEMA: &str = "
+const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS stock_sku(sku TEXT PRIMARY KEY, image BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS stock_channel(channel TEXT PRIMARY KEY, image BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS stock_reservation(id TEXT PRIMARY KEY, open INTEGER NOT NULL, image BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS stock_reservation_open ON stock_reservation(id) WHERE open = 1;
 ";
+
+/// Makes the tables where they are not there.
+pub(crate) fn make(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.execute_batch(SCHEMA)?;
+    ended::prepare(connection)
+}
 
 /// What one image costs in memory beside its bytes.
 const IMAGE_BYTES: usize = 128;
@@ -78,7 +84,14 @@ impl StockImages {
         self.bytes = images.map(|image| image.len() + IMAGE_BYTES).sum();
     }
 
-    pub(crate) fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+    /// Writes them; what ended up to the time of the newest record has ended at that time, as far as the file knows.
+    /// Removes what was over `kept_us` before it.
+    pub(crate) fn write(
+        &self,
+        connection: &Connection,
+        recorded_at_us: i64,
+        kept_us: i64,
+    ) -> Result<(), rusqlite::Error> {
         let mut put = connection.prepare_cached(
             "INSERT INTO stock_sku(sku, image) VALUES (?1, ?2) ON CONFLICT(sku) DO UPDATE SET image = excluded.image",
         )?;
@@ -93,13 +106,15 @@ impl StockImages {
             put.execute(params![channel, image.as_ref()])?;
         }
         let mut put = connection.prepare_cached(
-            "INSERT INTO stock_reservation(id, open, image) VALUES (?1, ?2, ?3)
-             ON CONFLICT(id) DO UPDATE SET open = excluded.open, image = excluded.image",
+            "INSERT INTO stock_reservation(id, open, image, ended_us) VALUES (?1, ?2, ?3, ?4) ON CONFLICT(id)
+             DO UPDATE SET open = excluded.open, image = excluded.image, ended_us = excluded.ended_us",
         )?;
+        let mut ended = 0;
         for (id, (open, image)) in &self.reservations {
-            put.execute(params![id, open, image.as_ref()])?;
+            ended += usize::from(!open);
+            put.execute(params![id, open, image.as_ref(), (!open).then_some(recorded_at_us)])?;
         }
-        Ok(())
+        ended::remove(connection, recorded_at_us.saturating_sub(kept_us), ended)
     }
 }
 
@@ -201,6 +216,16 @@ impl State {
 
     /// Has a reservation in memory that is written or is to be. Whether it was not there before.
     pub(crate) fn load_reservation(&self, stock: &mut Stock, id: &str) -> Result<bool, StateError> {
+        self.load_reservation_since(stock, id, i64::MIN)
+    }
+
+    /// The same, but for one that was over before a time, which nobody gets to see any more.
+    pub(crate) fn load_reservation_since(
+        &self,
+        stock: &mut Stock,
+        id: &str,
+        since_us: i64,
+    ) -> Result<bool, StateError> {
         if stock.is_open(id).is_some() {
             return Ok(false);
         }
@@ -209,7 +234,7 @@ impl State {
         let image = match unwritten {
             // It was forgotten before the file had it.
             Some((_, image)) => Some(image.clone()),
-            None => self.file.reservation(id)?,
+            None => self.file.reservation(id, since_us)?,
         };
         match image {
             Some(image) => stock.load_reservation(image).map(|()| true).map_err(StateError::from),
@@ -224,8 +249,14 @@ impl StateFile {
         self.connection.prepare("SELECT id FROM stock_reservation")?.query_map([], |row| row.get(0))?.collect()
     }
 
-    fn reservation(&self, id: &str) -> Result<Option<Bytes>, rusqlite::Error> {
-        let mut statement = self.connection.prepare_cached("SELECT image FROM stock_reservation WHERE id = ?1")?;
-        statement.query_row([id], |row| Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?))).optional()
+    fn reservation(&self, id: &str, since_us: i64) -> Result<Option<Bytes>, rusqlite::Error> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT image, ended_us FROM stock_reservation WHERE id = ?1")?;
+        let row =
+            |row: &Row<'_>| Ok((Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?), row.get::<_, Option<i64>>(1)?));
+        let Some((image, ended_us)) = statement.query_row([id], row).optional()? else { return Ok(None) };
+        let is_gone =
+            ended_us.is_some_and(|ended_us| ended_us < since_us) && !ended::is_of_order(&self.connection, id, &image)?;
+        Ok((!is_gone).then_some(image))
     }
 }

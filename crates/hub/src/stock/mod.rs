@@ -38,9 +38,10 @@ impl Looper {
         Ok(())
     }
 
-    /// Has a reservation in memory, also one that is over.
+    /// Has a reservation in memory, also one that is over, as long as it is kept.
     pub(crate) fn load_reservation(&mut self, id: &str) -> Result<(), StateError> {
-        if self.state.load_reservation(&mut self.facts.stock, id)? {
+        let since_us = self.state.recorded_at_us.saturating_sub(self.options.reservations_kept_us());
+        if self.state.load_reservation_since(&mut self.facts.stock, id, since_us)? {
             self.state.stock.looked_at(id);
         }
         Ok(())

@@ -152,6 +152,10 @@ fn ledger(
         for entry in entries {
             looked_at += entry.record.len();
             let position = entry.position;
+            if !has_text(&entry.record, sku) {
+                page.next_after = position;
+                continue;
+            }
             let Record { recorded_at_us, body } = decode(position, entry.record)?;
             page.next_after = position;
             if let Some(Body::Stock(fact)) = body
@@ -167,6 +171,19 @@ fn ledger(
     Ok(page)
 }
 
+/// Whether a text stands in a record: one about a SKU has its name as it is. Most have not, and need not be decoded.
+fn has_text(record: &[u8], text: &str) -> bool {
+    let Some((first, rest)) = text.as_bytes().split_first() else { return true };
+    let mut left = record;
+    while let Some(at) = left.iter().position(|byte| byte == first) {
+        left = &left[at + 1..];
+        if left.starts_with(rest) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Whether a fact is about a SKU at a location.
 fn is_about(fact: &StockFact, sku: &str, location: &str) -> bool {
     match &fact.body {
@@ -178,5 +195,23 @@ fn is_about(fact: &StockFact, sku: &str, location: &str) -> bool {
         Some(StockBody::Supply(of)) => of.sku == sku && of.location == location,
         Some(StockBody::Shortage(of)) => of.sku == sku && of.location == location,
         Some(StockBody::Policy(_) | StockBody::Sku(_) | StockBody::Availability(_)) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_text;
+
+    #[test]
+    fn a_text_is_found_wherever_it_stands() {
+        for (record, text, has) in [
+            ("MUG-01", "MUG-01", true),
+            ("MMUG", "MUG", true),
+            ("a MUG", "MUG", true),
+            ("MU", "MUG", false),
+            ("a", "", true),
+        ] {
+            assert_eq!(has_text(record.as_bytes(), text), has, "{record} {text}");
+        }
     }
 }

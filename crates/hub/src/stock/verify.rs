@@ -56,8 +56,14 @@ impl Verified {
 }
 
 impl Standing {
-    /// Checks everything. `seen_days` is for how long deliveries are remembered; `progress` hears of the records read.
-    pub fn verify(&mut self, seen_days: u32, mut progress: impl FnMut(Position)) -> Result<Verified, OpenError> {
+    /// Checks everything. `seen_days` is for how long deliveries are remembered, `reservation_days` for how long
+    /// reservations that are over are kept; `progress` hears of the records read.
+    pub fn verify(
+        &mut self,
+        seen_days: u32,
+        reservation_days: u32,
+        mut progress: impl FnMut(Position),
+    ) -> Result<Verified, OpenError> {
         let bounds = self.reader.bounds();
         let mut found = Verified { first: bounds.first, ..Verified::default() };
         let over = self.orders(&mut found)?;
@@ -83,7 +89,7 @@ impl Standing {
             }
             progress(next - 1);
         }
-        self.compare(&mut walk, &mut found)?;
+        self.compare(&mut walk, i64::from(reservation_days.max(seen_days)) * 86_400_000_000, &mut found)?;
         Ok(found)
     }
 
@@ -110,7 +116,7 @@ impl Standing {
     }
 
     /// Holds stock against itself: as the state gives it, as the journal does, and each place's last word.
-    fn compare(&mut self, walk: &mut Walk, found: &mut Verified) -> Result<(), OpenError> {
+    fn compare(&mut self, walk: &mut Walk, kept_us: i64, found: &mut Verified) -> Result<(), OpenError> {
         let now_us = self.state.recorded_at_us;
         let stock = &mut self.facts.stock;
         let skus: Vec<String> = stock.skus().map(str::to_owned).collect();
@@ -147,10 +153,11 @@ impl Standing {
             }
             self.facts.stock.forget(id);
         }
-        let more = walk.again.as_ref().map_or(0, |again| again.reservations().count());
-        if more > ids.len() {
-            let detail = format!("the journal has {more} reservations, and the state {}", ids.len());
-            found.say(3, detail);
+        for id in walk.again.iter().flat_map(|again| again.reservations()) {
+            let is_removed = walk.ended.get(id).is_some_and(|ended_us| *ended_us < now_us.saturating_sub(kept_us));
+            if !is_removed && ids.binary_search_by(|known| known.as_str().cmp(id)).is_err() {
+                found.say(3, format!("reservation {id} is in the journal, and not in the state"));
+            }
         }
         Ok(())
     }

@@ -9,12 +9,12 @@ use crate::remote::{Remote, RemoteArgs, query};
 use crate::{show, time};
 
 /// How many holders of each location are named.
-const HOLDERS: usize = 100;
+const HOLDERS: usize = lockstep_api::HOLDERS_MAX;
 
 /// Say what a channel may sell of SKUs, and with --explain why.
 #[derive(Debug, Args)]
 pub struct AtpArgs {
-    /// The SKUs or kits, 200 at most.
+    /// The SKUs or kits, 1000 at most.
     #[arg(value_name = "SKU", required = true)]
     skus: Vec<String>,
     /// The channel; without it one without policies, which may have all.

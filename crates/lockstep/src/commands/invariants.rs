@@ -46,7 +46,7 @@ pub fn run(args: &InvariantsArgs, output: &Output) -> Result<Exit, Failure> {
         Err(error) => return Err(opened.not_read(&error)),
     };
     let bar = output.progress(standing.position(), "reading the journal");
-    let found = standing.verify(opened.seen_days, |position| bar.set_position(position));
+    let found = standing.verify(opened.seen_days, opened.reservation_days, |position| bar.set_position(position));
     bar.finish_and_clear();
     let found = found.map_err(|error| Failure::usage("data-folder", chain(&error)))?;
     print(&found, output)

@@ -85,6 +85,7 @@ pub(crate) struct Folder {
     pub(crate) data_dir: PathBuf,
     pub(crate) limits: lockstep_core::stock::Limits,
     pub(crate) seen_days: u32,
+    pub(crate) reservation_days: u32,
     pub(crate) hold_s: u32,
 }
 
@@ -95,6 +96,7 @@ impl FolderArgs {
             data_dir: self.data_dir.clone().unwrap_or(data_dir),
             limits: config.stock.limits(config.hub.clock_skew_max_s),
             seen_days: config.hub.seen_days,
+            reservation_days: config.stock.reservation_days(config.hub.seen_days),
             hold_s: config.stock.hold_s,
         };
         match &loaded {

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_core::Rules;
 use lockstep_core::rules::{OrderPolicy, StockOrders};
 use lockstep_core::stock::Limits;
 use lockstep_core::stock::record::CountBasis;
+use lockstep_hub::HubOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,11 @@ pub struct StockConfig {
     /// For how many seconds a reservation holds that does not say for how long.
     #[schemars(range(min = 1))]
     pub hold_s: u32,
+    /// For how many days a reservation that is over is kept, for whoever speaks of it again; then it is as if it had never
+    /// been. Those of orders stay as long as the order does. At least `seen_days` of `[hub]`; without it 30, or those where
+    /// they are more.
+    #[schemars(range(min = 1))]
+    pub reservation_days: Option<u32>,
     /// The systems whose word of kind `stock` goes into the ledger, and what their number means where a document does
     /// not say. What other systems say of stock stays a document.
     pub feeds: BTreeMap<String, FeedBasis>,
@@ -138,6 +145,7 @@ impl Default for StockConfig {
             fresh_for_s: u32::try_from(fresh_for_us / 1_000_000).unwrap_or(u32::MAX),
             movements_max: recents_max,
             hold_s: lockstep_api::ApiOptions::default().hold_s,
+            reservation_days: None,
             feeds: BTreeMap::new(),
             orders: OrdersConfig::default(),
         }
@@ -145,6 +153,11 @@ impl Default for StockConfig {
 }
 
 impl StockConfig {
+    /// For how many days reservations that are over are kept.
+    pub fn reservation_days(&self, seen_days: u32) -> u32 {
+        self.reservation_days.unwrap_or_else(|| HubOptions::new("", Rules::new()).reservation_days.max(seen_days))
+    }
+
     /// What stock is told; `ahead_max_s` is how far a clock may be ahead, 0 for any.
     pub fn limits(&self, ahead_max_s: u64) -> Limits {
         let ahead_max_us = i64::try_from(ahead_max_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);

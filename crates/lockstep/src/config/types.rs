@@ -126,6 +126,7 @@ impl HubConfig {
             flush_interval_ms: self.flush_interval_ms,
             segment_bytes_max: self.segment_bytes_max,
             seen_days: self.seen_days,
+            reservation_days: StockConfig::default().reservation_days(self.seen_days),
             tail_bytes_max: self.tail_bytes_max,
             retention_days: self.retention_days,
         }

@@ -130,6 +130,7 @@ impl Parts {
         Self {
             hub: HubOptions {
                 stock: config.stock.limits(config.hub.clock_skew_max_s),
+                reservation_days: config.stock.reservation_days(config.hub.seen_days),
                 ..config.hub.options(data_dir, resolved.rules)
             },
             schemas: resolved.schemas,

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use lockstep_core::record::{Body, Record};
-use lockstep_core::stock::record::{CountBasis, Counted, Moved, ReservationFact, StockBody, StockFact};
+use lockstep_core::stock::record::{
+    CountBasis, Counted, Moved, ReservationFact, ReservationState, StockBody, StockFact,
+};
 use lockstep_core::stock::{self, Limits, Stock};
 use lockstep_core::{Position, delivery_hash};
 
@@ -18,6 +20,8 @@ pub(super) struct Walk {
     pub(super) again: Option<Stock>,
     /// What is on hand, by SKU and location, and the movements since the count.
     pub(super) places: HashMap<(String, String), Place>,
+    /// When reservations that are over were last heard of.
+    pub(super) ended: HashMap<String, i64>,
     /// Effects by their hash: the record, and when.
     seen: HashMap<u64, (Position, i64)>,
     seen_us: i64,
@@ -39,6 +43,7 @@ impl Walk {
         Self {
             again: whole.then(|| Stock::new(Limits::default())),
             places: HashMap::new(),
+            ended: HashMap::new(),
             seen: HashMap::new(),
             seen_us: i64::from(seen_days) * 86_400_000_000,
             recorded_at_us: i64::MIN,
@@ -93,7 +98,13 @@ impl Walk {
                 self.moved(position, moved, found);
             }
             Some(StockBody::Counted(counted)) if !counted.ignored => self.counted(position, counted, found),
-            Some(StockBody::Reservation(of)) => self.reservation(position, of, found),
+            Some(StockBody::Reservation(of)) => {
+                self.reservation(position, of, found);
+                match of.state() {
+                    ReservationState::Held | ReservationState::Committed => self.ended.remove(&of.id),
+                    _ => self.ended.insert(of.id.clone(), self.recorded_at_us),
+                };
+            }
             _ => {}
         }
         if let Some(again) = &mut self.again {

@@ -21,6 +21,9 @@ use super::work::{CHANNEL, LOCATION, ON_HAND, Seller, sku};
 /// For how long a reservation of the benchmarks holds: none of them ends while one runs.
 pub(super) const HOLD_S: i64 = 86_400;
 
+/// How many SKUs one question is about.
+const ASKED_AT_ONCE: usize = 100;
+
 /// A connection, and the key that every call over it brings.
 #[derive(Clone)]
 pub(super) struct Link {
@@ -91,6 +94,19 @@ impl Caller {
             self.client.count(count).await?;
         }
         Ok(())
+    }
+
+    /// Asks how much is held of all SKUs, over all of their locations.
+    pub(super) async fn held(&mut self, skus: u64) -> Result<u64> {
+        let mut held = 0;
+        for first in (0..skus).step_by(ASKED_AT_ONCE) {
+            let asked = (first..skus).take(ASKED_AT_ONCE).map(sku).collect();
+            let question =
+                v1::GetAvailabilityRequest { skus: asked, channel: CHANNEL.to_owned(), ..Default::default() };
+            let answer = self.client.get_availability(question).await?.into_inner();
+            held += answer.items.iter().flat_map(|of| &of.locations).map(|at| at.held_quantity).sum::<i64>();
+        }
+        u64::try_from(held).context("less than nothing is held")
     }
 
     /// Asks what may be sold of a SKU; gives the number.

@@ -20,6 +20,8 @@ pub(super) struct ReserveFigures {
     pub(super) spread: CaseFigures,
     /// Orders of five lines: an order is one reservation.
     pub(super) orders: CaseFigures,
+    /// The lines that the hub holds after all cases: as many as clients were told of.
+    pub(super) held: u64,
     /// The hot SKU by all of them.
     pub(super) hot_by_spread: f64,
     /// The hub without a network.
@@ -47,6 +49,8 @@ pub(super) struct CaseFigures {
 pub(super) struct Compared {
     /// What it says it is.
     pub(super) server: String,
+    /// The lines that it held, summed over the cases and ways: after each as many as clients were told of.
+    pub(super) held: u64,
     /// One hot SKU.
     pub(super) hot: Ways,
     /// Spread over all SKUs.
@@ -69,13 +73,17 @@ pub(super) struct Ways {
 #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "made by what needs the client of PostgreSQL"))]
 impl Compared {
     /// Both ways of each case, beside the hub's.
-    pub(super) fn new(server: String, [hot, spread, orders]: [[Rate; 2]; 3], hub: [&CaseFigures; 3]) -> Self {
+    pub(super) fn new(
+        (server, held): (String, u64),
+        [hot, spread, orders]: [[Rate; 2]; 3],
+        hub: [&CaseFigures; 3],
+    ) -> Self {
         let ways = |[statement, for_update]: [Rate; 2], hub: &CaseFigures| Ways {
             statement,
             for_update,
             hub_by_best: hub.rate.reservations_per_s / statement.reservations_per_s.max(for_update.reservations_per_s),
         };
-        Self { server, hot: ways(hot, hub[0]), spread: ways(spread, hub[1]), orders: ways(orders, hub[2]) }
+        Self { server, held, hot: ways(hot, hub[0]), spread: ways(spread, hub[1]), orders: ways(orders, hub[2]) }
     }
 }
 
@@ -86,6 +94,7 @@ impl ReserveFigures {
             lines.push(row(&format!("reservations/s, {}", case.title()), rate(&of.rate)));
             lines.push(row("  hub CPU for one", format!("{:.0} us", of.hub_cpu_us)));
         }
+        lines.push(row("lines held, as clients were told", count(self.held as f64)));
         lines.push(row("hot by spread", format!("{:.2}", self.hot_by_spread)));
         if let Some(alone) = &self.alone {
             lines.push(row("the hub alone, one hot SKU", count(alone.hot_per_s)));
@@ -99,6 +108,7 @@ impl ReserveFigures {
         lines.push(row("hot by the raw limit", format!("{:.3}", self.ratio_to_raw)));
         if let Some(postgres) = &self.postgres {
             lines.push(row("PostgreSQL", &postgres.server));
+            lines.push(row("  lines held, as clients were told", count(postgres.held as f64)));
             let all = [&postgres.hot, &postgres.spread, &postgres.orders];
             for (case, ways) in Case::ALL.into_iter().zip(all) {
                 lines.push(row(&format!("  one statement, {}", case.title()), rate(&ways.statement)));

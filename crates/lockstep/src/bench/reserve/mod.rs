@@ -72,7 +72,7 @@ async fn sold(dir: &Path, args: &ReserveArgs) -> Result<ReserveFigures> {
         0 => None,
         reservations => Some(alone::run(dir, args.skus, reservations).await?),
     };
-    let [hot, spread, orders] = over_grpc(dir, args, length).await?;
+    let ([hot, spread, orders], held) = over_grpc(dir, args, length).await?;
     // What a client waits for is a sync that it may share with all others.
     let bytes = alone.as_ref().map_or(300.0, |alone: &Alone| alone.spread_records * alone.record_bytes);
     let raw = raw_limit(dir, args.clients as f64, (args.clients as f64 * bytes) as usize)?;
@@ -89,14 +89,15 @@ async fn sold(dir: &Path, args: &ReserveArgs) -> Result<ReserveFigures> {
         hot,
         spread,
         orders,
+        held,
         alone,
         raw,
         postgres,
     })
 }
 
-/// All cases against the real binary.
-async fn over_grpc(dir: &Path, args: &ReserveArgs, length: Duration) -> Result<[CaseFigures; Case::ALL.len()]> {
+/// All cases against the real binary; gives also how many lines it holds in the end, which is what clients were told.
+async fn over_grpc(dir: &Path, args: &ReserveArgs, length: Duration) -> Result<([CaseFigures; Case::ALL.len()], u64)> {
     let key = prepare_plain(dir)?;
     let mut serving = Serving::start(&dir.join("lockstep.toml"), &dir.join("data")).await?;
     let address = serving.grpc().await?;
@@ -114,16 +115,22 @@ async fn over_grpc(dir: &Path, args: &ReserveArgs, length: Duration) -> Result<[
         counted.context("counting failed")??;
     }
     let mut all = Vec::with_capacity(Case::ALL.len());
+    let mut lines = 0;
     for case in Case::ALL {
         let sellers = callers(address, &key, case.name(), args.clients).await?;
         let before = serving.cpu_seconds();
-        let rate = sell(sellers, case, args.skus, length).await?;
+        let (rate, told) = sell(sellers, case, args.skus, length).await?;
+        lines += told.lines;
         let hub_cpu = serving.cpu_seconds() - before;
         // The CPU time includes the first tenth, whose answers do not count.
         let reservations = rate.reservations_per_s * args.seconds as f64;
         all.push(CaseFigures { rate, hub_cpu_us: hub_cpu / reservations * 1e6 });
     }
-    all.try_into().map_err(|_| anyhow::anyhow!("a case was not measured"))
+    let held = Caller::connect(address, &key, "check".to_owned()).await?.held(args.skus).await?;
+    if held != lines {
+        anyhow::bail!("the hub holds {held} for {lines} lines that clients were told of");
+    }
+    Ok((all.try_into().map_err(|_| anyhow::anyhow!("a case was not measured"))?, held))
 }
 
 /// Clients, connected.
@@ -138,18 +145,21 @@ async fn callers(address: SocketAddr, key: &str, name: &str, clients: u64) -> Re
 #[cfg(feature = "postgres")]
 async fn compared(url: &str, args: &ReserveArgs, length: Duration, hub: [&CaseFigures; 3]) -> Result<Compared> {
     let server = postgres::server(url).await?;
+    let mut held = 0;
     let mut ways: Vec<[work::Rate; postgres::Way::ALL.len()]> = Vec::new();
     for case in Case::ALL {
         let mut rates = Vec::new();
         for way in postgres::Way::ALL {
             let sellers = postgres::sellers(url, case, way, (args.skus, args.clients)).await?;
-            rates.push(sell(sellers, case, args.skus, length).await?);
-            postgres::check(url).await?;
+            let (rate, told) = sell(sellers, case, args.skus, length).await?;
+            postgres::check(url, told).await?;
+            rates.push(rate);
+            held += told.lines;
         }
         ways.push(rates.try_into().map_err(|_| anyhow::anyhow!("a way was not measured"))?);
     }
     let [hot, spread, orders]: [_; 3] = ways.try_into().map_err(|_| anyhow::anyhow!("a case was not measured"))?;
-    Ok(Compared::new(server, [hot, spread, orders], hub))
+    Ok(Compared::new((server, held), [hot, spread, orders], hub))
 }
 
 #[cfg(not(feature = "postgres"))]

@@ -1,13 +1,14 @@
 //! The same work on PostgreSQL, in the best forms that people use: prepared statements, rows that update in place,
 //! no index that the work does not need. What the hub does besides is left out: no idempotency beyond the primary key,
-//! no expiry, no events.
+//! no expiry, no events. Whoever runs it decides by the URL whether it goes over TCP or over a unix socket, and the
+//! figures say which: the hub's clients go over TCP.
 
 use anyhow::{Context, Result, bail};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
 
 use super::calls::HOLD_S;
-use super::work::{CHANNEL, Case, ON_HAND, Seller, sku};
+use super::work::{CHANNEL, Case, ON_HAND, Seller, Told, sku};
 
 /// Half of each page is left free, so that an update needs no entry in the index (a heap-only tuple).
 const TABLES: &str = "
@@ -62,7 +63,7 @@ const KEEP_ORDER: &str = "
 pub(super) enum Way {
     /// One statement.
     Statement,
-    /// A transaction with `SELECT ... FOR UPDATE`.
+    /// A transaction with `SELECT ... FOR UPDATE`, in two round trips.
     ForUpdate,
 }
 
@@ -85,6 +86,20 @@ enum How {
     ForUpdate { lock: Statement, take: Statement, keep: Statement },
 }
 
+/// What is said of the server.
+const SETTINGS: [&str; 8] = [
+    "server_version",
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_sync_method",
+    "shared_buffers",
+    "max_wal_size",
+    "plan_cache_mode",
+];
+/// Without these an answer is not durable: a crash may take it back, or tear the page that it is on.
+const DURABLE: [&str; 3] = ["fsync", "synchronous_commit", "full_page_writes"];
+
 async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("can't connect to PostgreSQL")?;
     // It ends with its client; what breaks it is the error of the statement under way.
@@ -92,17 +107,19 @@ async fn connect(url: &str) -> Result<Client> {
     Ok(client)
 }
 
-/// What the server says it is, with what decides how safe and how fast it is.
+/// What the server says it is, with what decides how safe and how fast it is, and how it is spoken to.
 pub(super) async fn server(url: &str) -> Result<String> {
     let client = connect(url).await?;
     let mut of = Vec::new();
-    for name in ["server_version", "synchronous_commit", "fsync", "wal_sync_method", "shared_buffers"] {
+    for name in SETTINGS {
         let value: String = client.query_one("SELECT current_setting($1)", &[&name]).await?.get(0);
-        if ["fsync", "synchronous_commit"].contains(&name) && value == "off" {
+        if DURABLE.contains(&name) && value == "off" {
             bail!("`{name}` is off: what it answers would not be durable, as the hub's is");
         }
         of.push(format!("{name} {value}"));
     }
+    let over_tcp: bool = client.query_one("SELECT inet_server_addr() IS NOT NULL", &[]).await?.get(0);
+    of.push(if over_tcp { "over TCP" } else { "over a unix socket" }.to_owned());
     Ok(of.join(", "))
 }
 
@@ -114,7 +131,9 @@ pub(super) async fn sellers(url: &str, case: Case, way: Way, (skus, clients): (u
     let insert = "INSERT INTO lockstep_bench_stock SELECT sku, $2, 0 FROM unnest($1::text[]) AS of (sku)";
     client.execute(insert, &[&all, &ON_HAND]).await.context("the stock can't be counted")?;
     // So that neither the planner nor the disk has what the measured time should not pay for.
-    client.batch_execute("VACUUM ANALYZE lockstep_bench_stock; CHECKPOINT").await?;
+    for statement in ["VACUUM ANALYZE lockstep_bench_stock", "CHECKPOINT"] {
+        client.batch_execute(statement).await.with_context(|| format!("`{statement}` failed"))?;
+    }
     let mut sellers = Vec::new();
     for lane in 0..clients {
         let client = connect(url).await?;
@@ -132,16 +151,27 @@ pub(super) async fn sellers(url: &str, case: Case, way: Way, (skus, clients): (u
     Ok(sellers)
 }
 
-/// Whether what was taken is what was reserved: a benchmark of something wrong would say nothing.
-pub(super) async fn check(url: &str) -> Result<()> {
+/// Whether what it holds is what clients were told, of every SKU: a benchmark of something wrong would say nothing.
+pub(super) async fn check(url: &str, told: Told) -> Result<()> {
     let client = connect(url).await?;
-    let sums = "SELECT (SELECT coalesce(sum(held), 0)::bigint FROM lockstep_bench_stock),
-        (SELECT count(*) FROM lockstep_bench_reservation WHERE sku IS NOT NULL)
-            + (SELECT count(*) FROM lockstep_bench_line)";
+    let sums = "
+        WITH lines AS (
+            SELECT sku, quantity FROM lockstep_bench_reservation WHERE sku IS NOT NULL
+            UNION ALL SELECT sku, quantity FROM lockstep_bench_line
+        ), reserved AS (SELECT sku, count(*) AS lines, sum(quantity) AS quantity FROM lines GROUP BY sku)
+        SELECT coalesce(sum(held), 0)::bigint, coalesce(sum(lines), 0)::bigint,
+            (SELECT count(*) FROM lockstep_bench_reservation), count(*) FILTER (WHERE held <> coalesce(quantity, 0))
+        FROM lockstep_bench_stock FULL JOIN reserved USING (sku)";
     let row = client.query_one(sums, &[]).await?;
-    let (held, reserved): (i64, i64) = (row.get(0), row.get(1));
-    if held != reserved || held == 0 {
-        bail!("PostgreSQL holds {held} for {reserved} lines: the statements are wrong");
+    let (held, lines, reservations, wrong): (i64, i64, i64, i64) = (row.get(0), row.get(1), row.get(2), row.get(3));
+    let has = [held, lines, reservations].map(|count| u64::try_from(count).unwrap_or(0));
+    if has != [told.lines, told.lines, told.reservations] || wrong != 0 || held == 0 {
+        bail!(
+            "PostgreSQL holds {held} for {lines} lines of {reservations} reservations, {wrong} SKUs wrongly; clients were \
+             told of {} lines of {} reservations",
+            told.lines,
+            told.reservations
+        );
     }
     Ok(())
 }
@@ -159,17 +189,21 @@ impl Seller for Connection {
             How::Statement(statement) => self.client.execute(statement, &[&id, &skus[0], &CHANNEL, &hold_s]).await?,
             How::ForUpdate { lock, take, keep } => {
                 skus.sort_unstable();
-                let transaction = self.client.transaction().await?;
-                let free = transaction.query(lock, &[&skus]).await?;
+                // Two round trips: what needs no answer before it is sent with what does. While rows are locked the others
+                // wait, so each round trip less counts for all.
+                let locking: [&(dyn ToSql + Sync); 1] = [&skus];
+                let (_, free) =
+                    tokio::try_join!(biased; self.client.batch_execute("BEGIN"), self.client.query(lock, &locking))?;
                 if free.len() as u64 != lines || free.iter().any(|row| row.get::<_, i64>(0) < 1) {
                     bail!("there is not enough");
                 }
-                // Both on their way before either is answered.
-                let taking: [&(dyn ToSql + Sync); 1] = [&skus];
                 let keeping: [&(dyn ToSql + Sync); 4] = [&id, &skus, &CHANNEL, &hold_s];
-                let (taking, keeping) = (transaction.execute(take, &taking), transaction.execute(keep, &keeping));
-                let (_, written) = tokio::try_join!(taking, keeping)?;
-                transaction.commit().await?;
+                // Where the first fails the others do too, and the commit takes all of it back.
+                let (_, written, ()) = tokio::try_join!(biased;
+                    self.client.execute(take, &locking),
+                    self.client.execute(keep, &keeping),
+                    self.client.batch_execute("COMMIT")
+                )?;
                 written
             }
         };

@@ -1,6 +1,8 @@
 //! What is sold, and keeping sellers busy with it: the same for the hub over gRPC and for a database.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -82,27 +84,45 @@ pub(super) struct Rate {
     pub(super) p99_ms: f64,
 }
 
+/// What the clients of a case were told that they have: also in the first tenth, which is not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Reservations.
+    pub(super) reservations: u64,
+    /// Their lines, of one unit each.
+    pub(super) lines: u64,
+}
+
 /// What reserves, one after the other.
 pub(super) trait Seller: Send + 'static {
     /// Reserves one of each; done when it is durable.
     fn reserve(&mut self, skus: &[u64]) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Keeps each seller busy for so long, after a tenth of it that is not measured.
-pub(super) async fn sell<S: Seller>(sellers: Vec<S>, case: Case, of: u64, length: Duration) -> Result<Rate> {
+/// Keeps each seller busy for so long, after a tenth of it that is not measured. Every request was answered when it is
+/// done, so that what was told is all that there is.
+pub(super) async fn sell<S: Seller>(sellers: Vec<S>, case: Case, of: u64, length: Duration) -> Result<(Rate, Told)> {
+    let (reservations, lines) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (told_reservations, told_lines) = (reservations.clone(), lines.clone());
     let ask = move |mut seller: S, mut random: fastrand::Rng| {
         let mut skus = Vec::with_capacity(LINES);
+        let (reservations, lines) = (reservations.clone(), lines.clone());
         async move {
             case.next(&mut random, of, &mut skus);
-            seller.reserve(&skus).await.map(|()| (seller, random))
+            seller.reserve(&skus).await?;
+            reservations.fetch_add(1, Ordering::Relaxed);
+            lines.fetch_add(skus.len() as u64, Ordering::Relaxed);
+            Ok((seller, random))
         }
     };
     let (answers, rate) = busy(sellers, length, ask).await?;
-    Ok(Rate {
+    let rate = Rate {
         reservations_per_s: rate,
         p50_ms: answers.value_at_quantile(0.5) as f64 / 1e3,
         p99_ms: answers.value_at_quantile(0.99) as f64 / 1e3,
-    })
+    };
+    let (reservations, lines) = (told_reservations.load(Ordering::Relaxed), told_lines.load(Ordering::Relaxed));
+    Ok((rate, Told { reservations, lines }))
 }
 
 /// Has every client ask again and again. Gives how long the answers took (microseconds) and how many there were a

@@ -79,6 +79,7 @@ pub fn examine(loaded: &Loaded, config: &Config, secrets: Secrets) -> Resolution
     let mut resolver = Resolver::new(loaded, config, secrets);
     resolver.names();
     resolver.listen();
+    resolver.reservations();
     let (rules, schemas) = resolver.domains();
     let schemas = Arc::new(schemas);
     let sources = resolver.sources(&schemas);
@@ -162,6 +163,17 @@ impl<'a> Resolver<'a> {
             && let Err(message) = check_listen("listen", listen)
         {
             self.report(&["grpc", "listen"], message);
+        }
+    }
+
+    /// Who repeats a request must find what it was about.
+    fn reservations(&mut self) {
+        let seen = self.config.hub.seen_days;
+        if let Some(kept) = self.config.stock.reservation_days.filter(|kept| *kept < seen) {
+            let message = format!(
+                "`reservation_days` must be at least the {seen} `seen_days` of [hub], not {kept}: a request that is repeated within them asks for its reservation"
+            );
+            self.report(&["stock", "reservation_days"], message);
         }
     }
 

@@ -97,7 +97,7 @@ impl Mode {
 const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// How many inputs are decided together: what they touch fits into the processor's cache.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 16;
 const INCOMPLETE_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.

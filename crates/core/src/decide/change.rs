@@ -58,6 +58,11 @@ struct Rest {
 }
 
 impl Rest {
+    /// With room for what so many fields take mostly.
+    fn with_capacity(fields: usize) -> Self {
+        Self { bytes: Vec::with_capacity(fields * 64), fields: Vec::with_capacity(fields) }
+    }
+
     fn push(&mut self, name: &CompactString, value: &[u8]) {
         let from = self.bytes.len();
         self.bytes.extend_from_slice(value);
@@ -112,7 +117,8 @@ pub(super) fn decide_change(
     let existence = (speaks_of_existence && entity.field(DELETED_FIELD).is_none()).then(|| entity.existence());
 
     let mut decided: Vec<Decided<'_>> = Vec::with_capacity(change.fields.len());
-    let (mut changed, mut rest, mut contests) = (Vec::new(), Rest::default(), Vec::new());
+    let (mut changed, mut contests) = (Vec::new(), Vec::new());
+    let mut rest = Rest::with_capacity(entity.fields.len().saturating_sub(change.fields.len()));
     let mut policies = PolicyWalk::new(domain);
     let mut known = entity.fields.iter().peekable();
     for (at, field) in change.fields.iter().enumerate() {
@@ -466,7 +472,11 @@ pub(super) fn group(decided: &[Decided<'_>]) -> Vec<Ruling> {
     for (at, one) in decided.iter().enumerate() {
         match groups.iter_mut().find(|(d, _)| same(d, one)) {
             Some((_, fields)) => fields.push(at as u32),
-            None => groups.push((one, vec![at as u32])),
+            None => {
+                let mut fields = Vec::with_capacity(decided.len() - at);
+                fields.push(at as u32);
+                groups.push((one, fields));
+            }
         }
     }
     groups.into_iter().map(|(d, fields)| ruling(d, fields)).collect()

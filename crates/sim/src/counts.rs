@@ -45,6 +45,10 @@ counts! {
     stock_unrecorded,
     /// Holds written down as expired.
     stock_expired,
+    /// Lines promised of what was on order.
+    stock_backordered,
+    /// Times that one of them was served.
+    stock_promoted,
     /// Inputs that reached a hub, repetitions among them.
     submitted,
     /// Answers that sources have got.

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use crate::disk::Fate;
 use crate::op::{Content, Message, Op, Said};
 use crate::rules::{FIELDS, KEYS, LIST, Sequences, WAYS, item};
-use crate::stock::say::command;
+use crate::stock::say::{command, setting};
 
 /// The clock of the world begins here, and the sources' clocks around it.
 pub const START_US: i64 = 1_700_000_000_000_000;
@@ -42,7 +42,8 @@ pub fn history(seed: u64, steps: usize) -> (Setup, Vec<Op>) {
         segment_bytes_max: *pick(&mut rng, &[500, 5_000, 1_000_000]),
     };
     let weights = weights(&mut rng);
-    let mut sources = Sources { rng, spoken: BTreeMap::new(), said: Vec::new() };
+    let settings_left = *pick(&mut rng, &[0, 6, 12]);
+    let mut sources = Sources { rng, spoken: BTreeMap::new(), said: Vec::new(), settings_left };
     let ops = (0..steps).map(|_| sources.op(&weights)).collect();
     (setup, ops)
 }
@@ -54,7 +55,7 @@ fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
 /// The kinds of operations with how often they come, and whether a seed may do without them.
 const KINDS: [(Kind, u32, bool); 21] = [
     (Kind::Say, 120, false),
-    (Kind::Stock, 80, true),
+    (Kind::Stock, 240, true),
     (Kind::Arrive, 160, false),
     (Kind::Duplicate, 25, true),
     (Kind::Lose, 20, true),
@@ -114,6 +115,8 @@ struct Sources {
     /// How often each system has spoken of each entity: a hub remembers only so many of its observations.
     spoken: BTreeMap<(&'static str, &'static str, &'static str), usize>,
     said: Vec<Message>,
+    /// So many commands to stock are settings first: what is short, fenced or on order shall matter from the start.
+    settings_left: usize,
 }
 
 impl Sources {
@@ -155,7 +158,10 @@ impl Sources {
     /// A command to stock, by the one way in that is an API: it wants to know of what it got wrong.
     fn command(&mut self) -> Message {
         let number = self.said.len();
-        let content = Content::Stock(Box::new(command(&mut self.rng)));
+        let left = self.settings_left;
+        self.settings_left = left.saturating_sub(1);
+        let command = if left > 0 { setting(&mut self.rng) } else { command(&mut self.rng) };
+        let content = Content::Stock(Box::new(command));
         let way = WAYS.iter().position(|way| way.is_api).unwrap_or(0);
         let (delivery, payload) = (format!("s{number}"), number as u64 + 1);
         let message = Message { way, delivery, payload, request_key: None, content };

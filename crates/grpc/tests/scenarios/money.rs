@@ -20,7 +20,7 @@ use crate::shop::{Shop, Way, code};
 const SECRET: &str = "not-a-real-secret";
 
 fn verifier() -> Verifier {
-    Verifier::new(&Scheme::named("shopify").unwrap(), vec![Secret::new(SECRET)]).unwrap()
+    Verifier::new(Scheme::named("shopify").unwrap(), vec![Secret::new(SECRET)]).unwrap()
 }
 
 /// The webhooks of a shop system.

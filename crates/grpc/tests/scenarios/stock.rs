@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::both_ways;
-use crate::shop::{Moved, Shop, Wanted, Way, code, short};
+use crate::shop::{Moved, Shop, Wanted, code, short};
 
 /// What a line says under these names.
 fn of_line(reservation: &Value, line: usize, names: [&str; 2]) -> [Value; 2] {
@@ -45,7 +45,7 @@ both_ways! {
         let one_order = |number: usize| async move {
             let shop = all;
             let id = format!("o{number}");
-            let lines = if number % 2 == 0 { [("A", 1), ("B", 1)] } else { [("B", 1), ("A", 1)] };
+            let lines = if number.is_multiple_of(2) { [("A", 1), ("B", 1)] } else { [("B", 1), ("A", 1)] };
             assert_eq!(shop.reserve(&id, &lines).await.unwrap()["state"], "held");
             assert_eq!(shop.way.release(&id).await.unwrap()["state"], "released");
         };

@@ -6,10 +6,12 @@ use lockstep_core::stock::record::{LineFact, ReservationFact, ReservationState a
 use lockstep_core::stock::{Availability, Command, ReservationView};
 
 use super::model::{Line, Model, Said};
-use super::say::CHANNEL;
 use crate::ledger::{Ledger, Unrecorded};
 use crate::op::Content;
 use crate::violation::{Violation, violated};
+
+/// What is told when something waited for supply and is served.
+const PROMOTED: &str = "reservation.promoted";
 
 /// What follows of stock from the journal so far.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +21,10 @@ pub struct StockAudit {
     pub recorded: BTreeMap<usize, u64>,
     /// How many holds were written down as expired.
     pub expired: u64,
+    /// How many lines were promised of what is on order.
+    pub backordered: u64,
+    /// How often one of them was served.
+    pub promoted: u64,
     /// Of what was answered without a record, which can be so.
     met: Vec<bool>,
     /// Since which record stock is as it is.
@@ -51,6 +57,7 @@ impl StockAudit {
 
     fn decision(&mut self, first: u64, now_us: i64, facts: &[StockFact], ledger: &Ledger) -> Result<(), String> {
         let origin = facts.first().and_then(|fact| fact.origin.as_deref());
+        let mut pending = None;
         if let Some(origin) = origin.filter(|origin| !origin.delivery.starts_with("stock-expiry|")) {
             let is_it = |e: &crate::ledger::Entry| {
                 let message = &e.message;
@@ -64,28 +71,40 @@ impl StockAudit {
             if let Some(before) = self.recorded.insert(number, first) {
                 return Err(format!("{message} had its effect in record {before} already"));
             }
-            let said = self.model.predict(command, now_us);
-            match said {
-                Said::Applied | Said::AppliedOrShort => {
-                    let made: Vec<Line> = made(command, facts);
-                    self.model.apply(command, now_us, &made).map_err(|why| format!("{message}: {why}"))?;
-                }
+            // Who is served before it is recorded even where it has no effect itself.
+            let is_served = facts.iter().all(|fact| fact.event_type == PROMOTED);
+            match self.model.predict(command, now_us) {
+                Said::Applied | Said::AppliedOrShort => pending = Some((command, message)),
                 Said::Ignored => {}
+                Said::Repeated | Said::Doubtful if is_served => {}
                 other => return Err(format!("{message} was recorded, and should be {other:?}")),
             }
         }
         for (at, fact) in facts.iter().enumerate() {
             let Some(body) = &fact.body else { continue };
+            if let StockBody::Reservation(of) = body
+                && fact.event_type == PROMOTED
+            {
+                self.model.promoted(&of.id, now_us, |model| reservation(model, of))?;
+                self.promoted += 1;
+                continue;
+            }
+            if let Some((command, message)) = pending.take() {
+                let made = made(command, facts);
+                self.backordered += made.iter().filter(|line| line.place.is_empty()).count() as u64;
+                self.model.apply(command, now_us, &made).map_err(|why| format!("{message}: {why}"))?;
+            }
             if let StockBody::Reservation(of) = body {
                 if fact.event_type == "reservation.expired" {
                     self.model.expire(&of.id, now_us)?;
                     self.expired += 1;
                 }
-                // A decision may say several things of one reservation: the last counts.
+                // A decision may say several things of one reservation: the last counts, and who is served is looked
+                // at by itself.
                 let again =
                     |later: &StockFact| matches!(&later.body, Some(StockBody::Reservation(later)) if later.id == of.id);
                 if !facts[at + 1..].iter().any(again) {
-                    self.reservation(of)?;
+                    reservation(&self.model, of)?;
                 }
             } else {
                 self.fact(now_us, body)?;
@@ -117,24 +136,18 @@ impl StockAudit {
                 same("short", &of.sku, &of.location, of.shortage, right)
             }
             StockBody::Availability(of) => {
-                let right = self.model.atp(&of.sku, now_us);
+                let right = self.model.settled(now_us).atp(&of.sku, &of.channel, now_us);
                 same("available", &of.sku, &of.channel, of.atp, right)?;
                 let before = self.told.insert((of.sku.clone(), of.channel.clone()), of.atp);
                 same("told before", &of.sku, &of.channel, of.before.unwrap_or(0), before.unwrap_or(0))
             }
-            StockBody::Policy(_) => Ok(()),
+            StockBody::Supply(of) => {
+                let right = self.model.on_order(&of.sku, &of.supply);
+                same("on order", &of.sku, &of.supply, of.open, right)
+            }
+            StockBody::Policy(_) | StockBody::Sku(_) => Ok(()),
             other => Err(format!("nobody asked for {other:?}")),
         }
-    }
-
-    /// What is told of a reservation is all of it, as it is after the decision.
-    fn reservation(&self, of: &ReservationFact) -> Result<(), String> {
-        let Some(known) = self.model.reservations.get(&of.id) else { return Err(format!("{} is unknown", of.id)) };
-        let lines: Vec<Line> = of.lines.iter().map(line).collect();
-        if (of.state(), of.expires_at_us) != (known.state, known.expires_at_us) || lines != known.lines {
-            return Err(format!("{of:?}, should be {known:?}"));
-        }
-        Ok(())
     }
 
     /// Before record `next`: which of what was answered without a record can have been decided since the last one.
@@ -147,7 +160,8 @@ impl StockAudit {
             }
             let Content::Stock(command) = &ledger.entries[of.message].message.content else { continue };
             let ends = self.model.reservations.values().map(|known| known.expires_at_us);
-            let times = ends.filter(|end_us| (of.asked_us..=of.told_us).contains(end_us));
+            let times = ends.chain(self.model.window_ends(command));
+            let times = times.filter(|end_us| (of.asked_us..=of.told_us).contains(end_us));
             let can_be = |at_us: i64| match (self.model.predict(command, at_us), of.said) {
                 (Said::AppliedOrShort, said) => said == Said::Refused("stock-short"),
                 (right, said) => right == said,
@@ -188,25 +202,28 @@ impl StockAudit {
     /// # Errors
     /// Where it is something else.
     pub fn compare(&self, now_us: i64, all: &[Availability]) -> Result<(), Violation> {
+        let settled = self.model.settled(now_us);
         for of in all {
             let places = self.model.places.keys().filter(|(sku, _)| *sku == of.sku).count();
-            if places != of.locations.len() || of.channel != CHANNEL {
+            if places != of.locations.len() {
                 return violated("stock", format!("{} is at {places} places, and the hub says {of:?}", of.sku));
             }
             for at in &of.locations {
                 let place = self.model.places.get(&(of.sku.to_string(), at.location.to_string()));
                 let place = place.cloned().unwrap_or_default();
-                let [held, committed] = self.model.promised(&of.sku, &at.location, now_us, "");
-                let right = (place.on_hand(), place.safety, held, committed);
-                let is = (at.on_hand, at.safety, at.held, at.committed);
+                let [held, committed] = self.model.promised(&of.sku, &at.location, now_us);
+                let usable = settled.usable(&of.sku, &at.location, &of.channel, now_us);
+                let right = (place.on_hand(), place.safety, held, committed, usable);
+                let is = (at.on_hand, at.safety, at.held, at.committed, at.usable);
                 if is != right || at.atf != place.on_hand() - place.safety - held - committed {
-                    let what = format!("{}@{}", of.sku, at.location);
+                    let what = format!("{}@{} for {}", of.sku, at.location, of.channel);
                     return violated("stock", format!("{what} is {is:?} and {}, should be {right:?}", at.atf));
                 }
             }
-            let right = self.model.atp(&of.sku, now_us);
+            let right = settled.atp(&of.sku, &of.channel, now_us);
             if of.atp != right {
-                return violated("stock", format!("{}: {} available, should be {right}", of.sku, of.atp));
+                let what = format!("{} for {}", of.sku, of.channel);
+                return violated("stock", format!("{what}: {} available, should be {right}", of.atp));
             }
         }
         Ok(())
@@ -232,6 +249,16 @@ impl StockAudit {
     }
 }
 
+/// What is told of a reservation is all of it, as it is then.
+fn reservation(model: &Model, of: &ReservationFact) -> Result<(), String> {
+    let Some(known) = model.reservations.get(&of.id) else { return Err(format!("{} is unknown", of.id)) };
+    let lines: Vec<Line> = of.lines.iter().map(line).collect();
+    if (of.state(), of.expires_at_us) != (known.state, known.expires_at_us) || lines != known.lines {
+        return Err(format!("{of:?}, should be {known:?}"));
+    }
+    Ok(())
+}
+
 fn line(of: &LineFact) -> Line {
     Line {
         item: of.item,
@@ -253,8 +280,10 @@ fn made(command: &Command, facts: &[StockFact]) -> Vec<Line> {
         _ => return Vec::new(),
     };
     let of = |fact: &StockFact| match &fact.body {
-        Some(StockBody::Reservation(of)) if of.id == *id => Some(of.lines.iter().map(line).collect()),
+        Some(StockBody::Reservation(of)) if of.id == *id && fact.event_type != PROMOTED => {
+            Some(of.lines.iter().map(line).collect())
+        }
         _ => None,
     };
-    facts.iter().rev().find_map(of).unwrap_or_default()
+    facts.iter().find_map(of).unwrap_or_default()
 }

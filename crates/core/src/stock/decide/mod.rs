@@ -112,8 +112,10 @@ impl Desk<'_> {
         self.facts.push(fact);
     }
 
-    /// An event tells of a reservation whole: also the lines that stay as they are.
+    /// An event tells of a reservation whole, also of the lines that stay as they are, and in their order: a part of a
+    /// line may have gone to an earlier one.
     fn complete(&self, fact: &mut ReservationFact) {
+        fact.lines.sort_by_key(|line| line.line);
         let slot = if fact.fresh { None } else { self.stock.slot(&fact.id) };
         let Some(reservation) = slot.and_then(|slot| self.stock.reservation(slot)) else { return };
         let told: Vec<u32> = fact.lines.iter().map(|line| line.line).collect();

@@ -49,6 +49,10 @@ counts! {
     stock_backordered,
     /// Times that one of them was served.
     stock_promoted,
+    /// Times that an order was held against its document.
+    order_checks,
+    /// Times that it was short.
+    orders_short,
     /// Inputs that reached a hub, repetitions among them.
     submitted,
     /// Answers that sources have got.

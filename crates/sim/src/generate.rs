@@ -7,6 +7,7 @@ use fastrand::Rng;
 
 use crate::disk::Fate;
 use crate::op::{Content, Message, Op, Said};
+use crate::orders::say::told;
 use crate::rules::{FIELDS, KEYS, LIST, Sequences, WAYS, item};
 use crate::stock::say::{command, setting};
 
@@ -53,9 +54,10 @@ fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
 }
 
 /// The kinds of operations with how often they come, and whether a seed may do without them.
-const KINDS: [(Kind, u32, bool); 21] = [
+const KINDS: [(Kind, u32, bool); 22] = [
     (Kind::Say, 120, false),
     (Kind::Stock, 240, true),
+    (Kind::Order, 60, true),
     (Kind::Arrive, 160, false),
     (Kind::Duplicate, 25, true),
     (Kind::Lose, 20, true),
@@ -81,6 +83,7 @@ const KINDS: [(Kind, u32, bool); 21] = [
 enum Kind {
     Say,
     Stock,
+    Order,
     Arrive,
     Duplicate,
     Lose,
@@ -133,6 +136,7 @@ impl Sources {
         match kind.map_or(Kind::Loop, |(kind, _)| *kind) {
             Kind::Say => Op::Say(Box::new(self.message())),
             Kind::Stock => Op::Say(Box::new(self.command())),
+            Kind::Order => Op::Say(Box::new(self.order())),
             Kind::Arrive => Op::Arrive { pick: any(rng), count: rng.usize(1..=4) },
             Kind::Duplicate => Op::Duplicate { pick: rng.usize(..64) },
             Kind::Lose => Op::Lose { pick: rng.usize(..64) },
@@ -169,6 +173,19 @@ impl Sources {
         message
     }
 
+    /// A document about an order that reserves, by the shop or by the warehouse.
+    fn order(&mut self) -> Message {
+        let number = self.said.len();
+        let (told, by_warehouse) = told(&mut self.rng);
+        let system = if by_warehouse { "wms" } else { "shop" };
+        let way = WAYS.iter().position(|way| way.system == system).unwrap_or(0);
+        let (delivery, payload) = (format!("o{number}"), number as u64 + 1);
+        let content = Content::Order(Box::new(told));
+        let message = Message { way, delivery, payload, request_key: None, content };
+        self.said.push(message.clone());
+        message
+    }
+
     fn message(&mut self) -> Message {
         let number = self.said.len();
         let rng = &mut self.rng;
@@ -178,7 +195,7 @@ impl Sources {
         let mut request_key = (is_api && rng.u8(..3) == 0).then(|| format!("k{number}"));
         // An id or key that was used before, for something else.
         if rng.u8(..12) == 0
-            && let Some(before) = self.said.iter().rev().find(|m| m.way == way && !m.is_stock())
+            && let Some(before) = self.said.iter().rev().find(|m| m.way == way && !m.is_stock() && !m.is_order())
         {
             if before.request_key.is_some() && rng.bool() {
                 request_key.clone_from(&before.request_key);

@@ -108,8 +108,9 @@ impl World {
             let all = self.ask(|| hub.availability(skus.clone(), channel, None, 10))?;
             audited.stock.compare(self.time.now_us(), &all)?;
         }
-        for number in 0..RESERVATIONS {
-            let id = format!("r{number}");
+        let named = (0..RESERVATIONS).map(|number| format!("r{number}"));
+        let ids: BTreeSet<String> = named.chain(audited.stock.ids()).collect();
+        for id in ids {
             let found = self.ask(|| hub.reservation(&id))?;
             audited.stock.compare_reservation(self.time.now_us(), &id, found.as_ref())?;
         }
@@ -161,6 +162,8 @@ impl World {
         self.counts.recreations += audited.entities.values().map(|known| known.recreations).sum::<u64>();
         self.counts.stock_applied += audited.stock.recorded.len() as u64;
         self.counts.stock_unrecorded += self.ledger.unrecorded.len() as u64;
+        self.counts.order_checks += audited.stock.orders.checked;
+        self.counts.orders_short += audited.stock.orders.short;
         self.counts.stock_expired += audited.stock.expired;
         self.counts.stock_backordered += audited.stock.backordered;
         self.counts.stock_promoted += audited.stock.promoted;

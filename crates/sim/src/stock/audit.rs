@@ -8,15 +8,18 @@ use lockstep_core::stock::{Availability, Command, ReservationView};
 use super::model::{Line, Model, Said};
 use crate::ledger::{Ledger, Unrecorded};
 use crate::op::Content;
+use crate::orders::audit::Orders;
 use crate::violation::{Violation, violated};
 
 /// What is told when something waited for supply and is served.
-const PROMOTED: &str = "reservation.promoted";
+pub(crate) const PROMOTED: &str = "reservation.promoted";
 
 /// What follows of stock from the journal so far.
 #[derive(Clone, Debug, Default)]
 pub struct StockAudit {
-    pub(super) model: Model,
+    pub(crate) model: Model,
+    /// Orders that reserve.
+    pub orders: Orders,
     /// The first record of each message that is in the journal.
     pub recorded: BTreeMap<usize, u64>,
     /// How many holds were written down as expired.
@@ -31,6 +34,8 @@ pub struct StockAudit {
     since: u64,
     /// The facts of the decision that is being read.
     open: Vec<StockFact>,
+    /// How many facts of that decision were taken as an order's.
+    skipped: usize,
     told: BTreeMap<(String, String), i64>,
 }
 
@@ -40,14 +45,26 @@ impl StockAudit {
     /// # Errors
     /// Where it can't follow on what is known.
     pub fn record(&mut self, position: u64, now_us: i64, fact: &StockFact, ledger: &Ledger) -> Result<(), Violation> {
-        if fact.index as usize != self.open.len() {
-            return violated("torn", format!("record {position} is fact {} after {}", fact.index, self.open.len()));
+        if self.orders.is_open() {
+            self.unrecorded(position, ledger);
+            if self.is_of_orders(now_us, fact) {
+                self.since = position;
+                return Ok(());
+            }
+            // Who is served when channels are told may have been taken for a part of it.
+            self.skipped = fact.index as usize;
+            self.end_orders().map_err(|detail| Violation { code: "order", detail })?;
+        }
+        let known = self.skipped + self.open.len();
+        if fact.index as usize != known {
+            return violated("torn", format!("record {position} is fact {} after {known}", fact.index));
         }
         self.open.push(fact.clone());
         if fact.index + 1 < fact.of {
             return Ok(());
         }
         let facts = std::mem::take(&mut self.open);
+        self.skipped = 0;
         let first = position + 1 - facts.len() as u64;
         self.unrecorded(first, ledger);
         self.since = position;
@@ -113,7 +130,7 @@ impl StockAudit {
         Ok(())
     }
 
-    fn fact(&mut self, now_us: i64, body: &StockBody) -> Result<(), String> {
+    pub(crate) fn fact(&mut self, now_us: i64, body: &StockBody) -> Result<(), String> {
         let same = |what: &str, sku: &str, place: &str, is: i64, right: i64| {
             if is == right { Ok(()) } else { Err(format!("{sku}@{place}: {what} {is}, should be {right}")) }
         };
@@ -170,11 +187,17 @@ impl StockAudit {
         }
     }
 
+    /// The reservations that there are.
+    pub fn ids(&self) -> Vec<String> {
+        self.model.ids()
+    }
+
     /// At the end of the journal: everything that was answered is there, or could be answered so.
     ///
     /// # Errors
     /// The first that could not.
     pub fn finish(&mut self, ledger: &Ledger) -> Result<(), Violation> {
+        self.end_orders().map_err(|detail| Violation { code: "order", detail })?;
         if !self.open.is_empty() {
             return violated("torn", format!("of a decision of stock there are only {} facts", self.open.len()));
         }
@@ -250,7 +273,7 @@ impl StockAudit {
 }
 
 /// What is told of a reservation is all of it, as it is then.
-fn reservation(model: &Model, of: &ReservationFact) -> Result<(), String> {
+pub(crate) fn reservation(model: &Model, of: &ReservationFact) -> Result<(), String> {
     let Some(known) = model.reservations.get(&of.id) else { return Err(format!("{} is unknown", of.id)) };
     let lines: Vec<Line> = of.lines.iter().map(line).collect();
     if (of.state(), of.expires_at_us) != (known.state, known.expires_at_us) || lines != known.lines {
@@ -259,7 +282,7 @@ fn reservation(model: &Model, of: &ReservationFact) -> Result<(), String> {
     Ok(())
 }
 
-fn line(of: &LineFact) -> Line {
+pub(crate) fn line(of: &LineFact) -> Line {
     Line {
         item: of.item,
         sku: of.sku.clone(),

@@ -1,6 +1,7 @@
 //! The auditor's own arithmetic of stock: nothing is summed beforehand, everything is worked out from the counts,
 //! movements and reservations each time. It shares no code with the hub's.
 
+mod owned;
 mod predict;
 mod sale;
 mod turn;
@@ -82,15 +83,15 @@ pub(super) struct Reservation {
 
 /// A line; without a place it waits for supply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) item: u32,
-    pub(super) sku: String,
-    pub(super) place: String,
-    pub(super) quantity: i64,
-    pub(super) open: i64,
-    pub(super) consumed: i64,
-    pub(super) released: i64,
-    pub(super) expired: i64,
+pub(crate) struct Line {
+    pub(crate) item: u32,
+    pub(crate) sku: String,
+    pub(crate) place: String,
+    pub(crate) quantity: i64,
+    pub(crate) open: i64,
+    pub(crate) consumed: i64,
+    pub(crate) released: i64,
+    pub(crate) expired: i64,
 }
 
 impl Place {
@@ -217,7 +218,11 @@ impl Model {
 
     fn move_goods(&mut self, moved: &Movement, now_us: i64) {
         self.movements.insert(movement(moved));
-        let change = if moved.kind == MovementKind::Ship { -moved.quantity } else { moved.quantity };
+        let change = match moved.kind {
+            MovementKind::Ship => -moved.quantity,
+            MovementKind::ReturnLost => 0,
+            _ => moved.quantity,
+        };
         let place = self.place(&moved.sku, &moved.location);
         if place.is_after_count(moved.occurred_at_us) {
             place.moved.push((moved.occurred_at_us, change));
@@ -302,7 +307,7 @@ impl Model {
         Ok(())
     }
 
-    fn commit(&mut self, id: &str, now_us: i64, made: &[Line]) -> Result<(), String> {
+    pub(crate) fn commit(&mut self, id: &str, now_us: i64, made: &[Line]) -> Result<(), String> {
         let Some(mut known) = self.reservations.get(id).cloned() else { return Err(format!("{id} is committed")) };
         if known.state_at(now_us) == State::Expired {
             let mut again: BTreeMap<(u32, String), i64> = BTreeMap::new();

@@ -53,7 +53,7 @@ impl Model {
     }
 
     /// A reservation was told to be served: then it was its turn, and it is as `is_so` says after it.
-    pub(in crate::stock) fn promoted(
+    pub(crate) fn promoted(
         &mut self,
         id: &str,
         now_us: i64,

@@ -18,6 +18,16 @@ pub(super) fn decide_commands(
     now_us: i64,
 ) -> Result<Decision, Refusal> {
     let position = facts.next;
+    // A client's goods that left together have all left, or it is told why not, and none have. Of a feed what can be
+    // taken is taken, and a person looks at the rest.
+    if input.reject_reuse
+        && commands.len() > 1
+        && let Some(reason) = stock::foresee(&mut facts.stock, commands, now_us)
+    {
+        let answer = reason.map_err(Refusal::Stock)?;
+        let outcome = Outcome::Stock { position: 0, count: 0, answers: vec![Ok(answer)] };
+        return Ok(Decision { records: Vec::new(), outcome });
+    }
     let mut records = Vec::new();
     let mut answers = Vec::with_capacity(commands.len());
     for command in commands {

@@ -258,6 +258,16 @@ fn what_the_lifecycle_says_has_left_is_not_taken_twice() {
     world.ship("s2", 3);
     assert_eq!((world.sums("A"), world.at("/stock/shipped")), ((4, 0, 4), json!({"s1": {"l": 2}, "s2": {"l": 3}})));
 
+    // Nor is it left out where the order has become larger since, with its goods under a parcel's name.
+    let mut world = World::new();
+    world.count("A", "b", 9);
+    world.order(1, "confirmed", 1);
+    world.order(2, "shipped", 1);
+    world.ship("s1", 1);
+    assert_eq!(world.sums("A"), (8, 0, 8));
+    world.order(3, "shipped", 3);
+    assert_eq!((world.sums("A"), world.at("/stock/shipped")), ((6, 0, 6), json!({"": {"l": 2}, "s1": {"l": 1}})));
+
     // The shipment may be told before the order.
     let mut world = World::new();
     world.count("A", "b", 9);

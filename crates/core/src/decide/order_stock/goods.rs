@@ -71,7 +71,8 @@ impl Clerk<'_> {
         for (sku, per) in &parts {
             told.entry(sku.clone()).and_modify(|told| *told -= same.saturating_mul(*per));
         }
-        let before = self.book.shipped.get(item).and_then(|lines| lines.get(line)).copied().unwrap_or(0);
+        // Of all parcels together, which never becomes less: what the lifecycle has told of goes over to a parcel's name.
+        let before = self.book.shipped_of(line);
         let Some(places) = (left > 0).then(|| self.places(&parts, left, &parcel.location)) else {
             return add_some(&mut self.book.shipped, item, line, same);
         };

@@ -242,3 +242,34 @@ fn goods_of_one_shipment_have_all_left_or_none() {
     let (_, records, left) = try_both("6", vec![ship("m1", "A", 2, NOW), ship("m2", "A", 1, NOW)]);
     assert_eq!((records, left), (2, 3));
 }
+
+#[test]
+fn a_doubted_count_may_be_said_again_also_where_somebody_was_served_before_it() {
+    let mut facts = Facts::new(Rules::new());
+    let limit = PolicyOf { channel: "web".into(), backorder_limit: Some(9), ..PolicyOf::default() };
+    let (supply, sku, location) = ("po-1".into(), "A".into(), "berlin".into());
+    let on_order = Command::Supply { supply, sku, location, open: 9, eta_us: NOW };
+    let Command::Reserve(later) = reserve("r2", 2, NOW + 9 * HOUR) else { unreachable!() };
+    let later = Command::Reserve(Reserve { backorder_until_us: Some(NOW), ..later });
+    for (delivery, command) in [
+        ("1", count(5, NOW - HOUR)),
+        ("2", Command::Policy(limit)),
+        ("3", on_order),
+        ("4", reserve("r1", 5, NOW + HOUR)),
+        ("5", later),
+    ] {
+        ask(&mut facts, delivery, command, NOW).unwrap();
+    }
+    // The hold is over, and nobody has said so: whoever waits is served before anything is decided.
+    let (now, said) = (NOW + 2 * HOUR, count(7, NOW + 3 * HOUR));
+    let next = facts.next;
+    let (records, outcome) = ask(&mut facts, "6", said.clone(), now).unwrap();
+    let Outcome::Stock { position: 0, count: 0, answers } = outcome else { panic!("{outcome:?}") };
+    assert!(matches!(answers.as_slice(), [Ok(Answer::Quarantined(_))]), "{answers:?}");
+    assert_eq!((records.len(), facts.aside.len(), facts.next), (0, 1, next + 1));
+    assert_eq!(fact(&facts.aside[0]).event_type, "reservation.promoted");
+    // Its time has come: the same request has its effect.
+    let (records, _) = ask(&mut facts, "6", said, NOW + 3 * HOUR).unwrap();
+    assert_eq!(fact(&records[0]).event_type, "stock.counted");
+    assert_eq!(available(&mut facts.stock, NOW + 3 * HOUR), 5);
+}

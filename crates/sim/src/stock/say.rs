@@ -97,7 +97,7 @@ pub fn setting(rng: &mut Rng) -> Command {
             Command::Sku { sku: KIT.into(), scale: 0, components }
         }
         _ => {
-            let (supply, open, eta_us) = (supply(rng).into(), rng.i64(0..9), soon(rng));
+            let (supply, open, eta_us) = (supply(rng).into(), rng.i64(0..12), soon(rng));
             Command::Supply { supply, sku: named.into(), location: at.into(), open, eta_us }
         }
     }
@@ -156,7 +156,7 @@ fn reserve(rng: &mut Rng, id: &str) -> Reserve {
         expires_at_us: instant(rng),
         items,
         allow_split: rng.u8(..4) == 0,
-        backorder_until_us: some(rng, 3, instant),
+        backorder_until_us: some(rng, 2, |rng| instant(rng) + 30_000_000),
         replaces: some(rng, 12, |rng| format!("r{}", rng.usize(..RESERVATIONS)).into()),
         ..Reserve::default()
     }

@@ -1,8 +1,10 @@
 //! Stock as an input beside changes: one memory of what was seen, one order of records, a feed's word into the ledger.
 
 use lockstep_core::record::Body;
-use lockstep_core::stock::record::{CountBasis, StockBody, StockFact};
-use lockstep_core::stock::{Answer, Command, Count, Item, Limits, PolicyOf, Question, Reserve, Stock, StockRefusal};
+use lockstep_core::stock::record::{CountBasis, MovementKind, StockBody, StockFact};
+use lockstep_core::stock::{
+    Answer, Command, Count, Item, Limits, Movement, PolicyOf, Question, Reserve, Stock, StockRefusal,
+};
 use lockstep_core::{Change, Event, Facts, Field, Input, InputBody, Outcome, Record, Refusal, Rules, decide, stock};
 
 const NOW: i64 = 1_767_225_600_000_000;
@@ -203,4 +205,71 @@ fn a_mixed_delivery_is_taken_whole() {
     assert!(fact(&decision.records[0]).origin.is_none(), "the change has it");
     assert!(matches!(&decision.records[1].body, Some(Body::Fact(fact)) if fact.kind == "product"));
     assert!(matches!(decide(&mut facts, mixed, NOW).unwrap().outcome, Outcome::Duplicate { .. }));
+}
+
+#[test]
+fn goods_of_one_shipment_have_all_left_or_none() {
+    let mut facts = Facts::new(Rules::new());
+    ask(&mut facts, "1", count(10, NOW - HOUR), NOW).unwrap();
+    let components = vec![("A".into(), 1)];
+    ask(&mut facts, "2", Command::Sku { sku: "KIT".into(), scale: 0, components }, NOW).unwrap();
+    let ship = |id: &str, sku: &str, quantity, occurred_at_us| {
+        let (source, id, sku, location) = ("wms".into(), id.into(), sku.into(), "berlin".into());
+        let kind = MovementKind::Ship;
+        let (reservation, supply) = (None, None);
+        Command::Move(Movement { source, id, sku, location, kind, quantity, occurred_at_us, reservation, supply })
+    };
+    let on_hand = |facts: &mut Facts| available(&mut facts.stock, NOW);
+    let mut try_both = |delivery: &str, both: Vec<Command>| {
+        let (next, before) = (facts.next, on_hand(&mut facts));
+        let decided = decide(&mut facts, input(delivery, InputBody::Stock(both)), NOW);
+        (decided.map(|decision| decision.outcome), facts.next - next, before - on_hand(&mut facts))
+    };
+    // A kit has no stock of its own to leave.
+    let (refused, records, left) = try_both("3", vec![ship("m1", "A", 2, NOW), ship("m2", "KIT", 1, NOW)]);
+    assert!(matches!(refused, Err(Refusal::Stock(StockRefusal::Invalid { field: "sku", .. }))), "{refused:?}");
+    assert_eq!((records, left), (0, 0));
+    // Nobody can believe the time of one of them.
+    let (doubted, records, left) = try_both("4", vec![ship("m1", "A", 2, NOW), ship("m2", "A", 1, NOW + HOUR)]);
+    let Ok(Outcome::Stock { answers, .. }) = doubted else { panic!("{doubted:?}") };
+    assert!(matches!(answers.as_slice(), [Ok(Answer::Quarantined(_))]), "{answers:?}");
+    assert_eq!((records, left), (0, 0));
+    // Together they are more than can be counted.
+    let most = lockstep_core::stock::QUANTITY_MAX / 2 + 1;
+    let (refused, records, left) = try_both("5", vec![ship("m1", "A", most, NOW), ship("m2", "A", most, NOW)]);
+    assert!(matches!(refused, Err(Refusal::Stock(StockRefusal::Invalid { field: "quantity", .. }))), "{refused:?}");
+    assert_eq!((records, left), (0, 0));
+    let (_, records, left) = try_both("6", vec![ship("m1", "A", 2, NOW), ship("m2", "A", 1, NOW)]);
+    assert_eq!((records, left), (2, 3));
+}
+
+#[test]
+fn a_doubted_count_may_be_said_again_also_where_somebody_was_served_before_it() {
+    let mut facts = Facts::new(Rules::new());
+    let limit = PolicyOf { channel: "web".into(), backorder_limit: Some(9), ..PolicyOf::default() };
+    let (supply, sku, location) = ("po-1".into(), "A".into(), "berlin".into());
+    let on_order = Command::Supply { supply, sku, location, open: 9, eta_us: NOW };
+    let Command::Reserve(later) = reserve("r2", 2, NOW + 9 * HOUR) else { unreachable!() };
+    let later = Command::Reserve(Reserve { backorder_until_us: Some(NOW), ..later });
+    for (delivery, command) in [
+        ("1", count(5, NOW - HOUR)),
+        ("2", Command::Policy(limit)),
+        ("3", on_order),
+        ("4", reserve("r1", 5, NOW + HOUR)),
+        ("5", later),
+    ] {
+        ask(&mut facts, delivery, command, NOW).unwrap();
+    }
+    // The hold is over, and nobody has said so: whoever waits is served before anything is decided.
+    let (now, said) = (NOW + 2 * HOUR, count(7, NOW + 3 * HOUR));
+    let next = facts.next;
+    let (records, outcome) = ask(&mut facts, "6", said.clone(), now).unwrap();
+    let Outcome::Stock { position: 0, count: 0, answers } = outcome else { panic!("{outcome:?}") };
+    assert!(matches!(answers.as_slice(), [Ok(Answer::Quarantined(_))]), "{answers:?}");
+    assert_eq!((records.len(), facts.aside.len(), facts.next), (0, 1, next + 1));
+    assert_eq!(fact(&facts.aside[0]).event_type, "reservation.promoted");
+    // Its time has come: the same request has its effect.
+    let (records, _) = ask(&mut facts, "6", said, NOW + 3 * HOUR).unwrap();
+    assert_eq!(fact(&records[0]).event_type, "stock.counted");
+    assert_eq!(available(&mut facts.stock, NOW + 3 * HOUR), 5);
 }

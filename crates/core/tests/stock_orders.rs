@@ -206,6 +206,48 @@ fn the_rest_of_a_cancelled_order_of_which_a_part_is_shipped_is_not_reserved_agai
 }
 
 #[test]
+fn a_parcel_that_two_systems_tell_of_has_left_once() {
+    let mut world = World::new();
+    world.count("A", "b", 9);
+    world.order(1, "confirmed", 5);
+    let parcel = |units: i64, tracking: &str| {
+        let lines = json!([{"id": "l", "quantity": units}]);
+        json!({"order": "web:1", "location": "b", "lines": lines, "tracking": tracking})
+    };
+    world.say("shop", "shipment/web:f1", 2, parcel(2, "T1"));
+    // The warehouse tells of it later, as what happened earlier, and at first not of all that is in it.
+    world.say("wms", "shipment/wms:77", 1, parcel(1, "T1"));
+    world.say("wms", "shipment/wms:77", 3, parcel(2, "T1"));
+    assert_eq!(world.sums("A"), (7, 3, 4));
+    assert_eq!(world.at("/fulfilment/shipped"), json!(2));
+    // Another parcel is another one, also where nobody knows its number.
+    world.say("wms", "shipment/wms:78", 4, parcel(2, "T2"));
+    world.ship("s9", 1);
+    assert_eq!((world.sums("A"), world.state("web:1")), ((4, 0, 4), Some(State::Consumed)));
+    assert_eq!((world.at("/fulfilment/shipped"), world.at("/lifecycle")), (json!(5), json!("shipped")));
+}
+
+#[test]
+fn what_was_promised_of_a_supply_stays_promised_when_that_is_taken_back() {
+    let mut world = World::with(OrderPolicy { backorder: true, ..OrderPolicy::default() });
+    let limit = PolicyOf { channel: "web".into(), backorder_limit: Some(9), ..PolicyOf::default() };
+    world.command(Command::Policy(limit));
+    let supply = |open| {
+        let (supply, sku, location) = ("po-1".into(), "A".into(), "b".into());
+        Command::Supply { supply, sku, location, open, eta_us: Shop::minute(60) }
+    };
+    world.command(supply(5));
+    world.order(1, "confirmed", 4);
+    assert_eq!(world.state("web:1"), Some(State::Committed));
+    // Nobody has the goods any more, and the order is told of once more.
+    world.command(supply(0));
+    world.order(2, "released", 4);
+    assert_eq!((world.state("web:1"), world.at("/holds")), (Some(State::Committed), Value::Null));
+    world.count("A", "b", 9);
+    assert_eq!(world.sums("A"), (9, 4, 5));
+}
+
+#[test]
 fn what_the_lifecycle_says_has_left_is_not_taken_twice() {
     let mut world = World::new();
     world.count("A", "b", 9);
@@ -215,6 +257,16 @@ fn what_the_lifecycle_says_has_left_is_not_taken_twice() {
     world.ship("s1", 2);
     world.ship("s2", 3);
     assert_eq!((world.sums("A"), world.at("/stock/shipped")), ((4, 0, 4), json!({"s1": {"l": 2}, "s2": {"l": 3}})));
+
+    // Nor is it left out where the order has become larger since, with its goods under a parcel's name.
+    let mut world = World::new();
+    world.count("A", "b", 9);
+    world.order(1, "confirmed", 1);
+    world.order(2, "shipped", 1);
+    world.ship("s1", 1);
+    assert_eq!(world.sums("A"), (8, 0, 8));
+    world.order(3, "shipped", 3);
+    assert_eq!((world.sums("A"), world.at("/stock/shipped")), ((6, 0, 6), json!({"": {"l": 2}, "s1": {"l": 1}})));
 
     // The shipment may be told before the order.
     let mut world = World::new();

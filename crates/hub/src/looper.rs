@@ -330,6 +330,8 @@ impl Looper {
                         let tally = tally_of(&mut self.state.tallies.sources, &source);
                         let repeated = matches!(decision.outcome, Outcome::Duplicate { .. });
                         *(if repeated { &mut tally.duplicate } else { &mut tally.superseded }) += 1;
+                        let aside = std::mem::take(&mut self.facts.aside);
+                        self.keep(first, aside, open);
                     }
                     self.has_merged |= is_merge(decision.records.first());
                     self.watch.decided(&mut self.facts.stock, &decision.records);

@@ -11,6 +11,7 @@ use lockstep_journal::Reader;
 
 use crate::auditor::{Book, Document, SEMANTICS};
 use crate::ledger::{Ledger, Release, Status};
+use crate::orders::audit::document;
 use crate::stock::audit::StockAudit;
 use crate::violation::{Violation, violated};
 
@@ -127,7 +128,15 @@ pub fn audit(reader: &dyn Reader, ledger: &Ledger, finished: bool) -> Result<Aud
         }
         audited.recorded_at_us = record.recorded_at_us;
         match &record.body {
+            Some(Body::Fact(fact)) if audited.is_order(position, fact, ledger)? => {
+                let event = Event::of(position, record.clone());
+                let document = event.map(|event| document(&event));
+                let wrong =
+                    |detail: String| Violation { code: "order", detail: format!("record {position}: {detail}") };
+                audited.stock.order_fact(record.recorded_at_us, fact, document).map_err(wrong)?;
+            }
             Some(Body::Fact(fact)) => {
+                audited.stock.end_orders().map_err(|detail| Violation { code: "order", detail })?;
                 audited.fact(position, fact, ledger)?;
                 let id = String::from(lockstep_core::entity_id(&fact.kind, &fact.key));
                 audited.published(position, &record, fact, &id)?;
@@ -167,6 +176,26 @@ impl Audited {
             e.message.way().source == source && e.message.delivery == delivery && e.message.payload == payload
         })?;
         Some((message, self.deliveries.entry((source.to_owned(), delivery.to_owned())).or_default()))
+    }
+
+    /// Whether it is about an order that reserves: then it is a word of a delivery that begins here or goes on.
+    fn is_order(&mut self, position: u64, fact: &Fact, ledger: &Ledger) -> Result<bool, Violation> {
+        let Some((number, delivery)) = self.message(&fact.source, &fact.delivery, fact.payload_hash, ledger) else {
+            return Ok(false);
+        };
+        let message = &ledger.entries[number].message;
+        if !message.is_order() {
+            return Ok(false);
+        }
+        delivery.message = number;
+        delivery.facts.push(position);
+        if fact.index as usize + 1 != delivery.facts.len() {
+            return violated("twice", format!("record {position} is {message} again: {:?}", delivery.facts));
+        }
+        if fact.index == 0 {
+            self.sources.entry(fact.source.clone()).or_default().0 += 1;
+        }
+        Ok(true)
     }
 
     fn fact(&mut self, position: u64, fact: &Fact, ledger: &Ledger) -> Result<(), Violation> {
@@ -277,6 +306,15 @@ impl Audited {
                 );
             }
         }
+        for (number, position) in &ledger.order_recorded {
+            if of(*number).and_then(|delivery| delivery.facts.first()) != Some(position) {
+                let message = &ledger.entries[*number].message;
+                return violated(
+                    "lost",
+                    format!("{message} was acknowledged with record {position}, which is not of it"),
+                );
+            }
+        }
         let mut accounted = BTreeSet::new();
         for (number, entry) in ledger.entries.iter().enumerate() {
             let (message, found) = (&entry.message, of(number));
@@ -308,7 +346,7 @@ impl Audited {
         // A delivery is recorded whole or not at all.
         for delivery in self.deliveries.values().filter(|d| !d.facts.is_empty()) {
             let message = &ledger.entries[delivery.message].message;
-            if delivery.facts.len() != message.said().len() {
+            if !message.is_order() && delivery.facts.len() != message.said().len() {
                 return violated("torn", format!("of {message} there is only {:?}", delivery.facts));
             }
         }

@@ -45,6 +45,14 @@ counts! {
     stock_unrecorded,
     /// Holds written down as expired.
     stock_expired,
+    /// Lines promised of what was on order.
+    stock_backordered,
+    /// Times that one of them was served.
+    stock_promoted,
+    /// Times that an order was held against its document.
+    order_checks,
+    /// Times that it was short.
+    orders_short,
     /// Inputs that reached a hub, repetitions among them.
     submitted,
     /// Answers that sources have got.

@@ -7,8 +7,9 @@ use fastrand::Rng;
 
 use crate::disk::Fate;
 use crate::op::{Content, Message, Op, Said};
+use crate::orders::say::told;
 use crate::rules::{FIELDS, KEYS, LIST, Sequences, WAYS, item};
-use crate::stock::say::command;
+use crate::stock::say::{command, setting};
 
 /// The clock of the world begins here, and the sources' clocks around it.
 pub const START_US: i64 = 1_700_000_000_000_000;
@@ -42,7 +43,8 @@ pub fn history(seed: u64, steps: usize) -> (Setup, Vec<Op>) {
         segment_bytes_max: *pick(&mut rng, &[500, 5_000, 1_000_000]),
     };
     let weights = weights(&mut rng);
-    let mut sources = Sources { rng, spoken: BTreeMap::new(), said: Vec::new() };
+    let settings_left = *pick(&mut rng, &[0, 6, 12]);
+    let mut sources = Sources { rng, spoken: BTreeMap::new(), said: Vec::new(), settings_left };
     let ops = (0..steps).map(|_| sources.op(&weights)).collect();
     (setup, ops)
 }
@@ -52,9 +54,10 @@ fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
 }
 
 /// The kinds of operations with how often they come, and whether a seed may do without them.
-const KINDS: [(Kind, u32, bool); 21] = [
+const KINDS: [(Kind, u32, bool); 22] = [
     (Kind::Say, 120, false),
-    (Kind::Stock, 80, true),
+    (Kind::Stock, 240, true),
+    (Kind::Order, 60, true),
     (Kind::Arrive, 160, false),
     (Kind::Duplicate, 25, true),
     (Kind::Lose, 20, true),
@@ -80,6 +83,7 @@ const KINDS: [(Kind, u32, bool); 21] = [
 enum Kind {
     Say,
     Stock,
+    Order,
     Arrive,
     Duplicate,
     Lose,
@@ -114,6 +118,8 @@ struct Sources {
     /// How often each system has spoken of each entity: a hub remembers only so many of its observations.
     spoken: BTreeMap<(&'static str, &'static str, &'static str), usize>,
     said: Vec<Message>,
+    /// So many commands to stock are settings first: what is short, fenced or on order shall matter from the start.
+    settings_left: usize,
 }
 
 impl Sources {
@@ -130,6 +136,7 @@ impl Sources {
         match kind.map_or(Kind::Loop, |(kind, _)| *kind) {
             Kind::Say => Op::Say(Box::new(self.message())),
             Kind::Stock => Op::Say(Box::new(self.command())),
+            Kind::Order => Op::Say(Box::new(self.order())),
             Kind::Arrive => Op::Arrive { pick: any(rng), count: rng.usize(1..=4) },
             Kind::Duplicate => Op::Duplicate { pick: rng.usize(..64) },
             Kind::Lose => Op::Lose { pick: rng.usize(..64) },
@@ -155,9 +162,25 @@ impl Sources {
     /// A command to stock, by the one way in that is an API: it wants to know of what it got wrong.
     fn command(&mut self) -> Message {
         let number = self.said.len();
-        let content = Content::Stock(Box::new(command(&mut self.rng)));
+        let left = self.settings_left;
+        self.settings_left = left.saturating_sub(1);
+        let command = if left > 0 { setting(&mut self.rng) } else { command(&mut self.rng) };
+        let content = Content::Stock(Box::new(command));
         let way = WAYS.iter().position(|way| way.is_api).unwrap_or(0);
         let (delivery, payload) = (format!("s{number}"), number as u64 + 1);
+        let message = Message { way, delivery, payload, request_key: None, content };
+        self.said.push(message.clone());
+        message
+    }
+
+    /// A document about an order that reserves, by the shop or by the warehouse.
+    fn order(&mut self) -> Message {
+        let number = self.said.len();
+        let (told, by_warehouse) = told(&mut self.rng);
+        let system = if by_warehouse { "wms" } else { "shop" };
+        let way = WAYS.iter().position(|way| way.system == system).unwrap_or(0);
+        let (delivery, payload) = (format!("o{number}"), number as u64 + 1);
+        let content = Content::Order(Box::new(told));
         let message = Message { way, delivery, payload, request_key: None, content };
         self.said.push(message.clone());
         message
@@ -172,7 +195,7 @@ impl Sources {
         let mut request_key = (is_api && rng.u8(..3) == 0).then(|| format!("k{number}"));
         // An id or key that was used before, for something else.
         if rng.u8(..12) == 0
-            && let Some(before) = self.said.iter().rev().find(|m| m.way == way && !m.is_stock())
+            && let Some(before) = self.said.iter().rev().find(|m| m.way == way && !m.is_stock() && !m.is_order())
         {
             if before.request_key.is_some() && rng.bool() {
                 request_key.clone_from(&before.request_key);

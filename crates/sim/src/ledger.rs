@@ -98,7 +98,9 @@ pub struct Ledger {
     pub acknowledged: BTreeMap<u64, usize>,
     /// Commands to stock that had an effect, with the first record of it.
     pub stock_recorded: BTreeMap<usize, u64>,
-    /// Those that had none.
+    /// Documents about orders, with their first record.
+    pub order_recorded: BTreeMap<usize, u64>,
+    /// Those commands that had none.
     pub unrecorded: Vec<Unrecorded>,
     /// What readers have seen.
     pub shown: Vec<Shown>,
@@ -126,6 +128,9 @@ impl Ledger {
         let durable_next = window.durable_next;
         if self.entries[number].message.is_stock() {
             return self.answer_stock(number, answer, window);
+        }
+        if self.entries[number].message.is_order() {
+            return self.answer_order(number, answer, window);
         }
         let entry = &mut self.entries[number];
         let message = &entry.message;
@@ -185,6 +190,28 @@ impl Ledger {
         } else if entry.status != Status::Recorded {
             entry.status = status;
         }
+        Ok(())
+    }
+
+    /// The same of a document about an order.
+    fn answer_order(&mut self, number: usize, answer: &Answer, window: Window) -> Result<(), Violation> {
+        let entry = &mut self.entries[number];
+        let message = &entry.message;
+        let (first, last) = match answer {
+            Ok(Outcome::Applied { position, count, .. } | Outcome::Superseded { position, count }) => {
+                (*position, position + u64::from(*count) - 1)
+            }
+            Ok(Outcome::Duplicate { of }) => (*of, *of),
+            other => return violated("answer", format!("{message} was answered with {other:?}")),
+        };
+        if last >= window.durable_next {
+            return violated("durability", format!("{message} was answered before record {last} was durable"));
+        }
+        let known = self.order_recorded.insert(number, first).filter(|known| *known != first);
+        if known.is_some() {
+            return violated("twice", format!("{message} was acknowledged with record {known:?}, then with {first}"));
+        }
+        entry.status = Status::Recorded;
         Ok(())
     }
 

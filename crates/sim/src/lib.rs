@@ -15,6 +15,7 @@ pub mod generate;
 pub mod ledger;
 pub mod network;
 pub mod op;
+pub mod orders;
 mod replies;
 pub mod rules;
 pub mod run;

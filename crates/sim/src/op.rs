@@ -8,6 +8,7 @@ use lockstep_core::stock::Command;
 use lockstep_core::{Change, ChangeError, Field, Input, InputBody, QuarantineReason};
 
 use crate::disk::Fate;
+use crate::orders::say::Told;
 use crate::rules::{WAYS, Way};
 
 /// One change of a message.
@@ -45,6 +46,8 @@ pub enum Content {
     Broken(Vec<Said>),
     /// A command to stock.
     Stock(Box<Command>),
+    /// A document about an order that reserves.
+    Order(Box<Told>),
 }
 
 /// Something that a source has to say, once.
@@ -72,13 +75,18 @@ impl Message {
     pub fn said(&self) -> &[Said] {
         match &self.content {
             Content::Changes(said) | Content::Broken(said) => said,
-            Content::Stock(_) => &[],
+            Content::Stock(_) | Content::Order(_) => &[],
         }
     }
 
     /// Whether it is a command to stock.
     pub fn is_stock(&self) -> bool {
         matches!(self.content, Content::Stock(_))
+    }
+
+    /// Whether it is about an order that reserves.
+    pub fn is_order(&self) -> bool {
+        matches!(self.content, Content::Order(_))
     }
 
     /// Whether its answer depends on what the hub knows by then.
@@ -99,6 +107,7 @@ impl Message {
                 at: String::new(),
             }),
             Content::Stock(command) => InputBody::Stock(vec![(**command).clone()]),
+            Content::Order(told) => InputBody::Changes(vec![told.change()?]),
             Content::Changes(said) | Content::Broken(said) => {
                 InputBody::Changes(said.iter().map(change).collect::<Result<_, _>>()?)
             }
@@ -226,8 +235,10 @@ impl fmt::Display for Message {
         if matches!(self.content, Content::Broken(_)) {
             write!(f, " broken")?;
         }
-        if let Content::Stock(command) = &self.content {
-            write!(f, " {command:?}")?;
+        match &self.content {
+            Content::Stock(command) => write!(f, " {command:?}")?,
+            Content::Order(told) => write!(f, " {told:?}")?,
+            Content::Changes(_) | Content::Broken(_) => {}
         }
         self.said().iter().try_for_each(|said| write!(f, " {said}"))
     }

@@ -139,6 +139,7 @@ pub fn hub_rules() -> Rules {
     for (system, priority) in PRIORITIES {
         rules.prefer(system, priority);
     }
+    rules.stock_orders = crate::orders::say::rules();
     let mut domains: BTreeMap<&str, Domain> = BTreeMap::new();
     for row in &FIELDS {
         let domain =

@@ -13,7 +13,7 @@ use crate::generate::START_US;
 use crate::ledger::{Release, Status, Window};
 use crate::op::{Content, Message, Said};
 use crate::rules::{FIELDS, KEYS};
-use crate::stock::say::{CHANNEL, RESERVATIONS, SKUS};
+use crate::stock::say::{CHANNELS, ITEMS, RESERVATIONS};
 use crate::violation::{Violation, violated};
 use crate::world::World;
 
@@ -103,11 +103,14 @@ impl World {
     /// What the hub says of stock now.
     fn check_stock(&mut self, audited: &Audited) -> Result<(), Violation> {
         let Some(hub) = self.handle() else { return Ok(()) };
-        let skus: Vec<String> = SKUS.iter().map(|sku| (*sku).to_owned()).collect();
-        let all = self.ask(|| hub.availability(skus.clone(), CHANNEL, None, 10))?;
-        audited.stock.compare(self.time.now_us(), &all)?;
-        for number in 0..RESERVATIONS {
-            let id = format!("r{number}");
+        let skus: Vec<String> = ITEMS.iter().map(|sku| (*sku).to_owned()).collect();
+        for channel in CHANNELS {
+            let all = self.ask(|| hub.availability(skus.clone(), channel, None, 10))?;
+            audited.stock.compare(self.time.now_us(), &all)?;
+        }
+        let named = (0..RESERVATIONS).map(|number| format!("r{number}"));
+        let ids: BTreeSet<String> = named.chain(audited.stock.ids()).collect();
+        for id in ids {
             let found = self.ask(|| hub.reservation(&id))?;
             audited.stock.compare_reservation(self.time.now_us(), &id, found.as_ref())?;
         }
@@ -159,7 +162,11 @@ impl World {
         self.counts.recreations += audited.entities.values().map(|known| known.recreations).sum::<u64>();
         self.counts.stock_applied += audited.stock.recorded.len() as u64;
         self.counts.stock_unrecorded += self.ledger.unrecorded.len() as u64;
+        self.counts.order_checks += audited.stock.orders.checked;
+        self.counts.orders_short += audited.stock.orders.short;
         self.counts.stock_expired += audited.stock.expired;
+        self.counts.stock_backordered += audited.stock.backordered;
+        self.counts.stock_promoted += audited.stock.promoted;
         self.restart()?;
         self.close();
         self.on_files(|files| files.remove())?;

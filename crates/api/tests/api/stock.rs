@@ -352,3 +352,22 @@ async fn a_reservation_that_could_not_be_written_has_not_happened() {
     assert_eq!(shop.available("A").await, 2);
     shop.server.stop().await;
 }
+
+#[tokio::test]
+async fn goods_of_one_shipment_have_all_left_or_none() {
+    let shop = Shop::open().await;
+    shop.count("A", "berlin", 10, 60).await;
+    shop.put("/v1/items/KIT", json!({"components": [{"sku": "A", "quantity": 1}]})).await.ok();
+    assert_eq!(shop.reserve("o1", one("A", 3)).await.status, 201);
+    let goods = |sku: &str| json!([{"sku": "A", "location": "berlin", "quantity": 2}, {"sku": sku, "location": "berlin", "quantity": 1}]);
+    let refused = shop.step("o1", "consume", json!({"goods": goods("KIT"), "movement": "s1"})).await;
+    assert_eq!(refused.problem(422, "stock-invalid")["pointer"], "/sku");
+    let ahead = json!({"goods": goods("A"), "movement": "s1", "occurred_at": ago(-7_200)});
+    shop.step("o1", "consume", ahead).await.problem(422, "clock-skew");
+    assert_eq!(shop.terms("A", "berlin").await["on_hand"], 10);
+    // Told right, the same shipment has its effect.
+    let shipped = shop.step("o1", "consume", json!({"goods": goods("A"), "movement": "s1"})).await.ok();
+    assert_eq!(shipped["state"], "consumed");
+    assert_eq!(shop.terms("A", "berlin").await["on_hand"], 7);
+    shop.server.stop().await;
+}

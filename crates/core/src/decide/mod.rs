@@ -103,7 +103,8 @@ pub struct Facts {
     pub gates: Vec<Gate>,
     /// Stock, whole but for reservations that are over: those that the inputs speak of have been loaded.
     pub stock: Stock,
-    /// What was decided on the way to refusing the last input: backorders that were due to be served before it.
+    /// What was decided on the way to refusing or doubting the last input: backorders that were due to be served before
+    /// it.
     pub aside: Vec<Record>,
 }
 

@@ -14,6 +14,9 @@ use crate::record::Fact;
 use crate::{EntityId, entity_id};
 
 /// The kinds whose documents are items of an order, and the order's field for them.
+/// The carrier's number of a shipment.
+pub(super) const TRACKING_FIELD: &str = "tracking";
+
 const LEDGERS: [(&str, &str); 3] = [("payment", "payments"), ("shipment", "shipments"), ("return", "returns")];
 
 /// The field in which an item names its order.
@@ -271,7 +274,8 @@ fn fulfilment(order: &Entity, shipments: &[Value], returns: &[Value]) -> (Counts
         let lines = items.iter().filter_map(|item| item.get("lines")?.as_array()).flatten();
         lines.map(|line| line.get("quantity").and_then(Value::as_i64).unwrap_or(0)).sum()
     };
-    let mut counts = Counts { ordered: 0, cancelled: 0, shipped: units(shipments), returned: units(returns) };
+    let shipped = units(shipments) - units_told_again(shipments);
+    let mut counts = Counts { ordered: 0, cancelled: 0, shipped, returned: units(returns) };
     let lines = order.fields.iter().filter(|f| f.name.starts_with("lines[") && f.name != "lines[]");
     for line in lines.filter_map(|f| serde_json::from_slice::<Value>(f.value()?).ok()) {
         let count = |name: &str| line.get(name).and_then(Value::as_i64).unwrap_or(0);
@@ -284,6 +288,24 @@ fn fulfilment(order: &Entity, shipments: &[Value], returns: &[Value]) -> (Counts
         _ => Some("shipped"),
     };
     (counts, lifecycle)
+}
+
+/// What is told of parcels beyond the most that one shipment tells of each: two systems tell of a parcel under keys of
+/// their own, and the carrier's number says that it is one.
+fn units_told_again(shipments: &[Value]) -> i64 {
+    let mut most: BTreeMap<(String, String), i64> = BTreeMap::new();
+    let mut again = 0;
+    for shipment in shipments {
+        let tracking = text(shipment, TRACKING_FIELD);
+        let lines = shipment.get("lines").and_then(Value::as_array).filter(|_| !tracking.is_empty());
+        for line in lines.into_iter().flatten() {
+            let quantity = line.get("quantity").and_then(Value::as_i64).unwrap_or(0);
+            let known = most.entry((tracking.clone(), text(line, "id"))).or_default();
+            again += quantity.min(*known);
+            *known = quantity.max(*known);
+        }
+    }
+    again
 }
 
 /// Sums of an order's payment transactions, in minor units of one currency.

@@ -18,6 +18,16 @@ pub(super) fn decide_commands(
     now_us: i64,
 ) -> Result<Decision, Refusal> {
     let position = facts.next;
+    // A client's goods that left together have all left, or it is told why not, and none have. Of a feed what can be
+    // taken is taken, and a person looks at the rest.
+    if input.reject_reuse
+        && commands.len() > 1
+        && let Some(reason) = stock::foresee(&mut facts.stock, commands, now_us)
+    {
+        let answer = reason.map_err(Refusal::Stock)?;
+        let outcome = Outcome::Stock { position: 0, count: 0, answers: vec![Ok(answer)] };
+        return Ok(Decision { records: Vec::new(), outcome });
+    }
     let mut records = Vec::new();
     let mut answers = Vec::with_capacity(commands.len());
     for command in commands {
@@ -28,13 +38,15 @@ pub(super) fn decide_commands(
     if let Some(reason) = doubtful(&answers).filter(|_| !input.reject_reuse) {
         return Ok(doubt(facts, input, records, reason, now_us));
     }
-    if let [Err(refusal)] = answers.as_slice() {
-        let refusal = Refusal::Stock(refusal.clone());
-        // What was due before it has happened all the same.
+    if let [Err(_) | Ok(Answer::Quarantined(_))] = answers.as_slice() {
+        // What was due before it has happened all the same. It itself was not taken, and may be asked for again as it was.
         number(&mut records, None);
         facts.next += records.len() as Position;
         facts.aside = records;
-        return Err(refusal);
+        if let [Err(refusal)] = answers.as_slice() {
+            return Err(Refusal::Stock(refusal.clone()));
+        }
+        return Ok(Decision { records: Vec::new(), outcome: Outcome::Stock { position: 0, count: 0, answers } });
     }
     if records.is_empty()
         && let Some(position) = input.releases

@@ -46,7 +46,7 @@ mod validate;
 
 pub use check::{Checked, Violation, Violations};
 pub use command::{Answer, Command, Count, Item, Movement, PolicyOf, Reserve, Shortfall, StockRefusal, Unavailable};
-pub use decide::{StockDecision, decide, publish};
+pub use decide::{StockDecision, decide, foresee, publish};
 pub use event::{
     AVAILABILITY_KIND, EVENT_TYPES, LEDGER_KINDS, RESERVATION_KIND, STOCK_KIND, event_fact, ledger_document, state_name,
 };

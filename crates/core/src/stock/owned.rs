@@ -4,7 +4,7 @@
 use compact_str::CompactString;
 
 use super::record::ReservationState;
-use super::state::Stock;
+use super::state::{Reservation, Stock};
 
 /// A line of one of an order's reservations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +33,15 @@ impl Stock {
         self.skus.is_empty()
     }
 
-    /// Whether somebody has told of a SKU where it lies, what it is made of, or that it is on order.
+    /// Whether somebody has told of a SKU where it lies, what it is made of, or that it is on order; or was promised of it
+    /// before its supply was taken back.
     pub fn knows(&self, sku: &str) -> bool {
         let Some(number) = self.sku_names.find(sku) else { return false };
         let node = &self.skus[number as usize];
         let is_on_order = node.rare.as_ref().is_some_and(|rare| !rare.supplies.is_empty());
-        !node.locations.is_empty() || !node.components().is_empty() || is_on_order
+        let is_open = |reservation: &Reservation| reservation.is_open() && !reservation.is_expired(self.clock_us);
+        let is_promised = || node.lines.iter().any(|of| self.reservation(of.slot).is_some_and(is_open));
+        !node.locations.is_empty() || !node.components().is_empty() || is_on_order || is_promised()
     }
 
     /// What one of a SKU takes: of a kit its components, of another one itself.

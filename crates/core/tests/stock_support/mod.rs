@@ -47,6 +47,9 @@ impl Shop {
                 published.is_empty() || EVENT_TYPES.contains(&published.as_str()),
                 "{published} is not in the list"
             );
+            if let Some(StockBody::Reservation(of)) = &stock_fact(record).body {
+                assert!(of.lines.is_sorted_by_key(|line| line.line), "{of:?}");
+            }
         }
         self.records.extend(decision.records);
         assert_eq!(self.stock.check(|_| false), Vec::new(), "after {command:?}");

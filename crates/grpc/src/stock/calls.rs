@@ -1,7 +1,7 @@
 //! The calls of the service.
 
 use lockstep_api::{Ask, Code, Key, Problem, Said, intake, trace_of};
-use lockstep_core::stock::{Answer, Command};
+use lockstep_core::stock::{Answer, Command, Movement};
 use lockstep_core::{Position, Refusal};
 use tonic::{Request, Response, Status};
 
@@ -48,6 +48,12 @@ fn written(said: Said) -> Result<Written, Problem> {
 impl Stocks {
     async fn write<R: Write>(&self, key: &Key, trace: String, request: R) -> Result<Written, Problem> {
         let (ask, command) = asked(key, trace, request)?;
+        if let Command::Move(Movement { reservation: Some(id), .. }) = &command
+            && R::CALL == v1::ConsumeRequest::CALL
+        {
+            // Goods that have left can't be refused; but those of a reservation that was never there are a mistake.
+            self.reservation(id).await?;
+        }
         written(ask.say(&self.api, vec![command]).await?)
     }
 

@@ -290,3 +290,22 @@ async fn a_watch_begins_with_what_is_and_tells_what_becomes() {
     expect(&end, Code::Unavailable, "shutting-down");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn goods_of_a_reservation_that_was_never_there_are_a_mistake() {
+    let server = Server::start().await;
+    let mut shop = Shop::with(&server, 5, 3).await;
+    let consume = ConsumeRequest {
+        idempotency_key: shop.key(),
+        reservation_id: "r9".to_owned(),
+        movement_id: "parcel-1".to_owned(),
+        sku: "MUG".to_owned(),
+        location: "berlin".to_owned(),
+        quantity: 1,
+        occurred_at: None,
+    };
+    let refused = shop.client.consume(server.request(consume)).await.unwrap_err();
+    expect(&refused, Code::NotFound, "unknown-reservation");
+    assert_eq!(shop.stock("berlin").await.unwrap().on_hand_quantity, 5);
+    server.stop().await;
+}

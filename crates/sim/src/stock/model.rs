@@ -1,12 +1,17 @@
 //! The auditor's own arithmetic of stock: nothing is summed beforehand, everything is worked out from the counts,
 //! movements and reservations each time. It shares no code with the hub's.
 
+mod owned;
 mod predict;
+mod sale;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::stock::record::{MovementKind, ReservationState as State};
-use lockstep_core::stock::{Command, Item, Movement, Reserve};
+use lockstep_core::stock::{Command, Movement, PolicyOf, Reserve};
+
+use sale::Sale;
 
 /// What has to become of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +35,29 @@ pub enum Said {
 pub struct Model {
     pub(super) places: BTreeMap<(String, String), Place>,
     pub(super) reservations: BTreeMap<String, Reservation>,
-    pub(super) channels: BTreeSet<String>,
+    channels: BTreeMap<String, Channel>,
+    /// What kits are made of.
+    kits: BTreeMap<String, Vec<(String, i64)>>,
+    /// What is on order, by SKU and its id.
+    supplies: BTreeMap<(String, String), Supply>,
+    /// What has left of fences since they were set, by channel, SKU and place.
+    fence_used: BTreeMap<(String, String, String), i64>,
+    sales: Vec<Sale>,
     movements: BTreeSet<(String, String)>,
+}
+
+/// A channel: its policies by SKU and place, of which both may be empty.
+#[derive(Clone, Debug, Default)]
+struct Channel {
+    said: BTreeMap<(String, String), PolicyOf>,
+}
+
+/// Goods on order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Supply {
+    place: String,
+    pub(super) open: i64,
+    eta_us: i64,
 }
 
 /// A SKU at a place.
@@ -43,25 +69,29 @@ pub(super) struct Place {
     pub(super) safety: i64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reservation {
     pub(super) state: State,
     pub(super) expires_at_us: i64,
     pub(super) lines: Vec<Line>,
+    channel: String,
+    priority: i32,
+    promised_at_us: i64,
     committed: bool,
-    wanted: Vec<Item>,
+    wanted: Reserve,
 }
 
+/// A line; without a place it waits for supply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) item: u32,
-    pub(super) sku: String,
-    pub(super) place: String,
-    pub(super) quantity: i64,
-    pub(super) open: i64,
-    pub(super) consumed: i64,
-    pub(super) released: i64,
-    pub(super) expired: i64,
+pub(crate) struct Line {
+    pub(crate) item: u32,
+    pub(crate) sku: String,
+    pub(crate) place: String,
+    pub(crate) quantity: i64,
+    pub(crate) open: i64,
+    pub(crate) consumed: i64,
+    pub(crate) released: i64,
+    pub(crate) expired: i64,
 }
 
 impl Place {
@@ -107,10 +137,10 @@ impl Reservation {
 }
 
 impl Model {
-    /// What is held and committed at a place, but for one reservation's.
-    pub(super) fn promised(&self, sku: &str, place: &str, now_us: i64, but: &str) -> [i64; 2] {
+    /// What is held and committed at a place.
+    pub(super) fn promised(&self, sku: &str, place: &str, now_us: i64) -> [i64; 2] {
         let mut sums = [0; 2];
-        for (_, r) in self.reservations.iter().filter(|(id, r)| *id != but && r.is_open(now_us)) {
+        for r in self.reservations.values().filter(|r| r.is_open(now_us)) {
             let here = r.lines.iter().filter(|line| line.sku == sku && line.place == place);
             sums[usize::from(r.state == State::Committed)] += here.map(|line| line.open).sum::<i64>();
         }
@@ -118,26 +148,14 @@ impl Model {
     }
 
     /// Available to fulfil.
-    pub(super) fn atf(&self, sku: &str, place: &str, now_us: i64, but: &str) -> i64 {
+    fn atf(&self, sku: &str, place: &str, now_us: i64) -> i64 {
         let Some(known) = self.places.get(&(sku.to_owned(), place.to_owned())) else { return 0 };
-        known.on_hand() - known.safety - self.promised(sku, place, now_us, but).iter().sum::<i64>()
-    }
-
-    /// Available to promise, over all places.
-    pub(super) fn atp(&self, sku: &str, now_us: i64) -> i64 {
-        let places = self.places.keys().filter(|(of, _)| of == sku);
-        places.map(|(_, place)| self.atf(sku, place, now_us, "").max(0)).sum()
+        known.on_hand() - known.safety - self.promised(sku, place, now_us).iter().sum::<i64>()
     }
 
     pub(super) fn shortage(&self, sku: &str, place: &str, now_us: i64) -> i64 {
         let on_hand = self.places.get(&(sku.to_owned(), place.to_owned())).map_or(0, Place::on_hand);
-        (self.promised(sku, place, now_us, "").iter().sum::<i64>() - on_hand).max(0)
-    }
-
-    /// Whether one of the places has so much.
-    fn fits(&self, (sku, quantity): (&str, i64), only: Option<&str>, now_us: i64, but: &str) -> bool {
-        let places = self.places.keys().filter(|(of, place)| of == sku && only.is_none_or(|only| only == place));
-        places.into_iter().any(|(_, place)| self.atf(sku, place, now_us, but) >= quantity)
+        (self.promised(sku, place, now_us).iter().sum::<i64>() - on_hand).max(0)
     }
 
     /// Lets a command have its effect; `made` are the lines that the hub made, of which only where they are taken from
@@ -153,7 +171,19 @@ impl Model {
             }
             Command::Move(moved) => self.move_goods(moved, now_us),
             Command::Safety { sku, location, quantity } => self.place(sku, location).safety = *quantity,
-            Command::Policy(policy) => drop(self.channels.insert(policy.channel.to_string())),
+            Command::Policy(policy) => self.set_policy(policy),
+            Command::Sku { sku, components, .. } => {
+                let parts = components.iter().map(|(sku, per)| (sku.to_string(), *per)).collect::<Vec<_>>();
+                self.kits.remove(sku.as_str());
+                if !parts.is_empty() {
+                    self.kits.insert(sku.to_string(), parts);
+                }
+            }
+            Command::Supply { supply, sku, location, open, eta_us } => {
+                let known = Supply { place: location.to_string(), open: *open, eta_us: *eta_us };
+                self.supplies.insert((sku.to_string(), supply.to_string()), known);
+                self.supplies.retain(|_, supply| supply.open > 0);
+            }
             Command::Reserve(wanted) => self.reserve(wanted, now_us, made)?,
             Command::Commit { id } => self.commit(id, now_us, made)?,
             Command::Release { id, lines } => {
@@ -188,11 +218,20 @@ impl Model {
 
     fn move_goods(&mut self, moved: &Movement, now_us: i64) {
         self.movements.insert(movement(moved));
-        let change = if moved.kind == MovementKind::Ship { -moved.quantity } else { moved.quantity };
+        let change = match moved.kind {
+            MovementKind::Ship => -moved.quantity,
+            MovementKind::ReturnLost => 0,
+            _ => moved.quantity,
+        };
         let place = self.place(&moved.sku, &moved.location);
         if place.is_after_count(moved.occurred_at_us) {
             place.moved.push((moved.occurred_at_us, change));
         }
+        let supply = moved.supply.as_ref().map(|id| (moved.sku.to_string(), id.to_string()));
+        if let Some(supply) = supply.and_then(|key| self.supplies.get_mut(&key)) {
+            supply.open = (supply.open - moved.quantity).max(0);
+        }
+        self.supplies.retain(|_, supply| supply.open > 0);
         let known = moved.reservation.as_ref().and_then(|id| self.reservations.get_mut(id.as_str()));
         let Some(known) = known.filter(|known| known.is_open(now_us)) else { return };
         let mut left = moved.quantity;
@@ -214,62 +253,84 @@ impl Model {
         }
         if left < moved.quantity {
             known.close(State::Consumed);
+            let channel = known.channel.clone();
+            self.sold(&channel, (&moved.sku, &moved.location), moved.quantity - left, now_us);
         }
     }
 
-    fn reserve(&mut self, wanted: &Reserve, now_us: i64, made: &[Line]) -> Result<(), String> {
-        if made.len() != wanted.items.len() {
-            return Err(format!("{} lines for {} items", made.len(), wanted.items.len()));
+    /// Everybody served who can be, and without the holds whose place a request takes.
+    fn before(&self, wanted: &Reserve, now_us: i64) -> Self {
+        let mut before = self.settled(now_us).into_owned();
+        before.reservations.remove(wanted.id.as_str());
+        if let Some(other) = &wanted.replaces {
+            before.reservations.remove(other.as_str());
         }
-        for ((number, line), item) in (0..).zip(made).zip(&wanted.items) {
-            let at = item.location.as_ref().map_or(line.place.as_str(), |location| location.as_str());
-            let quantity = item.quantity;
-            let right = Line {
-                item: number,
-                sku: item.sku.to_string(),
-                place: at.to_owned(),
-                quantity,
-                open: quantity,
-                ..Line::default()
-            };
-            let left = self.atf(&item.sku, at, now_us, wanted.id.as_str()) - quantity;
-            if *line != right || left < 0 {
-                return Err(format!("{line:?} was reserved for {item:?}, which leaves {left}"));
+        before
+    }
+
+    fn reserve(&mut self, wanted: &Reserve, now_us: i64, made: &[Line]) -> Result<(), String> {
+        let mut left: BTreeMap<(u32, String), i64> = BTreeMap::new();
+        for (number, item) in (0..).zip(&wanted.items) {
+            for (sku, per) in self.takes(&item.sku) {
+                left.insert((number, sku), per * item.quantity);
             }
+        }
+        for line in made {
+            let item = wanted.items.get(line.item as usize);
+            let is_there = item.and_then(|item| item.location.as_ref()).is_none_or(|only| *only == *line.place);
+            let wanted = left.get_mut(&(line.item, line.sku.clone())).filter(|_| is_there);
+            *wanted.ok_or_else(|| format!("nobody wanted {line:?}"))? -= line.quantity;
+        }
+        let pieces = left.len();
+        let is_whole = wanted.allow_split || wanted.backorder_until_us.is_some() || made.len() == pieces;
+        if left.values().any(|left| *left != 0) || !is_whole {
+            return Err(format!("of {wanted:?} it made {made:?}, which leaves {left:?}"));
+        }
+        self.before(wanted, now_us).try_lines(made, &wanted.channel, wanted.backorder_until_us, now_us)?;
+        let replaced = wanted.replaces.as_ref().filter(|other| **other != wanted.id);
+        let replaced = replaced.and_then(|other| self.reservations.get_mut(other.as_str()));
+        if let Some(other) = replaced.filter(|other| other.state_at(now_us) == State::Held) {
+            other.lines.iter_mut().for_each(|line| line.released += std::mem::take(&mut line.open));
+            other.state = State::Released;
         }
         let made = Reservation {
             state: State::Held,
             expires_at_us: wanted.expires_at_us,
             lines: made.to_vec(),
+            channel: wanted.channel.to_string(),
+            priority: made.iter().map(|line| self.priority(&line.sku, &wanted.channel)).max().unwrap_or(0),
+            promised_at_us: now_us,
             committed: false,
-            wanted: wanted.items.clone(),
+            wanted: wanted.clone(),
         };
         self.reservations.insert(wanted.id.to_string(), made);
         Ok(())
     }
 
-    fn commit(&mut self, id: &str, now_us: i64, made: &[Line]) -> Result<(), String> {
+    pub(crate) fn commit(&mut self, id: &str, now_us: i64, made: &[Line]) -> Result<(), String> {
         let Some(mut known) = self.reservations.get(id).cloned() else { return Err(format!("{id} is committed")) };
         if known.state_at(now_us) == State::Expired {
             let mut again: BTreeMap<(u32, String), i64> = BTreeMap::new();
+            let mut waited: BTreeMap<(u32, String), i64> = BTreeMap::new();
             for line in &mut known.lines {
                 line.expired += std::mem::take(&mut line.open);
-                *again.entry((line.item, line.sku.clone())).or_default() += line.expired;
+                let key = (line.item, line.sku.clone());
+                *again.entry(key.clone()).or_default() += line.expired;
+                *waited.entry(key).or_default() += if line.place.is_empty() { line.expired } else { 0 };
             }
-            let mut taken: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-            for line in made.get(known.lines.len()..).unwrap_or_default() {
-                *again.entry((line.item, line.sku.clone())).or_default() -= line.open;
-                *taken.entry((&line.sku, &line.place)).or_default() += line.open;
+            let made = made.get(known.lines.len()..).unwrap_or_default();
+            for line in made {
+                let key = (line.item, line.sku.clone());
+                *again.entry(key.clone()).or_default() -= line.open;
+                *waited.entry(key).or_default() -= if line.place.is_empty() { line.open } else { 0 };
             }
-            if again.values().any(|left| *left != 0) {
+            // What was promised of goods that were there is not put off.
+            if again.values().any(|left| *left != 0) || waited.values().any(|left| *left < 0) {
                 return Err(format!("{id} was reserved again as {made:?}, which leaves {again:?}"));
             }
-            if let Some(((sku, place), _)) =
-                taken.iter().find(|((sku, place), quantity)| self.atf(sku, place, now_us, "") < **quantity)
-            {
-                return Err(format!("{id} was reserved again as {made:?}, more than {sku}@{place} had"));
-            }
-            known.lines.extend(made.get(known.lines.len()..).unwrap_or_default().iter().cloned());
+            self.settled(now_us).into_owned().try_lines(made, &known.channel, Some(i64::MAX), now_us)?;
+            known.lines.extend(made.iter().cloned());
+            known.promised_at_us = now_us;
         }
         (known.state, known.committed) = (State::Committed, true);
         self.reservations.insert(id.to_owned(), known);

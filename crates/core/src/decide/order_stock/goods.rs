@@ -30,7 +30,8 @@ impl Clerk<'_> {
         let order = self.order;
         for parcel in &order.shipments {
             for (line, quantity) in &parcel.lines {
-                let known = self.book.shipped.get(&parcel.id).and_then(|lines| lines.get(line)).copied().unwrap_or(0);
+                let shipped = |id: &str| self.book.shipped.get(id).and_then(|lines| lines.get(line)).copied();
+                let known: i64 = order.told_as(parcel).filter_map(shipped).sum();
                 let mut left = (quantity - known).max(0);
                 // What the lifecycle has told of before.
                 let early = self.book.shipped.get_mut("").and_then(|lines| lines.get_mut(line));
@@ -48,7 +49,7 @@ impl Clerk<'_> {
         }
         self.book.shipped.retain(|_, lines| !lines.is_empty());
         if let Some(at_us) = order.left_us {
-            let whole = Parcel { id: String::new(), location: "".into(), at_us, lines: Vec::new(), disposition: None };
+            let whole = Parcel { at_us, ..Parcel::default() };
             for line in &order.lines {
                 let left = line.quantity - self.book.shipped_of(&line.id);
                 self.move_out("", &line.id, left, &whole, &mut told);
@@ -70,7 +71,8 @@ impl Clerk<'_> {
         for (sku, per) in &parts {
             told.entry(sku.clone()).and_modify(|told| *told -= same.saturating_mul(*per));
         }
-        let before = self.book.shipped.get(item).and_then(|lines| lines.get(line)).copied().unwrap_or(0);
+        // Of all parcels together, which never becomes less: what the lifecycle has told of goes over to a parcel's name.
+        let before = self.book.shipped_of(line);
         let Some(places) = (left > 0).then(|| self.places(&parts, left, &parcel.location)) else {
             return add_some(&mut self.book.shipped, item, line, same);
         };

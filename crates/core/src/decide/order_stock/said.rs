@@ -4,7 +4,7 @@ use compact_str::CompactString;
 use serde_json::Value;
 
 use crate::decide::HUB;
-use crate::decide::order::{Life, rank, text};
+use crate::decide::order::{Life, TRACKING_FIELD, rank, text};
 use crate::entity::Entity;
 use crate::order::{LIFECYCLE_FIELD, RANK_CLOSED, RANK_PLACED, RANK_SHIPPED};
 use crate::stock::Disposition;
@@ -41,11 +41,13 @@ pub(super) struct Line {
 }
 
 /// A shipment or a return.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Parcel {
     pub(super) id: String,
     pub(super) location: CompactString,
     pub(super) at_us: i64,
+    /// The carrier's number; empty where it is not known.
+    pub(super) tracking: String,
     /// The order's lines and how much of them.
     pub(super) lines: Vec<(String, i64)>,
     /// Of a return, where it is known.
@@ -89,6 +91,14 @@ impl Said {
         }
     }
 
+    /// The ids under which a parcel is told of: systems have keys of their own for it, and the carrier's number in common.
+    pub(super) fn told_as<'a>(&'a self, parcel: &'a Parcel) -> impl Iterator<Item = &'a str> {
+        let same = |other: &&Parcel| {
+            other.id == parcel.id || (!parcel.tracking.is_empty() && other.tracking == parcel.tracking)
+        };
+        self.shipments.iter().filter(same).map(|other| other.id.as_str())
+    }
+
     pub(super) fn line(&self, id: &str) -> Option<&Line> {
         self.lines.iter().find(|line| line.id == id)
     }
@@ -123,6 +133,7 @@ fn parcels(order: &Entity, prefix: &str) -> Vec<Parcel> {
                 id: field.name.strip_prefix(prefix)?.strip_suffix(']')?.to_owned(),
                 location: text(&item, "location").into(),
                 at_us: order.stamps[claim.start].occurred_at_us,
+                tracking: text(&item, TRACKING_FIELD),
                 lines: item.get("lines")?.as_array()?.iter().filter_map(line).collect(),
                 disposition: match text(&item, "disposition").as_str() {
                     "restock" => Some(Disposition::Restock),

@@ -147,6 +147,24 @@ impl Desk<'_> {
         Ok(Answer::Applied)
     }
 
+    /// Whether goods that move together can each move so; nothing is decided of them yet. What can't be said of one of
+    /// them is the answer to all.
+    pub(super) fn foresee(&self, movements: &[&Movement]) -> Answered {
+        for (at, movement) in movements.iter().enumerate() {
+            self.not_a_kit(&movement.sku)?;
+            if let Some(reason) = self.ahead("occurred_at", movement.occurred_at_us) {
+                return Ok(Answer::Quarantined(reason));
+            }
+            // As if all of them changed the same number, in the same direction.
+            let same = |other: &&&Movement| (&other.sku, &other.location) == (&movement.sku, &movement.location);
+            let sizes = movements[..=at].iter().filter(same).map(|other| other.quantity.saturating_abs());
+            let on_hand = self.known(&movement.sku, &movement.location).on_hand;
+            let most = sizes.fold(on_hand.saturating_abs(), i64::saturating_add);
+            within("quantity", most)?;
+        }
+        Ok(Answer::Applied)
+    }
+
     /// Which lines a shipment consumes: those of its location first. What is reserved elsewhere, or backordered, goes
     /// over to where it was shipped from: goods that have left can't be refused.
     fn consumed(&self, movement: &Movement, known: &Location) -> Consumed {

@@ -47,6 +47,22 @@ pub fn decide(stock: &mut Stock, command: &Command, now_us: i64) -> StockDecisio
     StockDecision { records: desk.records(), answer }
 }
 
+/// Why goods that move together can't, in one of them; nothing is decided of any. Where there is no reason, each of these
+/// movements can be decided, and none of them is refused or doubted then.
+pub fn foresee(stock: &mut Stock, commands: &[Command], now_us: i64) -> Option<Result<Answer, StockRefusal>> {
+    let mut movements: Vec<&Movement> = Vec::new();
+    for command in commands {
+        movements.extend(if let Command::Move(movement) = command { Some(movement) } else { None });
+    }
+    let now_us = stock.tick(now_us);
+    let desk = Desk { stock, now_us, facts: SmallVec::new() };
+    let checked = commands.iter().try_for_each(Command::check);
+    match checked.and_then(|()| desk.foresee(&movements)) {
+        Ok(Answer::Applied) => None,
+        reason => Some(reason),
+    }
+}
+
 /// What channels must be told now: where what they may sell is another than what they were told last. Once for many
 /// commands, at the end of a batch. Of more than `skus_max` SKUs the others wait for the next time, see
 /// [`Stock::is_touched`].
@@ -112,8 +128,10 @@ impl Desk<'_> {
         self.facts.push(fact);
     }
 
-    /// An event tells of a reservation whole: also the lines that stay as they are.
+    /// An event tells of a reservation whole, also of the lines that stay as they are, and in their order: a part of a
+    /// line may have gone to an earlier one.
     fn complete(&self, fact: &mut ReservationFact) {
+        fact.lines.sort_by_key(|line| line.line);
         let slot = if fact.fresh { None } else { self.stock.slot(&fact.id) };
         let Some(reservation) = slot.and_then(|slot| self.stock.reservation(slot)) else { return };
         let told: Vec<u32> = fact.lines.iter().map(|line| line.line).collect();

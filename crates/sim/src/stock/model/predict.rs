@@ -3,16 +3,21 @@
 use std::collections::BTreeSet;
 
 use lockstep_core::stock::record::ReservationState as State;
-use lockstep_core::stock::{Command, Count, Item, Reserve};
+use lockstep_core::stock::{Command, Count, Reserve};
 
-use super::{Model, Reservation, Said, movement};
+use super::sale::Piece;
+use super::{Line, Model, Reservation, Said, Supply, movement};
 
 /// How far ahead of the clock a word may be.
 const AHEAD_MAX_US: i64 = 300_000_000;
 
 impl Model {
-    /// What has to become of a command now.
+    /// What has to become of a command now. Whoever waits for supply is served before it.
     pub fn predict(&self, command: &Command, now_us: i64) -> Said {
+        self.settled(now_us).predict_settled(command, now_us)
+    }
+
+    fn predict_settled(&self, command: &Command, now_us: i64) -> Said {
         match command {
             Command::Count(count) => self.predict_count(count, now_us),
             Command::Move(moved) if self.movements.contains(&movement(moved)) => Said::Repeated,
@@ -22,8 +27,26 @@ impl Model {
                 let known = self.places.get(&(sku.to_string(), location.to_string()));
                 if known.map_or(0, |place| place.safety) == *quantity { Said::Repeated } else { Said::Applied }
             }
-            Command::Policy(policy) if self.channels.contains(policy.channel.as_str()) => Said::Repeated,
-            Command::Policy(_) => Said::Applied,
+            Command::Policy(policy) => {
+                if self.has_policy(policy) {
+                    Said::Repeated
+                } else {
+                    Said::Applied
+                }
+            }
+            Command::Sku { sku, components, .. } => {
+                // Kits are of SKUs that are none, and have no stock of their own.
+                let known = self.kits.get(sku.as_str()).map_or(&[][..], Vec::as_slice);
+                let same = known.len() == components.len()
+                    && known.iter().zip(components).all(|(a, b)| (a.0.as_str(), a.1) == (b.0.as_str(), b.1));
+                if same { Said::Repeated } else { Said::Applied }
+            }
+            Command::Supply { supply, sku, location, open, eta_us } => {
+                let known = self.supplies.get(&(sku.to_string(), supply.to_string()));
+                let said = Supply { place: location.to_string(), open: *open, eta_us: *eta_us };
+                let same = known.map_or(*open == 0, |known| *known == said);
+                if same { Said::Repeated } else { Said::Applied }
+            }
             Command::Reserve(wanted) => self.predict_reserve(wanted, now_us),
             Command::Extend { expires_at_us, .. } if *expires_at_us <= now_us => Said::Refused("stock-invalid"),
             Command::Commit { id }
@@ -55,18 +78,35 @@ impl Model {
             return Said::Refused("stock-invalid");
         }
         if let Some(known) = self.reservations.get(wanted.id.as_str()) {
-            let same = known.wanted == wanted.items;
             match known.state_at(now_us) {
-                State::Held | State::Committed | State::Consumed if same => return Said::Repeated,
+                State::Held | State::Committed | State::Consumed if same_request(&known.wanted, wanted) => {
+                    return Said::Repeated;
+                }
                 State::Expired => {}
                 State::Held if known.lines.iter().all(|line| line.consumed == 0) => {}
                 _ => return Said::Refused("reservation-state"),
             }
         }
-        // No two items are of one SKU, so that none stands in another's way.
-        let fits =
-            |item: &Item| self.fits((&item.sku, item.quantity), item.location.as_deref(), now_us, wanted.id.as_str());
-        if wanted.items.iter().all(fits) { Said::Applied } else { Said::Refused("stock-short") }
+        let replaced = wanted.replaces.as_ref().filter(|other| **other != wanted.id);
+        if let Some(other) = replaced.and_then(|other| self.reservations.get(other.as_str()))
+            && matches!(other.state_at(now_us), State::Committed | State::Consumed)
+        {
+            return Said::Refused("reservation-state");
+        }
+        let pieces: Vec<(String, i64, Option<&str>)> = wanted
+            .items
+            .iter()
+            .flat_map(|item| {
+                let takes = self.takes(&item.sku).into_iter();
+                takes.map(|(sku, per)| (sku, per * item.quantity, item.location.as_deref()))
+            })
+            .collect();
+        let before = self.before(wanted, now_us);
+        let fits = |(sku, quantity, only): &(String, i64, Option<&str>)| {
+            let (split, until_us) = (wanted.allow_split, wanted.backorder_until_us);
+            before.fits(Piece { sku, quantity: *quantity, only: *only, split, until_us }, &wanted.channel, now_us)
+        };
+        fit_all(pieces.iter().all(fits), pieces.iter().map(|(sku, ..)| sku.as_str()))
     }
 
     fn predict_step(&self, command: &Command, known: &Reservation, now_us: i64) -> Said {
@@ -96,9 +136,11 @@ impl Model {
             }
             Command::Transfer { line, location, quantity, .. } if is_open => {
                 let line = known.lines.get(*line as usize);
-                match line.filter(|line| *quantity <= line.open && line.place != location.as_str()) {
+                let can_move =
+                    |line: &&Line| *quantity <= line.open && !line.place.is_empty() && line.place != location.as_str();
+                match line.filter(can_move) {
                     None => Said::Refused("stock-invalid"),
-                    Some(line) if self.fits((&line.sku, *quantity), Some(location.as_str()), now_us, "") => {
+                    Some(line) if self.usable(&line.sku, location, &known.channel, now_us) >= *quantity => {
                         Said::Applied
                     }
                     Some(_) => Said::Refused("stock-short"),
@@ -110,17 +152,33 @@ impl Model {
 
     /// An expired hold that is committed is reserved again.
     fn predict_again(&self, known: &Reservation, now_us: i64) -> Said {
-        let again: Vec<(&str, i64)> = known
-            .lines
-            .iter()
-            .map(|line| (line.sku.as_str(), line.open + line.expired))
+        let again = known.lines.iter().map(|line| (line, line.open + line.expired));
+        let again: Vec<Piece<'_>> = again
             .filter(|(_, quantity)| *quantity > 0)
+            .map(|(line, quantity)| {
+                // What waited for supply may wait again; the rest must be there.
+                let until_us = line.place.is_empty().then_some(i64::MAX);
+                Piece { sku: &line.sku, quantity, only: None, split: false, until_us }
+            })
             .collect();
-        let fits = |wanted: &(&str, i64)| self.fits(*wanted, None, now_us, "");
-        if !again.iter().all(fits) {
-            return Said::Refused("stock-short");
-        }
-        let skus: BTreeSet<&str> = again.iter().map(|(sku, _)| *sku).collect();
-        if skus.len() == again.len() { Said::Applied } else { Said::AppliedOrShort }
+        let fits = |piece: &Piece<'_>| self.fits(*piece, &known.channel, now_us);
+        fit_all(again.iter().all(fits), again.iter().map(|piece| piece.sku))
     }
+}
+
+/// Pieces that can each be had can all be had where no two are of one SKU, and none stands in another's way.
+fn fit_all<'a>(each: bool, skus: impl ExactSizeIterator<Item = &'a str>) -> Said {
+    let count = skus.len();
+    let different: BTreeSet<&str> = skus.collect();
+    match each {
+        false => Said::Refused("stock-short"),
+        true if different.len() == count => Said::Applied,
+        true => Said::AppliedOrShort,
+    }
+}
+
+/// Whether a request is another one's repetition: its end may be another.
+fn same_request(one: &Reserve, other: &Reserve) -> bool {
+    let said = |of: &Reserve| (of.channel.clone(), of.allow_partial, of.allow_split, of.backorder_until_us.is_some());
+    said(one) == said(other) && one.items == other.items
 }

@@ -191,10 +191,14 @@ impl Entity {
 
     /// Reads a little of everywhere. An entity that has not been looked at for long comes into the processor's cache by
     /// it, piece by piece at once, instead of one piece after the other when it is decided about.
-    pub fn warm(&self) {
+    ///
+    /// It is about to be decided about what `system` says: what it said before is looked at, and else what stands.
+    pub fn warm(&self, system: &str) {
+        let own = self.system_number(system);
         let byte = |byte: Option<&u8>| byte.copied().map_or(0, usize::from);
         let claim = |c: &Claim| byte(c.json.first()) + byte(c.json.last());
-        let field = |f: &FieldState| f.name.len() + f.claims.iter().map(claim).sum::<usize>();
+        let said = |f: &FieldState| f.claims.iter().find(|c| Some(c.system) == own).or(f.winning()).map_or(0, claim);
+        let field = |f: &FieldState| f.name.len() + said(f);
         let fields: usize = self.fields.iter().map(field).sum();
         let recents: u32 = self.stamps.recents.iter().map(|r| r.system).sum();
         std::hint::black_box((fields, recents));
@@ -287,6 +291,13 @@ impl FieldState {
     /// The value, where it is made of several claims.
     pub fn joined(&self) -> Option<&Json> {
         self.more.as_ref()?.joined.as_ref()
+    }
+
+    /// Notes which claims say what stands. To be called after each change of a claim's value or of the winner.
+    pub(crate) fn agree(&mut self) {
+        for at in 0..self.claims.len() {
+            self.claims[at].agrees = self.value().is_some_and(|value| *value == self.claims[at].json);
+        }
     }
 
     /// Values that stood before, the oldest first.

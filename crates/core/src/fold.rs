@@ -70,8 +70,12 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
             if fact.changed.binary_search(&(at as u32)).is_ok() {
                 stands(state, position, fact.echoed);
             }
-            claim(state, &observed, effect_of(ruling), &entity.stamps);
+            let (effect, before) = (effect_of(ruling), state.winner);
+            claim(state, &observed, effect, &entity.stamps);
             rule(state, ruling.rule, winner, fact, field);
+            if effect != Effect::Joins || state.winner != before || state.more.is_some() {
+                state.agree();
+            }
         };
         if ruling.fields.is_empty() {
             (0..fact.fields.len()).for_each(&mut one);

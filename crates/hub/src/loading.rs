@@ -56,16 +56,17 @@ impl Looper {
     /// The entities that an input speaks of.
     fn load_touched(&mut self, input: &Input) -> Result<(), StateError> {
         let InputBody::Changes(changes) = &input.body else { return Ok(()) };
+        let system = input.system.as_str();
         for change in changes {
             change.warm();
             let known;
             let change = if decide::has_aliases(change) {
                 for alias in decide::aliases(change) {
-                    load_entity(&mut self.state, &mut self.facts.entities, alias.id())?;
+                    load_entity(&mut self.state, &mut self.facts.entities, alias.id(), "")?;
                     if let Some((kind, key)) =
                         self.facts.entities.get(&alias.id()).and_then(|alias| decide::holder(alias))
                     {
-                        self.load_chain(lockstep_core::entity_id(&kind, &key), None)?;
+                        self.load_chain(lockstep_core::entity_id(&kind, &key), None, system)?;
                     }
                 }
                 known = decide::known_as(&self.facts.entities, change);
@@ -73,13 +74,13 @@ impl Looper {
             } else {
                 change
             };
-            self.load_chain(change.id(), Some(change))?;
+            self.load_chain(change.id(), Some(change), system)?;
             self.load_reserved(change)?;
             if let Some((id, into)) = decide::merged_by(change) {
-                self.load_chain(id, None)?;
-                into.map_or(Ok(()), |id| self.load_chain(id, None))?;
+                self.load_chain(id, None, system)?;
+                into.map_or(Ok(()), |id| self.load_chain(id, None, system))?;
                 for id in decide::conflicts_of_merge(&self.facts, change) {
-                    load_entity(&mut self.state, &mut self.facts.entities, id)?;
+                    load_entity(&mut self.state, &mut self.facts.entities, id, "")?;
                 }
             }
         }
@@ -100,16 +101,16 @@ impl Looper {
     }
 
     /// An entity, those that it is merged into, and what a change of it may touch.
-    fn load_chain(&mut self, mut id: EntityId, change: Option<&Change>) -> Result<(), StateError> {
+    fn load_chain(&mut self, mut id: EntityId, change: Option<&Change>, system: &str) -> Result<(), StateError> {
         let mut loaded: Vec<EntityId> = Vec::new();
         loop {
-            load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
+            load_entity(&mut self.state, &mut self.facts.entities, id.clone(), system)?;
             let entity = self.facts.entities.get(&id).map(AsRef::as_ref);
             let next =
                 entity.filter(|e| !e.merged_into.is_empty()).map(|e| lockstep_core::entity_id(&e.kind, &e.merged_into));
             if let Some(change) = change {
                 for id in decide::also_touched(&self.facts.rules, entity, change) {
-                    load_entity(&mut self.state, &mut self.facts.entities, id)?;
+                    load_entity(&mut self.state, &mut self.facts.entities, id, "")?;
                 }
             }
             match next {
@@ -141,11 +142,11 @@ impl Looper {
     }
 }
 
-fn load_entity(state: &mut State, loaded: &mut Entities, id: EntityId) -> Result<(), StateError> {
+fn load_entity(state: &mut State, loaded: &mut Entities, id: EntityId, system: &str) -> Result<(), StateError> {
     if !loaded.contains_key(&id)
         && let Some(entity) = state.take(&id)?
     {
-        entity.warm();
+        entity.warm(system);
         loaded.insert(id, entity);
     }
     Ok(())

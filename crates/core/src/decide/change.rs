@@ -284,7 +284,9 @@ impl<'a> Scene<'a> {
         let winner = if Some(winning.system) == self.own { "" } else { self.entity.system(winning.system) };
         // Its own claim is what it says again.
         let is_own = winner.is_empty() && state.joined().is_none();
-        if let Some(value) = state.value().filter(|value| !is_own && **value != field.json) {
+        debug_assert_eq!(claim.agrees, state.value().is_some_and(|value| *value == claim.json));
+        // Where both say the same, the other's value need not come from the memory.
+        if let Some(value) = state.value().filter(|value| !is_own && !claim.agrees && **value != field.json) {
             rest.push(&field.name, value);
         }
         Some(Decided { effect: Effect::Joins, winner, rule, changed: false })

@@ -27,6 +27,9 @@ pub struct Claim {
     pub run: u64,
     /// The system has this value because it was sent to it: it confirms, and claims nothing.
     pub echo: bool,
+    /// Its value is the field's. It follows from both, and spares looking at them again: see
+    /// [`FieldState::agree`](super::FieldState::agree).
+    pub(crate) agrees: bool,
     /// The value as compact JSON; empty where the system says nothing of the field any more.
     pub json: Json,
 }
@@ -180,6 +183,7 @@ impl Claim {
                     bound: (effect != Effect::Rises).then_some(ended),
                     run: bit,
                     echo: effect == Effect::Echoes,
+                    agrees: false,
                     json: Json::of(observed.json),
                 };
             }

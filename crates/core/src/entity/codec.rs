@@ -132,6 +132,7 @@ impl FieldState {
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
+        field.agree();
         Ok(field)
     }
 
@@ -281,7 +282,16 @@ mod tests {
         let stamp = || (1..=4_u64).prop_map(|number| stamps().read(number).unwrap());
         let perhaps = || proptest::option::of(stamp());
         (any::<u32>(), stamp(), perhaps(), perhaps(), any::<u64>(), any::<bool>(), value()).prop_map(
-            |(system, start, last, bound, run, echo, json)| Claim { system, start, last, bound, run, echo, json },
+            |(system, start, last, bound, run, echo, json)| Claim {
+                system,
+                start,
+                last,
+                bound,
+                run,
+                echo,
+                agrees: false,
+                json,
+            },
         )
     }
 
@@ -290,13 +300,17 @@ mod tests {
         let claims = proptest::collection::vec(claim(), 0..4);
         let more = (any::<u64>(), proptest::option::of(value()), proptest::collection::vec(past, 0..4));
         (".{0,40}", any::<u32>(), any::<i32>(), claims, more).prop_map(
-            |(name, winner, rule, claims, (since, joined, past))| FieldState {
-                name: name.into(),
-                winner,
-                rule,
-                since,
-                more: (joined.is_some() || !past.is_empty()).then(|| Box::new(More { joined, past })),
-                claims: claims.into(),
+            |(name, winner, rule, claims, (since, joined, past))| {
+                let mut field = FieldState {
+                    name: name.into(),
+                    winner,
+                    rule,
+                    since,
+                    more: (joined.is_some() || !past.is_empty()).then(|| Box::new(More { joined, past })),
+                    claims: claims.into(),
+                };
+                field.agree();
+                field
             },
         )
     }

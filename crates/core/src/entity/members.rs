@@ -72,11 +72,14 @@ impl Entity {
             let copies: Vec<Claim> = copies.collect();
             let name = field.name.as_str();
             match self.fields.binary_search_by(|f| f.name.as_str().cmp(name)) {
-                Ok(at) => self.fields[at].claims.extend(copies),
+                Ok(at) => {
+                    self.fields[at].claims.extend(copies);
+                    self.fields[at].agree();
+                }
                 Err(_) => self.put_field(FieldState {
                     name: field.name.clone(),
                     winner: NOBODY,
-                    claims: copies.into_iter().collect(),
+                    claims: copies.into_iter().map(|claim| Claim { agrees: false, ..claim }).collect(),
                     ..FieldState::default()
                 }),
             }
@@ -111,6 +114,7 @@ impl Entity {
             }
             let at = winner.and_then(|winner| field.claims.iter().position(|claim| claim.system == winner));
             field.winner = at.map_or(NOBODY, |at| at as u32);
+            field.agree();
         }
     }
 

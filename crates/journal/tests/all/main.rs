@@ -7,6 +7,7 @@ mod faults;
 mod fixtures;
 mod full_disk;
 mod kill;
+mod power_loss;
 mod retention;
 mod round_trip;
 mod support;

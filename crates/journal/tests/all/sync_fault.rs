@@ -2,8 +2,6 @@
 //! library that is loaded before the C library.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use lockstep_journal::conformance::{append, batch, check_all};
 use lockstep_journal::{Bounds, Error, Journal};
@@ -14,34 +12,9 @@ use crate::support::{hold, open, segment, segments, wait_sealed};
 const CHILD: &str = "sync_fault::child_meets_a_failing_disk";
 const CHILD_SEAL: &str = "sync_fault::child_meets_a_failing_disk_while_sealing";
 
-/// Compiles the library, or says why that cannot be done here.
-fn build(dir: &Path) -> Option<std::path::PathBuf> {
-    if !cfg!(target_os = "linux") {
-        eprintln!("skipped: only Linux loads a library before the C library in this way");
-        return None;
-    }
-    let source = dir.join("sync_fault.c");
-    let library = dir.join("sync_fault.so");
-    fs::write(&source, include_str!("sync_fault.c")).unwrap();
-    let compiled =
-        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).arg("-ldl").status();
-    match compiled {
-        Ok(status) => {
-            assert!(status.success(), "the library does not compile");
-            Some(library)
-        }
-        Err(error) => {
-            eprintln!("skipped: there is no C compiler \"cc\" here ({error})");
-            None
-        }
-    }
-}
-
 fn run(name: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let Some(library) = build(dir.path()) else {
-        return;
-    };
+    let Some(library) = child::preload(dir.path(), "sync_fault", include_str!("sync_fault.c")) else { return };
     let output = child::command(name, dir.path())
         .env("LD_PRELOAD", library)
         .env("LOCKSTEP_TEST_FAULT", dir.path().join("trigger"))

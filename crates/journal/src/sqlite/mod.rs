@@ -19,6 +19,7 @@ mod seal;
 mod segment;
 mod verify;
 mod wal_check;
+mod wal_moved;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;

@@ -177,6 +177,17 @@ fn every_acknowledged_append_survives_a_loss_of_power_at_any_call() {
             acknowledged = std::str::from_utf8(text).unwrap().parse().unwrap();
         }
         let files = |keep: fn(&Call) -> Vec<Call>| disks.iter().map(|(file, disk)| (*file, disk.after(keep))).collect();
+        // The header of a log that is written from its beginning, torn: all before it is in the main file by then.
+        if is_header(&(*file, call.clone())) {
+            for length in 1..32 {
+                let cut = |call: &Call| match call {
+                    Call::Write(0, header) => vec![Call::Write(0, header[..length].to_vec())],
+                    other => vec![other.clone()],
+                };
+                let files = disks.iter().map(|(file, disk)| (*file, disk.after(cut))).collect();
+                check_crash(base.path(), &files, acknowledged, &format!("call {index}, {length} bytes of the header"));
+            }
+        }
         for _ in crashes.iter().filter(|crash| **crash == index) {
             let (name, keep): (_, fn(&Call) -> Vec<Call>) =
                 fastrand::choice([("none", none as _), ("all", all as _), ("some", some as _), ("sectors", some_sectors as _)])

@@ -241,7 +241,7 @@ impl SqliteJournal {
             && !seal::passes(&error)
         {
             // What was appended is durable. But nobody knows what of the main file is on the disk now.
-            seal::poison(&self.shared, &self.live().segment, error);
+            seal::poison(&self.shared, &self.live().segment, "move the log of", error);
         }
         Ok(first)
     }
@@ -256,6 +256,10 @@ impl SqliteJournal {
         let bytes = self.payload.len() as u64;
         live.appended_bytes += bytes;
         live.unmoved_bytes += bytes + ROW_BYTES;
+        // The second thread may have found the disk failing since: then the log stays as it is.
+        if self.shared.poison.get().is_some() {
+            return Ok(());
+        }
         if live.is_moving && !sealer.is_stepping() {
             live.is_moving = false;
             if live.unmoved_bytes <= self.options.step_bytes / 4 {

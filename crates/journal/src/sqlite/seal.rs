@@ -141,17 +141,17 @@ fn step(shared: &Shared, segment: &Segment, live: &mut Option<(Position, Connect
     match segment::checkpoint_beside(&db) {
         Ok(()) => {}
         Err(error) if passes(&error) => {}
-        Err(error) => return poison(shared, segment, error),
+        Err(error) => return poison(shared, segment, "move the log of", error),
     }
     *live = Some((segment.first, db));
 }
 
 /// After a failed sync a second try may succeed without anything having reached the disk, and would then empty the
 /// log. The log stays; the next open reads it.
-pub(super) fn poison(shared: &Shared, segment: &Segment, error: rusqlite::Error) {
+pub(super) fn poison(shared: &Shared, segment: &Segment, what: &str, error: rusqlite::Error) {
     let path = segment.path.display().to_string();
-    let error = segment::writing(&segment.path, segment.first, format!("seal {path}"), error);
-    tracing::error!(path, error = error.chain(), "cannot seal a journal segment");
+    let error = segment::writing(&segment.path, segment.first, format!("{what} {path}"), error);
+    tracing::error!(path, error = error.chain(), "cannot {what} a journal segment");
     let _ = shared.poison.set(error.chain());
 }
 
@@ -169,7 +169,7 @@ fn seal(shared: &Shared, job: Job) -> Option<Job> {
             return Some(job);
         }
         Err(error) => {
-            poison(shared, &job.segment, error);
+            poison(shared, &job.segment, "seal", error);
             return None;
         }
     }

@@ -9,6 +9,7 @@ mod full_disk;
 mod kill;
 mod power_loss;
 mod retention;
+mod reused_log;
 mod round_trip;
 mod support;
 mod sync_fault;

@@ -42,7 +42,8 @@ pub struct SqliteOptions {
     /// append begins a new file. Also bounds what a crash leaves to recover.
     pub segment_bytes_max: u64,
     /// How much is appended before what the live segment's log has is moved into its main file: the disk should sync so
-    /// much in a few milliseconds, since appends wait for that. The log stays a few times as long at most.
+    /// much in a few milliseconds, since appends wait for that. The log becomes a few times as long; longer, up to a
+    /// whole segment, where a reader stays or a lot is appended without a pause.
     pub step_bytes: u64,
     /// The level of zstd: 1 is fast, 19 is small.
     pub compression_level: i32,
@@ -193,8 +194,10 @@ impl SqliteJournal {
     fn roll_if_full(&mut self) -> Result<(), Error> {
         let live = self.live();
         let next = self.next();
-        // A log that was moved as a whole is written again from its beginning, so that its length alone says little.
-        let bytes = live.file_bytes + live.appended_bytes.max(segment::file_bytes(&live.wal)?);
+        // A log that was moved as a whole is written again from its beginning, so that its length alone says little. And
+        // what was appended takes more room than it has bytes, where pages do not become full.
+        let unmoved = live.file_bytes + live.appended_bytes.max(segment::file_bytes(&live.wal)?);
+        let bytes = unmoved.max(segment::file_bytes(&live.segment.path)?);
         if bytes < self.options.segment_bytes_max || live.segment.first == next {
             return Ok(());
         }

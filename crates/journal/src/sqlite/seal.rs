@@ -161,7 +161,10 @@ fn seal(shared: &Shared, job: Job) -> Option<Job> {
     if job.segment.dropped.load(Ordering::Acquire) || shared.poison.get().is_some() {
         return None;
     }
-    match segment::set_sealed(&job.db, job.next).and_then(|()| segment::checkpoint(&job.db)) {
+    // Whoever reads it is waited for between two tries, since the live segment's steps come in between.
+    let impatient = job.db.busy_timeout(Duration::ZERO);
+    let marked = impatient.and_then(|()| segment::set_sealed(&job.db, job.next));
+    match marked.and_then(|()| segment::checkpoint(&job.db)) {
         Ok(true) => {}
         Ok(false) => return Some(job),
         Err(error) if passes(&error) => {

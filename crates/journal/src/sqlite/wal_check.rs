@@ -164,8 +164,7 @@ impl Frame<'_> {
 
     /// Whether this frame was written right after the one with the checksum `before`.
     pub(super) fn follows(&self, before: Checksum, frames: Use) -> bool {
-        let checksum =
-            before.add(&self.0[..8], frames.big_endian).add(self.content(), frames.big_endian);
+        let checksum = before.add(&self.0[..8], frames.big_endian).add(self.content(), frames.big_endian);
         self.is_of(frames) && checksum == self.stored_checksum()
     }
 }

@@ -10,6 +10,7 @@ mod kill;
 mod power_loss;
 mod retention;
 mod reused_log;
+mod room;
 mod round_trip;
 mod support;
 mod sync_fault;

@@ -190,9 +190,13 @@ fn every_acknowledged_append_survives_a_loss_of_power_at_any_call() {
             }
         }
         for _ in crashes.iter().filter(|crash| **crash == index) {
-            let (name, keep): (_, fn(&Call) -> Vec<Call>) =
-                fastrand::choice([("none", none as _), ("all", all as _), ("some", some as _), ("sectors", some_sectors as _)])
-                    .unwrap();
+            let (name, keep): (_, fn(&Call) -> Vec<Call>) = fastrand::choice([
+                ("none", none as _),
+                ("all", all as _),
+                ("some", some as _),
+                ("sectors", some_sectors as _),
+            ])
+            .unwrap();
             check_crash(base.path(), &files(keep), acknowledged, &format!("call {index} of {}, {name}", calls.len()));
         }
     }

@@ -53,7 +53,10 @@ fn a_flipped_byte_is_damage_unless_nothing_synced_is_behind_it() {
         flip(&wal(copy.path(), 1), at);
         if at < ends[2] {
             let error = refused(copy.path());
-            assert!(matches!(&error, Error::Corrupt { what, .. } if what.contains("damaged at byte")), "{at}: {error:?}");
+            assert!(
+                matches!(&error, Error::Corrupt { what, .. } if what.contains("damaged at byte")),
+                "{at}: {error:?}"
+            );
             assert!(matches!(SqliteJournal::verify(copy.path()), Err(Error::Corrupt { .. })), "flipped at {at}");
         } else {
             // The last transaction looks as if it had been torn. What is of the earlier use counts for nothing.

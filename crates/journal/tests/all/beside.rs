@@ -35,7 +35,7 @@ fn append_when_asked(mut journal: SqliteJournal) {
         }
         let Bounds { first, next } = journal.bounds();
         // On a line of its own: the test program has begun one.
-        writeln!(std::io::stdout(), "\nbounds {first} {next}").unwrap();
+        println!("\nbounds {first} {next}");
     }
 }
 

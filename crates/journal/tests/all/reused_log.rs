@@ -23,22 +23,30 @@ fn transactions(log: &[u8]) -> (u32, Vec<usize>) {
 /// and what the header before was.
 fn reused(dir: &Path) -> (SqliteJournal, Vec<usize>, Vec<u8>) {
     let mut journal = open_with_steps(dir);
-    let mut header = Vec::new();
+    let read = || fs::read(wal(dir, 1)).unwrap();
+    let main = || fs::read(segment(dir, 1)).unwrap();
+    append(&mut journal, 20);
     loop {
+        let header = read()[..HEADER_BYTES].to_vec();
         append(&mut journal, 20);
-        let log = fs::read(wal(dir, 1)).unwrap();
-        let (used, ends) = transactions(&log);
-        if ends.len() == 1 && used > 2 && !header.is_empty() {
-            for _ in 0..3 {
-                append(&mut journal, 20);
-            }
-            assert!(!journal.is_moving(), "so much is not yet a step");
-            let log = fs::read(wal(dir, 1)).unwrap();
-            let (_, ends) = transactions(&log);
-            assert!(ends.len() == 4 && log.len() >= ends[3] + FRAME_BYTES, "{ends:?} of {}", log.len());
+        let (used, ends) = transactions(&read());
+        if ends.len() > 1 || used < 3 {
+            continue;
+        }
+        let moved = main();
+        for _ in 0..3 {
+            append(&mut journal, 20);
+        }
+        let log = read();
+        let (now, ends) = transactions(&log);
+        // Unless it was moved meanwhile.
+        if !journal.is_moving()
+            && main() == moved
+            && (now, ends.len()) == (used, 4)
+            && log.len() >= ends[3] + FRAME_BYTES
+        {
             return (journal, ends, header);
         }
-        header = log[..HEADER_BYTES].to_vec();
     }
 }
 

@@ -15,7 +15,7 @@ use crate::support::{copy_of, open_with_steps, segment, segments, wal};
 
 const CHILD: &str = "power_loss::child_appends_while_it_is_recorded";
 const APPENDS: usize = 300;
-const CRASHES: usize = 150;
+const CRASHES: usize = 100;
 const SECTOR: usize = 512;
 
 #[test]
@@ -179,7 +179,7 @@ fn every_acknowledged_append_survives_a_loss_of_power_at_any_call() {
         let files = |keep: fn(&Call) -> Vec<Call>| disks.iter().map(|(file, disk)| (*file, disk.after(keep))).collect();
         // The header of a log that is written from its beginning, torn: all before it is in the main file by then.
         if is_header(&(*file, call.clone())) {
-            for _ in 0..3 {
+            for _ in 0..2 {
                 let length = fastrand::usize(1..32);
                 let cut = |call: &Call| match call {
                     Call::Write(0, header) => vec![Call::Write(0, header[..length].to_vec())],

@@ -19,6 +19,7 @@ mod seal;
 mod segment;
 mod verify;
 mod wal_check;
+mod wal_moved;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -41,7 +42,8 @@ pub struct SqliteOptions {
     /// append begins a new file. Also bounds what a crash leaves to recover.
     pub segment_bytes_max: u64,
     /// How much is appended before what the live segment's log has is moved into its main file: the disk should sync so
-    /// much in a few milliseconds, since appends wait for that. The log stays a few times as long at most.
+    /// much in a few milliseconds, since appends wait for that. The log becomes a few times as long; longer, up to a
+    /// whole segment, where a reader stays or a lot is appended without a pause.
     pub step_bytes: u64,
     /// The level of zstd: 1 is fast, 19 is small.
     pub compression_level: i32,
@@ -192,8 +194,10 @@ impl SqliteJournal {
     fn roll_if_full(&mut self) -> Result<(), Error> {
         let live = self.live();
         let next = self.next();
-        // A log that was moved as a whole is written again from its beginning, so that its length alone says little.
-        let bytes = live.file_bytes + live.appended_bytes.max(segment::file_bytes(&live.wal)?);
+        // A log that was moved as a whole is written again from its beginning, so that its length alone says little. And
+        // what was appended takes more room than it has bytes, where pages do not become full.
+        let unmoved = live.file_bytes + live.appended_bytes.max(segment::file_bytes(&live.wal)?);
+        let bytes = unmoved.max(segment::file_bytes(&live.segment.path)?);
         if bytes < self.options.segment_bytes_max || live.segment.first == next {
             return Ok(());
         }
@@ -240,7 +244,7 @@ impl SqliteJournal {
             && !seal::passes(&error)
         {
             // What was appended is durable. But nobody knows what of the main file is on the disk now.
-            seal::poison(&self.shared, &self.live().segment, error);
+            seal::poison(&self.shared, &self.live().segment, "move the log of", error);
         }
         Ok(first)
     }
@@ -255,6 +259,10 @@ impl SqliteJournal {
         let bytes = self.payload.len() as u64;
         live.appended_bytes += bytes;
         live.unmoved_bytes += bytes + ROW_BYTES;
+        // The second thread may have found the disk failing since: then the log stays as it is.
+        if self.shared.poison.get().is_some() {
+            return Ok(());
+        }
         if live.is_moving && !sealer.is_stepping() {
             live.is_moving = false;
             if live.unmoved_bytes <= self.options.step_bytes / 4 {

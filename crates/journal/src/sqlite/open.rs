@@ -142,7 +142,7 @@ pub(super) fn mark_first(dir: &Path, before: Position, first: Position) -> Resul
 /// Refuses a damaged log; says how much of it is whole where it is torn.
 pub(super) fn check_wal(path: &Path, first: Position) -> Result<Option<u64>, Error> {
     let wal = segment::wal_path(path);
-    let finding = wal_check::check(&wal).map_err(|error| Error::io(format!("read {}", wal.display()), error))?;
+    let finding = wal_check::check(&wal, path).map_err(|error| Error::io(format!("read {}", wal.display()), error))?;
     match finding {
         Finding::Whole => Ok(None),
         Finding::Torn { bytes_whole } => Ok(Some(bytes_whole)),
@@ -153,14 +153,20 @@ pub(super) fn check_wal(path: &Path, first: Position) -> Result<Option<u64>, Err
     }
 }
 
-/// Cuts off what a crash left half written. SQLite would ignore it too, but would leave it in the
-/// file, where the check after the next crash could take it for synced transactions.
+/// Cuts off what a crash left half written, and what an earlier use of the log left. SQLite would ignore it too, but
+/// would leave it in the file, where the check after the next crash could take it for synced transactions.
 fn cut_torn_tail(path: &Path, first: Position) -> Result<(), Error> {
     let Some(bytes_whole) = check_wal(path, first)? else {
         return Ok(());
     };
     let wal = segment::wal_path(path);
-    tracing::info!(path = %wal.display(), bytes_whole, "dropped a half written transaction");
+    tracing::info!(path = %wal.display(), bytes_whole, "cut what follows the last whole transaction off the log");
+    if bytes_whole == 0 {
+        // The main file may have been read from memory only, and is all there is from here on.
+        File::open(path)
+            .and_then(|main| main.sync_all())
+            .map_err(|error| Error::io(format!("sync {}", path.display()), error))?;
+    }
     File::options()
         .write(true)
         .open(&wal)

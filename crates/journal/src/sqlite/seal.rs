@@ -141,17 +141,17 @@ fn step(shared: &Shared, segment: &Segment, live: &mut Option<(Position, Connect
     match segment::checkpoint_beside(&db) {
         Ok(()) => {}
         Err(error) if passes(&error) => {}
-        Err(error) => return poison(shared, segment, error),
+        Err(error) => return poison(shared, segment, "move the log of", error),
     }
     *live = Some((segment.first, db));
 }
 
 /// After a failed sync a second try may succeed without anything having reached the disk, and would then empty the
 /// log. The log stays; the next open reads it.
-pub(super) fn poison(shared: &Shared, segment: &Segment, error: rusqlite::Error) {
+pub(super) fn poison(shared: &Shared, segment: &Segment, what: &str, error: rusqlite::Error) {
     let path = segment.path.display().to_string();
-    let error = segment::writing(&segment.path, segment.first, format!("seal {path}"), error);
-    tracing::error!(path, error = error.chain(), "cannot seal a journal segment");
+    let error = segment::writing(&segment.path, segment.first, format!("{what} {path}"), error);
+    tracing::error!(path, error = error.chain(), "cannot {what} a journal segment");
     let _ = shared.poison.set(error.chain());
 }
 
@@ -161,7 +161,10 @@ fn seal(shared: &Shared, job: Job) -> Option<Job> {
     if job.segment.dropped.load(Ordering::Acquire) || shared.poison.get().is_some() {
         return None;
     }
-    match segment::set_sealed(&job.db, job.next).and_then(|()| segment::checkpoint(&job.db)) {
+    // Whoever reads it is waited for between two tries, since the live segment's steps come in between.
+    let impatient = job.db.busy_timeout(Duration::ZERO);
+    let marked = impatient.and_then(|()| segment::set_sealed(&job.db, job.next));
+    match marked.and_then(|()| segment::checkpoint(&job.db)) {
         Ok(true) => {}
         Ok(false) => return Some(job),
         Err(error) if passes(&error) => {
@@ -169,7 +172,7 @@ fn seal(shared: &Shared, job: Job) -> Option<Job> {
             return Some(job);
         }
         Err(error) => {
-            poison(shared, &job.segment, error);
+            poison(shared, &job.segment, "seal", error);
             return None;
         }
     }

@@ -10,14 +10,21 @@
 //! synced, so the log was damaged. (A flipped byte in the very last transaction cannot be told from
 //! a torn one by what is in the file.)
 //!
+//! The log is written again from its beginning once all of it is in the main file. Frames of an earlier use stay behind
+//! those of the present one, and have other salts. SQLite syncs the new header before the first new frame: so frames of
+//! the next use after the header of the one before mean that a synced header is gone, and a torn header stands before
+//! frames that are all in the main file ([`wal_moved`](super::wal_moved) looks).
+//!
 //! The format is at <https://sqlite.org/fileformat2.html#walformat>.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use super::wal_moved;
+
 const HEADER_BYTES: usize = 32;
-const FRAME_HEADER_BYTES: usize = 24;
+pub(super) const FRAME_HEADER_BYTES: usize = 24;
 const MAGIC: u32 = 0x377f_0682;
 const VERSION: u32 = 3_007_000;
 
@@ -26,7 +33,7 @@ const VERSION: u32 = 3_007_000;
 pub(super) enum Finding {
     /// Every byte belongs to a whole transaction, or there is no log.
     Whole,
-    /// The transactions up to here are whole; what follows was never acknowledged.
+    /// The transactions up to here are whole; what follows was never acknowledged, or is of an earlier use of the file.
     Torn {
         /// The length of the whole transactions.
         bytes_whole: u64,
@@ -38,19 +45,28 @@ pub(super) enum Finding {
     },
 }
 
-/// Reads the log at `path`; a missing one is whole.
-pub(super) fn check(path: &Path) -> io::Result<Finding> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+/// Reads the log at `path` of the file `main`; a missing one is whole.
+pub(super) fn check(path: &Path, main: &Path) -> io::Result<Finding> {
+    let open = || File::open(path).map(|file| BufReader::with_capacity(1 << 20, file));
+    let log = match open() {
+        Ok(log) => log,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Finding::Whole),
         Err(error) => return Err(error),
     };
-    scan(BufReader::with_capacity(1 << 20, file))
+    let finding = scan(log)?;
+    if finding == (Finding::Damaged { offset: 0 }) {
+        let mut log = open()?;
+        fill(&mut log, &mut [0; HEADER_BYTES])?;
+        if wal_moved::is_in_main(log, main)? {
+            return Ok(Finding::Torn { bytes_whole: 0 });
+        }
+    }
+    Ok(finding)
 }
 
 /// The running checksum of the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Checksum(u32, u32);
+pub(super) struct Checksum(u32, u32);
 
 impl Checksum {
     fn add(self, bytes: &[u8], big_endian: bool) -> Self {
@@ -71,11 +87,17 @@ fn be_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
+/// What the frames of one use of the log have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Use {
+    pub(super) big_endian: bool,
+    pub(super) salts: (u32, u32),
+}
+
 /// What the log's header says.
 struct Header {
     page_bytes: usize,
-    big_endian: bool,
-    salts: (u32, u32),
+    frames: Use,
     checksum: Checksum,
 }
 
@@ -91,31 +113,59 @@ impl Header {
             && (512..=65536).contains(&page_bytes)
             && checksum == Checksum(be_u32(bytes, 24), be_u32(bytes, 28));
         let salts = (be_u32(bytes, 16), be_u32(bytes, 20));
-        valid.then_some(Self { page_bytes, big_endian, salts, checksum })
+        valid.then_some(Self { page_bytes, frames: Use { big_endian, salts }, checksum })
+    }
+
+    /// The header of the use after this one, as SQLite writes it: the first salt counts, the second one is random.
+    fn of_next_use(mut bytes: [u8; HEADER_BYTES], random_salt: u32) -> Option<Self> {
+        for (at, number) in [(12, be_u32(&bytes, 12).wrapping_add(1)), (16, be_u32(&bytes, 16).wrapping_add(1))] {
+            bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        }
+        bytes[20..24].copy_from_slice(&random_salt.to_be_bytes());
+        let Checksum(first, second) = Checksum(0, 0).add(&bytes[..24], be_u32(&bytes, 0) & 1 == 1);
+        bytes[24..28].copy_from_slice(&first.to_be_bytes());
+        bytes[28..].copy_from_slice(&second.to_be_bytes());
+        Self::parse(&bytes)
     }
 }
 
 /// One frame as it stands in the file.
-struct Frame<'a>(&'a [u8]);
+pub(super) struct Frame<'a>(pub(super) &'a [u8]);
 
 impl Frame<'_> {
-    fn is_commit(&self) -> bool {
-        be_u32(self.0, 4) != 0
+    /// The pages that the file has after the transaction that this frame ends, else 0.
+    pub(super) fn pages_after(&self) -> u32 {
+        be_u32(self.0, 4)
     }
 
-    fn has_salts(&self, header: &Header) -> bool {
-        (be_u32(self.0, 8), be_u32(self.0, 12)) == header.salts
+    pub(super) fn page(&self) -> u32 {
+        be_u32(self.0, 0)
     }
 
-    fn stored_checksum(&self) -> Checksum {
+    pub(super) fn content(&self) -> &[u8] {
+        &self.0[FRAME_HEADER_BYTES..]
+    }
+
+    pub(super) fn is_commit(&self) -> bool {
+        self.pages_after() != 0
+    }
+
+    pub(super) fn salts(&self) -> (u32, u32) {
+        (be_u32(self.0, 8), be_u32(self.0, 12))
+    }
+
+    pub(super) fn is_of(&self, frames: Use) -> bool {
+        self.salts() == frames.salts
+    }
+
+    pub(super) fn stored_checksum(&self) -> Checksum {
         Checksum(be_u32(self.0, 16), be_u32(self.0, 20))
     }
 
     /// Whether this frame was written right after the one with the checksum `before`.
-    fn follows(&self, before: Checksum, header: &Header) -> bool {
-        let checksum =
-            before.add(&self.0[..8], header.big_endian).add(&self.0[FRAME_HEADER_BYTES..], header.big_endian);
-        self.has_salts(header) && checksum == self.stored_checksum()
+    pub(super) fn follows(&self, before: Checksum, frames: Use) -> bool {
+        let checksum = before.add(&self.0[..8], frames.big_endian).add(self.content(), frames.big_endian);
+        self.is_of(frames) && checksum == self.stored_checksum()
     }
 }
 
@@ -126,8 +176,8 @@ fn scan(mut log: impl Read) -> io::Result<Finding> {
         return Ok(Finding::Whole);
     }
     let Some(header) = Header::parse(&header_bytes) else {
-        // SQLite syncs the header before it writes the first frame. So a bad header alone is torn,
-        // and a bad header before frames is damaged.
+        // SQLite syncs the header before it writes the first frame. So a bad header alone is torn, and a bad header
+        // before frames is damaged, if they were not moved before.
         let frames_follow = fill(&mut log, &mut [0])? > 0;
         let torn = Finding::Torn { bytes_whole: 0 };
         return Ok(if frames_follow { Finding::Damaged { offset: 0 } } else { torn });
@@ -144,7 +194,7 @@ fn scan(mut log: impl Read) -> io::Result<Finding> {
             return Ok(if at_end { Finding::Whole } else { Finding::Torn { bytes_whole } });
         }
         let frame = Frame(&bytes);
-        if !frame.follows(checksum, &header) {
+        if !frame.follows(checksum, header.frames) {
             break;
         }
         checksum = frame.stored_checksum();
@@ -156,16 +206,20 @@ fn scan(mut log: impl Read) -> io::Result<Finding> {
 
     // `bytes` holds the first bad frame. Whatever follows decides what it means.
     let bad = Frame(&bytes);
-    let mut commits = u32::from(bad.is_commit() && bad.has_salts(&header));
+    let next_use = Header::of_next_use(header_bytes, bad.salts().1);
+    if next_use.is_some_and(|next| bad.follows(next.checksum, next.frames)) {
+        return Ok(Finding::Damaged { offset: 0 });
+    }
+    let mut commits = u32::from(bad.is_commit() && bad.is_of(header.frames));
     let mut before_commits = bad.is_commit();
     let mut before = bad.stored_checksum();
     while fill(&mut log, &mut bytes)? == bytes.len() {
         let frame = Frame(&bytes);
         // Frames with other salts are what an earlier use of the file left behind.
-        if frame.has_salts(&header) {
+        if frame.is_of(header.frames) {
             // The frame before ended a transaction and this one was written right after it: the
             // next transaction had begun, so the bad one was synced.
-            let next_had_begun = before_commits && frame.follows(before, &header);
+            let next_had_begun = before_commits && frame.follows(before, header.frames);
             commits += u32::from(frame.is_commit());
             if next_had_begun || commits > 1 {
                 return Ok(Finding::Damaged { offset });
@@ -178,7 +232,7 @@ fn scan(mut log: impl Read) -> io::Result<Finding> {
 }
 
 /// Reads until `buffer` is full or the end, and returns how many bytes there were.
-fn fill(log: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn fill(log: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
         match log.read(&mut buffer[length..]) {

@@ -5,19 +5,29 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 
-use lockstep_journal::conformance::{append, check_all};
+use lockstep_journal::conformance::{append, check, check_all};
 use lockstep_journal::{Bounds, Error, Journal, Position, SqliteJournal};
 
 use crate::support::{copy_of, open, options, segment, segments, wait_sealed};
 use crate::{child, support};
 
 const CHILD: &str = "beside::child_appends_when_asked";
+const CHILD_WITH_STEPS: &str = "beside::child_appends_in_steps_when_asked";
 
-/// Appends for each line, says how far it is, and closes the journal in order when nothing more comes.
 #[test]
 fn child_appends_when_asked() {
     let Some(dir) = child::dir(CHILD) else { return };
-    let mut journal = open(&dir);
+    append_when_asked(open(&dir));
+}
+
+#[test]
+fn child_appends_in_steps_when_asked() {
+    let Some(dir) = child::dir(CHILD_WITH_STEPS) else { return };
+    append_when_asked(support::open_with_steps(&dir));
+}
+
+/// Appends for each line, says how far it is, and closes the journal in order when nothing more comes.
+fn append_when_asked(mut journal: SqliteJournal) {
     for line in std::io::stdin().lines() {
         match line.unwrap().as_str() {
             "trim" => drop(journal.trim(journal.bounds().next).unwrap()),
@@ -25,7 +35,7 @@ fn child_appends_when_asked() {
         }
         let Bounds { first, next } = journal.bounds();
         // On a line of its own: the test program has begun one.
-        writeln!(std::io::stdout(), "\nbounds {first} {next}").unwrap();
+        println!("\nbounds {first} {next}");
     }
 }
 
@@ -37,8 +47,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(dir: &Path) -> Self {
-        let mut command = child::command(CHILD, dir);
+    fn start(name: &str, dir: &Path) -> Self {
+        let mut command = child::command(name, dir);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let from = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { to: child.stdin.take(), child, from }
@@ -74,7 +84,7 @@ fn beside(dir: &Path) -> std::sync::Arc<dyn lockstep_journal::Reader> {
 #[test]
 fn a_live_journal_is_read_and_its_writer_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::start(dir.path());
+    let mut writer = Writer::start(CHILD, dir.path());
     let mut next: Position = 1;
     let mut untouched = 0;
     for _ in 0..40 {
@@ -100,6 +110,65 @@ fn a_live_journal_is_read_and_its_writer_goes_on() {
     let bounds = Bounds { first: 1, next };
     check_all(&*beside(dir.path()), bounds);
     check_all(&*open(dir.path()).reader(), bounds);
+}
+
+#[test]
+fn a_log_is_moved_and_written_again_under_readers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::start(CHILD_WITH_STEPS, dir.path());
+    let mut bounds = writer.ask("50");
+    let mut readers = vec![(beside(dir.path()), bounds)];
+    let header = || std::fs::read(support::wal(dir.path(), 1)).ok().and_then(|log| Some(log.get(..32)?.to_vec()));
+    let (mut seen, mut uses) = (header(), 1);
+    while segments(dir.path()).len() == 1 {
+        bounds = writer.ask("50");
+        if header() == seen {
+            continue;
+        }
+        (seen, uses) = (header(), uses + 1);
+        if uses % 4 == 0 {
+            readers.push((beside(dir.path()), bounds));
+            readers.truncate(3);
+            for (reader, bounds) in &readers {
+                check_all(&**reader, *bounds);
+            }
+        }
+    }
+    assert!(uses > 5, "the log was begun {uses} times");
+    for (reader, bounds) in &readers {
+        check_all(&**reader, *bounds);
+    }
+    writer.end();
+    check_all(&*open(dir.path()).reader(), bounds);
+}
+
+#[test]
+fn a_file_that_was_complete_is_written_on_under_a_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = support::open_with_steps(dir.path());
+    for _ in 0..30 {
+        append(&mut journal, 50);
+    }
+    drop(journal);
+    let mut writer = Writer::start(CHILD_WITH_STEPS, dir.path());
+    let before = writer.ask("0");
+    let reader = beside(dir.path());
+    check_all(&*reader, before);
+    let mut read = 0;
+    while segments(dir.path()).len() == 1 {
+        writer.ask("50");
+        // The pages that it knows may not fit to those that it comes to now. But what it gives is right.
+        match reader.read(1 + before.next / 2, usize::MAX) {
+            Ok(entries) => {
+                assert_eq!(check(&entries, 1 + before.next / 2), before.next);
+                read += 1;
+            }
+            Err(error) => assert!(matches!(error, Error::Corrupt { .. }), "{error:?}"),
+        }
+    }
+    assert!(read > 0);
+    check_all(&*beside(dir.path()), writer.ask("0"));
+    writer.end();
 }
 
 #[test]
@@ -146,7 +215,7 @@ fn what_a_crash_left_is_read_up_to_the_last_whole_append() {
 #[test]
 fn what_is_trimmed_meanwhile_is_an_error_and_opening_again_tells() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = Writer::start(dir.path());
+    let mut writer = Writer::start(CHILD, dir.path());
     while segments(dir.path()).len() < 4 {
         writer.ask("50");
     }

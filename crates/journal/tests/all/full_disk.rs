@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 
 use lockstep_journal::conformance::{append, batch, check_all};
-use lockstep_journal::{Bounds, Error, Journal};
+use lockstep_journal::{Bounds, Error, Journal, SqliteJournal, SqliteOptions};
 
 use crate::child;
 use crate::support::{copy_of, open, segments};
 
 const CHILD: &str = "full_disk::child_fills_a_real_disk";
+const CHILD_WITH_STEPS: &str = "full_disk::child_fills_a_real_disk_in_steps";
 
 #[test]
 fn the_same_append_succeeds_once_there_is_room() {
@@ -41,9 +43,18 @@ fn the_same_append_succeeds_once_there_is_room() {
     check_all(&*open(dir.path()).reader(), bounds);
 }
 
-/// The child gets a disk of two megabytes in a namespace of its own, which ends with it.
 #[test]
 fn a_real_full_disk_passes_by() {
+    run(CHILD);
+}
+
+#[test]
+fn a_real_disk_that_is_full_in_a_step_passes_by() {
+    run(CHILD_WITH_STEPS);
+}
+
+/// The child gets a disk of two megabytes in a namespace of its own, which ends with it.
+fn run(name: &str) {
     let dir = tempfile::tempdir().unwrap();
     let namespace = ["--user", "--map-root-user", "--mount"];
     let mount = "mount -t tmpfs -o size=2m tmpfs \"$0\"";
@@ -63,7 +74,7 @@ fn a_real_full_disk_passes_by() {
         .args(["sh", "-c", &format!("{mount} && exec \"$@\"")])
         .arg(dir.path())
         .arg(std::env::current_exe().unwrap());
-    child::arguments(&mut command, CHILD, dir.path());
+    child::arguments(&mut command, name, dir.path());
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -73,9 +84,18 @@ fn a_real_full_disk_passes_by() {
 
 #[test]
 fn child_fills_a_real_disk() {
-    let Some(disk) = child::dir(CHILD) else {
-        return;
-    };
+    let Some(disk) = child::dir(CHILD) else { return };
+    fill(&disk, open);
+}
+
+#[test]
+fn child_fills_a_real_disk_in_steps() {
+    let Some(disk) = child::dir(CHILD_WITH_STEPS) else { return };
+    let options = SqliteOptions { segment_bytes_max: 400 << 10, step_bytes: 16 << 10, ..SqliteOptions::default() };
+    fill(&disk, |dir| SqliteJournal::open(dir, options.clone()).unwrap());
+}
+
+fn fill(disk: &Path, open: impl Fn(&Path) -> SqliteJournal) {
     let dir = disk.join("journal");
     let filler = disk.join("filler");
     let mut journal = open(&dir);

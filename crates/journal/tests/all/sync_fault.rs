@@ -2,46 +2,20 @@
 //! library that is loaded before the C library.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use lockstep_journal::conformance::{append, batch, check_all};
-use lockstep_journal::{Bounds, Error, Journal};
+use lockstep_journal::{Bounds, Error, Journal, SqliteJournal};
 
 use crate::child;
-use crate::support::{hold, open, segment, segments, wait_sealed};
+use crate::support::{copy_of, hold, open, open_with_steps, segment, segments, wait_sealed};
 
 const CHILD: &str = "sync_fault::child_meets_a_failing_disk";
 const CHILD_SEAL: &str = "sync_fault::child_meets_a_failing_disk_while_sealing";
-
-/// Compiles the library, or says why that cannot be done here.
-fn build(dir: &Path) -> Option<std::path::PathBuf> {
-    if !cfg!(target_os = "linux") {
-        eprintln!("skipped: only Linux loads a library before the C library in this way");
-        return None;
-    }
-    let source = dir.join("sync_fault.c");
-    let library = dir.join("sync_fault.so");
-    fs::write(&source, include_str!("sync_fault.c")).unwrap();
-    let compiled =
-        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).arg("-ldl").status();
-    match compiled {
-        Ok(status) => {
-            assert!(status.success(), "the library does not compile");
-            Some(library)
-        }
-        Err(error) => {
-            eprintln!("skipped: there is no C compiler \"cc\" here ({error})");
-            None
-        }
-    }
-}
+const CHILD_STEP: &str = "sync_fault::child_meets_a_failing_disk_while_moving_the_log";
 
 fn run(name: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let Some(library) = build(dir.path()) else {
-        return;
-    };
+    let Some(library) = child::preload(dir.path(), "sync_fault", include_str!("sync_fault.c")) else { return };
     let output = child::command(name, dir.path())
         .env("LD_PRELOAD", library)
         .env("LOCKSTEP_TEST_FAULT", dir.path().join("trigger"))
@@ -61,6 +35,11 @@ fn a_failed_sync_or_write_poisons() {
 #[test]
 fn a_failed_sync_of_an_old_segment_poisons_too() {
     run(CHILD_SEAL);
+}
+
+#[test]
+fn a_failed_sync_while_the_log_is_moved_poisons_too_and_loses_nothing() {
+    run(CHILD_STEP);
 }
 
 #[test]
@@ -145,5 +124,58 @@ fn child_meets_a_failing_disk_while_sealing() {
     let journal = open(&folder);
     wait_sealed(&journal);
     check_all(&*journal.reader(), bounds);
+    println!("the child is done");
+}
+
+#[test]
+fn child_meets_a_failing_disk_while_moving_the_log() {
+    let Some(dir) = child::dir(CHILD_STEP) else { return };
+    let trigger = dir.join("trigger");
+    // Once it fails where the second thread moves the log, once where the writer moves the rest.
+    for fails_for_writer in [false, true] {
+        let folder = dir.join(format!("journal-{fails_for_writer}"));
+        let mut journal = open_with_steps(&folder);
+        let main = || fs::read(segment(&folder, 1)).unwrap();
+        let mut synced = main();
+        // Nobody appends during a step, so that it moves all that there is, and syncs it.
+        let append_and_wait = |journal: &mut SqliteJournal| {
+            append(journal, 20);
+            while journal.is_moving() {
+                std::thread::yield_now();
+            }
+        };
+        if fails_for_writer {
+            while main() == synced {
+                append_and_wait(&mut journal);
+            }
+            synced = main();
+        }
+        fs::write(&trigger, "sync .journal").unwrap();
+        // What is appended is in the log, which can be synced: it is acknowledged, whoever fails then.
+        let error = loop {
+            append_and_wait(&mut journal);
+            if let Err(error) = journal.trim(1) {
+                break error;
+            }
+            assert!(!fails_for_writer, "the writer moves the rest with its next append");
+        };
+        let bounds = journal.bounds();
+        let Error::Poisoned { cause } = &error else { panic!("{error:?}") };
+        assert!(cause.contains("disk I/O error") && cause.contains("move the log"), "{cause}");
+        fs::remove_file(&trigger).unwrap();
+        let error = journal.append(0, &batch(bounds.next, 1)).unwrap_err();
+        assert!(matches!(error, Error::Poisoned { .. }), "{error:?}");
+        check_all(&*journal.reader(), bounds);
+        drop(journal);
+
+        // Even if the disk kept nothing of what was moved.
+        let lost = copy_of(&folder);
+        fs::write(segment(lost.path(), 1), &synced).unwrap();
+        for folder in [lost.path(), folder.as_path()] {
+            let mut journal = open_with_steps(folder);
+            check_all(&*journal.reader(), bounds);
+            append(&mut journal, 10);
+        }
+    }
     println!("the child is done");
 }

@@ -171,6 +171,8 @@ impl<'a> Clerk<'a> {
         if self.ask(&for_order(&order.key, &id, placed)).is_err() {
             let short = missing.iter().map(|(sku, quantity)| (sku.to_string(), *quantity));
             self.book.short = short.collect();
+            // From here on: what comes between this and the end of the batch must not be missed.
+            missing.keys().for_each(|sku| self.stock.watch(sku));
             return;
         }
         if order.rank >= RANK_CONFIRMED {

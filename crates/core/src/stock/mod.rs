@@ -58,5 +58,5 @@ pub use owned::OwnLine;
 pub use quantity::{QUANTITY_MAX, QuantityError, SCALE_MAX, format as format_quantity, parse as parse_quantity};
 pub use query::{Availability, Contribution, Holder, Question, ReservationView};
 pub use state::{Limits, Quick, Stock, movement_hash};
-pub use watch::Arrival;
 pub use validate::{COMPONENTS_MAX, LINES_MAX, NAME_BYTES_MAX};
+pub use watch::Arrival;

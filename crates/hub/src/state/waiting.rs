@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use lockstep_core::decide::{Waiting, waiting};
 use lockstep_core::Entity;
+use lockstep_core::decide::{Waiting, waiting};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::failure::OpenError;

@@ -8,8 +8,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use lockstep_core::decide::retry;
 use lockstep_core::Input;
+use lockstep_core::decide::retry;
 
 use crate::looper::{Looper, Message, Mode, Open, unreadable};
 use crate::state::StateError;

@@ -236,7 +236,10 @@ fn who_waits_is_found_after_a_restart() {
                 "the state file" => std::fs::remove_file(world.state_file()).unwrap(),
                 // As a version has left it that did not have one.
                 "the index" => {
-                    rusqlite::Connection::open(world.state_file()).unwrap().execute_batch("DROP TABLE waiting").unwrap();
+                    rusqlite::Connection::open(world.state_file())
+                        .unwrap()
+                        .execute_batch("DROP TABLE waiting")
+                        .unwrap();
                 }
                 _ => {}
             }

@@ -252,7 +252,7 @@ fn take(world: &mut World, number: usize, step: &Step) {
             world.try_command(Command::Safety { sku: "A".into(), location: place.into(), quantity: units });
         }
         Step::Policy { sku, cap, fence, places, limit } => world.try_command(Command::Policy(PolicyOf {
-            channel: if number % 3 == 0 { "market".into() } else { "web".into() },
+            channel: if number.is_multiple_of(3) { "market".into() } else { "web".into() },
             sku: sku.into(),
             locations: places.map(|place| vec![place.into()]),
             cap,

@@ -248,6 +248,23 @@ fn what_was_promised_of_a_supply_stays_promised_when_that_is_taken_back() {
 }
 
 #[test]
+fn what_is_given_back_of_one_reservation_does_not_stay_with_another_of_the_same_order() {
+    let mut world = World::with(OrderPolicy { backorder: true, ..OrderPolicy::default() });
+    let policy = PolicyOf { channel: "web".into(), backorder_limit: Some(5), ..PolicyOf::default() };
+    world.command(Command::Policy(policy));
+    let (supply, sku, location) = ("po".into(), "A".into(), "b".into());
+    world.command(Command::Supply { supply, sku, location, open: 5, eta_us: Shop::minute(60) });
+    world.count("A", "b", 1);
+    world.order(1, "pending", 1);
+    world.order(2, "pending", 2);
+    assert_eq!(world.at("/stock/reservations"), json!(["web:1", "web:1~2"]), "the second waits for supply");
+    // What the first gives back is what the second waits for.
+    world.order(3, "cancelled", 2);
+    assert_eq!(world.sums("A"), (1, 0, 1));
+    assert_eq!((world.state("web:1"), world.state("web:1~2")), (Some(State::Released), Some(State::Released)));
+}
+
+#[test]
 fn what_the_lifecycle_says_has_left_is_not_taken_twice() {
     let mut world = World::new();
     world.count("A", "b", 9);

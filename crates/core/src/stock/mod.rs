@@ -43,6 +43,7 @@ mod sku;
 mod state;
 mod sums;
 mod validate;
+mod watch;
 
 pub use check::{Checked, Violation, Violations};
 pub use command::{Answer, Command, Count, Item, Movement, PolicyOf, Reserve, Shortfall, StockRefusal, Unavailable};
@@ -58,3 +59,4 @@ pub use quantity::{QUANTITY_MAX, QuantityError, SCALE_MAX, format as format_quan
 pub use query::{Availability, Contribution, Holder, Question, ReservationView};
 pub use state::{Limits, Quick, Stock, movement_hash};
 pub use validate::{COMPONENTS_MAX, LINES_MAX, NAME_BYTES_MAX};
+pub use watch::Arrival;

@@ -9,6 +9,7 @@ use compact_str::CompactString;
 
 pub(super) use super::reservation::{Line, Reservation};
 pub(super) use super::sku::{Backorders, LineRef, Location, Rare, Recent, Sale, Sku, Supply, Turn};
+use super::watch::Watch;
 
 /// No location: backordered. Also no place in a list, and no SKU in a policy.
 pub(super) const NONE: u32 = u32::MAX;
@@ -108,6 +109,7 @@ pub struct Stock {
     pub(super) touched: Vec<u32>,
     /// SKUs that were touched since their invariants were last checked.
     pub(super) suspects: VecDeque<u32>,
+    pub(super) watch: Watch,
     pub(super) dirty_skus: Vec<u32>,
     pub(super) dirty_channels: Vec<u32>,
     pub(super) dirty_ids: Vec<CompactString>,
@@ -205,6 +207,9 @@ impl Stock {
         if !node.touched {
             node.touched = true;
             self.touched.push(sku);
+        }
+        if node.watched {
+            self.stir(sku);
         }
         self.suspect(sku);
     }

@@ -178,11 +178,16 @@ impl Stock {
 
     /// Says what a kit is made of.
     pub(super) fn make_kit(&mut self, kit: u32, components: Vec<(u32, i64)>) {
-        for (component, _) in self.skus[kit as usize].components().to_vec() {
-            self.skus[component as usize].rare_mut().part_of.retain(|of| *of != kit);
+        let before = self.skus[kit as usize].components().to_vec();
+        for (component, _) in &before {
+            self.skus[*component as usize].rare_mut().part_of.retain(|of| *of != kit);
         }
         for (component, _) in &components {
             self.skus[*component as usize].rare_mut().part_of.push(kit);
+        }
+        if before != components {
+            let parts = before.iter().chain(&components).map(|(component, _)| *component);
+            parts.chain([kit]).for_each(|sku| self.reform(sku));
         }
         if !components.is_empty() || self.skus[kit as usize].rare.is_some() {
             self.skus[kit as usize].rare_mut().components = components;

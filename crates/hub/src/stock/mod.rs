@@ -3,6 +3,7 @@
 
 pub(crate) mod invariants;
 mod reads;
+pub(crate) mod retries;
 pub(crate) mod standing;
 pub(crate) mod verify;
 

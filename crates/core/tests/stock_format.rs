@@ -71,6 +71,7 @@ fn records() -> Vec<Record> {
             supply: "po-1".into(),
             supply_open: 6,
             unreserved: true,
+            also: vec![],
         }),
         StockBody::Unavailable(UnavailableSet {
             sku: sku(),

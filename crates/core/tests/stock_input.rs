@@ -217,7 +217,18 @@ fn goods_of_one_shipment_have_all_left_or_none() {
         let (source, id, sku, location) = ("wms".into(), id.into(), sku.into(), "berlin".into());
         let kind = MovementKind::Ship;
         let (reservation, supply) = (None, None);
-        Command::Move(Movement { source, id, sku, location, kind, quantity, occurred_at_us, reservation, supply })
+        Command::Move(Movement {
+            source,
+            id,
+            sku,
+            location,
+            kind,
+            quantity,
+            occurred_at_us,
+            reservation,
+            supply,
+            also: vec![],
+        })
     };
     let on_hand = |facts: &mut Facts| available(&mut facts.stock, NOW);
     let mut try_both = |delivery: &str, both: Vec<Command>| {

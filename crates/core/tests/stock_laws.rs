@@ -96,8 +96,8 @@ fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
                 kind,
                 quantity,
                 occurred_at_us,
-                reservation: None,
                 supply,
+                ..Movement::default()
             })
         },
     );
@@ -111,7 +111,7 @@ fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
             quantity,
             occurred_at_us: at * MINUTE,
             reservation: Some(id),
-            supply: None,
+            ..Movement::default()
         })
     });
     let unavailable =
@@ -456,7 +456,7 @@ proptest! {
         commands.extend((0..).zip(&moves).map(|(n, (minute, quantity, kind))| {
             let kind = [MovementKind::Adjust, MovementKind::ReturnDamaged, MovementKind::Receipt][*kind as usize];
             let quantity = if kind == MovementKind::Adjust { *quantity } else { quantity.abs() + 1 };
-            Command::Move(Movement { source: "wms".into(), id: compact_str::format_compact!("m{n}"), sku: sku(), location: location(), kind, quantity, occurred_at_us: at(*minute), reservation: None, supply: None })
+            Command::Move(Movement { source: "wms".into(), id: compact_str::format_compact!("m{n}"), sku: sku(), location: location(), kind, quantity, occurred_at_us: at(*minute), ..Movement::default() })
         }));
         let mut other: Vec<_> = order.into_iter().cycle().zip(commands.clone()).collect();
         other.sort_by_key(|(key, _)| *key);

@@ -45,7 +45,7 @@ pub(crate) enum Basis {
 #[schema(as = StockMovement)]
 pub(crate) struct MovementBody {
     /// Its id in the system that tells of it: it has one effect, however often it is told. The `Idempotency-Key` where
-    /// it is absent.
+    /// it is absent. Of a `ship` with a `reservation` the shipment's, as of `consume`.
     movement: Option<String>,
     /// What it is.
     kind: Kind,
@@ -196,7 +196,7 @@ pub(crate) async fn movement(
             Kind::ReturnDamaged => MovementKind::ReturnDamaged,
             Kind::ReturnLost => MovementKind::ReturnLost,
         };
-        Ok(Command::Move(Movement {
+        let movement = Movement {
             source: ask.system().into(),
             id: wanted.movement.as_deref().unwrap_or(ask.key()).into(),
             sku: place.0.as_str().into(),
@@ -206,7 +206,9 @@ pub(crate) async fn movement(
             occurred_at_us: time_of("occurred_at", wanted.occurred_at.as_deref(), ask.received_at_us)?,
             reservation: wanted.reservation.map(Into::into),
             supply: wanted.supply.map(Into::into),
-        }))
+            also: Vec::new(),
+        };
+        Ok(Command::Move(movement.of_shipment()))
     };
     said((&api, &caller), ("movement", r#"{"kind": "receipt", "quantity": 1}"#), &place, request, made).await
 }

@@ -150,7 +150,7 @@ pub struct Count {
 }
 
 /// See [`Command::Move`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Movement {
     /// Who tells of it.
     pub source: CompactString,
@@ -170,6 +170,9 @@ pub struct Movement {
     pub reservation: Option<CompactString>,
     /// The supply that a receipt is of.
     pub supply: Option<CompactString>,
+    /// Other names of the same movement, who tells of it and its id there: who tells of it by one of them later tells
+    /// nothing new.
+    pub also: Vec<(CompactString, CompactString)>,
 }
 
 /// See [`Command::Unavailable`].

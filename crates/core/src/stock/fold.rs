@@ -181,9 +181,7 @@ fn counted(stock: &mut Stock, fact: &Counted) {
 }
 
 fn moved(stock: &mut Stock, fact: &Moved) {
-    if !fact.movement.is_empty() {
-        stock.seen.insert(movement_hash(&fact.source, &fact.movement));
-    }
+    stock.seen.extend(fact.names().map(|(source, movement)| movement_hash(source, movement)));
     let recents_max = stock.limits.recents_max;
     let location = at(stock, &fact.sku, &fact.location);
     location.moved_at_us = location.moved_at_us.max(fact.occurred_at_us);

@@ -184,7 +184,7 @@ pub fn movement(id: &str, kind: MovementKind, sku: &str, location: &str, quantit
         quantity,
         occurred_at_us: Shop::minute(minute),
         reservation: None,
-        supply: None,
+        ..Movement::default()
     }
 }
 

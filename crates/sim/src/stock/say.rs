@@ -171,5 +171,5 @@ fn moved(rng: &mut Rng, (sku, location): (&str, &str), kind: MovementKind, quant
     let id = format!("m{}", rng.usize(..MOVEMENTS)).into();
     let occurred_at_us = instant(rng);
     let (source, sku, location) = (SYSTEM.into(), sku.into(), location.into());
-    Movement { source, id, sku, location, kind, quantity, occurred_at_us, reservation: None, supply: None }
+    Movement { source, id, sku, location, kind, quantity, occurred_at_us, ..Movement::default() }
 }

@@ -5,8 +5,8 @@ use crate::QuarantineReason;
 use crate::stock::command::{Answer, Count, Movement, StockRefusal, Unavailable};
 use crate::stock::quantity::QUANTITY_MAX;
 use crate::stock::record::{
-    CountBasis, Counted, LineFact, Moved, MovementKind, Proposal, ReservationState, ShortageDetected, StockBody,
-    UnavailableSet,
+    CountBasis, Counted, LineFact, Moved, MovementKind, MovementName, Proposal, ReservationState, ShortageDetected,
+    StockBody, UnavailableSet,
 };
 use crate::stock::state::{Location, NONE, Reservation, movement_hash};
 use crate::stock::validate::invalid;
@@ -97,7 +97,7 @@ impl Desk<'_> {
 
     pub(super) fn move_goods(&mut self, movement: &Movement) -> Answered {
         self.not_a_kit(&movement.sku)?;
-        if self.stock.seen.contains(&movement_hash(&movement.source, &movement.id)) {
+        if movement.names().any(|(source, id)| self.stock.seen.contains(&movement_hash(source, id))) {
             return Ok(Answer::Repeated);
         }
         if let Some(reason) = self.ahead("occurred_at", movement.occurred_at_us) {
@@ -139,6 +139,7 @@ impl Desk<'_> {
             supply: movement.supply.clone().unwrap_or_default().into(),
             supply_open: supply.map_or(0, |supply| (supply.open - quantity).max(0)),
             unreserved: movement.reservation.is_some() && consumed.steps.is_empty(),
+            also: movement.also.iter().map(|(source, movement)| named(source, movement)).collect(),
         };
         self.physical(&movement.sku, &movement.location, |desk| {
             desk.record(event, StockBody::Moved(fact));
@@ -331,6 +332,10 @@ fn within(field: &'static str, on_hand: i64) -> Result<(), StockRefusal> {
     } else {
         invalid(field, format!("would make the stock on hand {on_hand}, beyond {QUANTITY_MAX}"))
     }
+}
+
+fn named(source: &str, movement: &str) -> MovementName {
+    MovementName { source: source.to_owned(), movement: movement.to_owned() }
 }
 
 fn quarantined(code: &str, detail: String) -> Answer {

@@ -54,6 +54,7 @@ fn records() -> Vec<Record> {
             opening: 7,
             on_hand: 8,
             added_back: 9,
+            unusual: false,
         }),
         StockBody::Moved(Moved {
             sku: sku(),

@@ -28,7 +28,15 @@ fn ask(delivery: &str, command: Command) -> Input {
 
 fn count(sku: &str, quantity: i64, as_of_us: i64) -> Command {
     let (source, location) = ("wms".into(), "berlin".into());
-    Command::Count(Count { source, sku: sku.into(), location, basis: CountBasis::OnHand, quantity, as_of_us })
+    Command::Count(Count {
+        source,
+        sku: sku.into(),
+        location,
+        basis: CountBasis::OnHand,
+        quantity,
+        as_of_us,
+        is_strict: false,
+    })
 }
 
 fn reserve(id: &str, sku: &str, quantity: i64, expires_at_us: i64) -> Command {

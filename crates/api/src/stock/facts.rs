@@ -161,6 +161,7 @@ pub(crate) async fn count(
             basis,
             quantity: wanted.quantity,
             as_of_us: time_of("as_of", wanted.as_of.as_deref(), ask.received_at_us)?,
+            is_strict: false,
         }))
     };
     said((&api, &caller), ("count", r#"{"basis": "on_hand", "quantity": 1}"#), &place, request, made).await

@@ -257,7 +257,7 @@ impl ReserveBody {
             allow_split: self.allow_split,
             backorder_until_us,
             replaces: self.replaces.map(Into::into),
-            replaces_committed: false,
+            is_order: false,
         }))
     }
 }

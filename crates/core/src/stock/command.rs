@@ -133,7 +133,7 @@ impl Command {
 }
 
 /// See [`Command::Count`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Who counted.
     pub source: CompactString,
@@ -147,6 +147,8 @@ pub struct Count {
     pub quantity: i64,
     /// When it was true, microseconds since 1970 UTC.
     pub as_of_us: i64,
+    /// One that looks absurd is doubted, and not only marked.
+    pub is_strict: bool,
 }
 
 /// See [`Command::Move`].
@@ -240,8 +242,9 @@ pub struct Reserve {
     pub backorder_until_us: Option<i64>,
     /// Another hold of the same customer, which this one takes the place of.
     pub replaces: Option<CompactString>,
-    /// It takes that place also where the other one is committed already: an order whose checkout has done that.
-    pub replaces_committed: bool,
+    /// It is for an order, which is sold already: it takes the place of another one also where that is committed, as its
+    /// checkout has done that; its channel is what the order says; and it holds as long as orders do.
+    pub is_order: bool,
 }
 
 /// One item of a request.

@@ -97,7 +97,7 @@ pub fn for_order(order: &str, reservation: &str, step: OrderStep) -> Command {
                 allow_split,
                 backorder_until_us,
                 replaces: cart,
-                replaces_committed: true,
+                is_order: true,
             })
         }
         OrderStep::Confirmed => Command::Commit { id },

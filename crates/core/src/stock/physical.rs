@@ -47,6 +47,9 @@ pub struct Counted {
     /// What was added for lines that the warehouse had allocated; in `opening`.
     #[prost(sint64, tag = "10")]
     pub added_back: i64,
+    /// It is many times the count before it: a person should look at it.
+    #[prost(bool, tag = "11")]
+    pub unusual: bool,
 }
 
 /// What a movement is.

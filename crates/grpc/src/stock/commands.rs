@@ -95,7 +95,7 @@ writes! {
         allow_split: request.allow_split,
         backorder_until_us: request.backorder_until.map(|at| at_us("backorder_until", &at)).transpose()?,
         replaces: given(request.replaces_reservation_id),
-        replaces_committed: false,
+        is_order: false,
     });
     CommitRequest, "commit", |request, _asked| Command::Commit { id: request.reservation_id.into() };
     ReleaseRequest, "release", |request, _asked| Command::Release {
@@ -147,6 +147,7 @@ writes! {
         basis: chosen("basis", request.basis, &CountBasis::Unspecified)?,
         quantity: request.quantity,
         as_of_us: required("as_of", request.as_of)?,
+        is_strict: false,
     });
     SetUnavailableRequest, "unavailable", |request, asked| Command::Unavailable(Unavailable {
         sku: request.sku.into(),

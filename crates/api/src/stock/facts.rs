@@ -22,6 +22,7 @@ pub(crate) struct CountBody {
     /// taken off what can't be sold and what it has allocated.
     basis: Basis,
     /// The number; a warehouse that has oversold may tell a negative one.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
     /// When it was true (RFC 3339); now where it is absent.
     #[schema(format = DateTime)]
@@ -50,6 +51,7 @@ pub(crate) struct MovementBody {
     /// What it is.
     kind: Kind,
     /// How much; of an `adjust` the difference, up or down.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
     /// When (RFC 3339); now where it is absent. What was before the last count does not change what is on hand: the
     /// count has it.
@@ -105,6 +107,7 @@ pub(crate) struct UnavailableBody {
 #[schema(as = SafetyStock)]
 pub(crate) struct SafetyBody {
     /// How much no new reservation may touch. What is promised already is not concerned.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
 }
 

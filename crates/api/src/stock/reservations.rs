@@ -58,6 +58,7 @@ pub(crate) struct ItemBody {
     /// The SKU or kit.
     sku: String,
     /// How much.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
     /// Where it must come from; any eligible location where it is absent.
     location: Option<String>,

@@ -31,6 +31,7 @@ pub(crate) struct ReleaseLine {
     /// Its number.
     line: u32,
     /// How much of it.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
 }
 
@@ -69,6 +70,7 @@ pub(crate) struct Shipped {
     /// Where it was shipped from.
     location: String,
     /// How much.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
 }
 
@@ -81,6 +83,7 @@ pub(crate) struct Transfer {
     /// Where to.
     location: String,
     /// How much of it.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
 }
 

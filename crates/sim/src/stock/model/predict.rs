@@ -98,7 +98,8 @@ impl Model {
         if ruled.next().is_some() && !is_ruled(&wanted.channel) {
             return Said::Refused("stock-invalid");
         }
-        if wanted.items.iter().any(|item| !self.knows(&item.sku, now_us)) {
+        let is_known = |sku: &str| self.kits.contains_key(sku) || self.knows(sku, now_us);
+        if wanted.items.iter().any(|item| !is_known(&item.sku)) {
             return Said::Refused("stock-invalid");
         }
         let mut places = wanted.items.iter().filter_map(|item| item.location.as_deref());
@@ -123,15 +124,6 @@ impl Model {
 
     fn has_place(&self, place: &str) -> bool {
         self.places.keys().any(|(_, known)| known == place)
-    }
-
-    /// Whether somebody has told of a SKU, or was promised of it.
-    fn knows(&self, sku: &str, now_us: i64) -> bool {
-        let promised = |r: &Reservation| r.is_open(now_us) && r.lines.iter().any(|l| l.sku == sku && l.open > 0);
-        self.kits.contains_key(sku)
-            || self.places.keys().any(|(known, _)| known == sku)
-            || self.supplies.keys().any(|(known, _)| known == sku)
-            || self.reservations.values().any(promised)
     }
 
     fn predict_step(&self, command: &Command, known: &Reservation, now_us: i64) -> Said {

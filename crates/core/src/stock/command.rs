@@ -289,7 +289,7 @@ pub enum StockRefusal {
     #[error("not enough stock: {}", shortfalls(.0))]
     Short(Vec<Shortfall>),
     /// The reservation is not where the command believes it to be.
-    #[error("reservation `{id}` is {state:?}: it can't be {wanted}")]
+    #[error("reservation `{id}` is {}: it can't be {wanted}", super::state_name(*.state))]
     Conflict {
         /// The reservation.
         id: CompactString,

@@ -91,7 +91,7 @@ impl Looper {
     /// An order that waits, and what it has of stock.
     fn load_waiting(&mut self, key: &str) -> Result<(), StateError> {
         let id = lockstep_core::entity_id("order", key);
-        load_entity(&mut self.state, &mut self.facts.entities, id.clone())?;
+        load_entity(&mut self.state, &mut self.facts.entities, id.clone(), "")?;
         for id in decide::reservations_of(&self.facts.entities, &id) {
             self.load_reservation(&id)?;
         }

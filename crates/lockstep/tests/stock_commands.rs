@@ -76,7 +76,7 @@ fn stock_is_counted_reserved_explained_and_given_back() {
     assert!(shown.lines().any(|row| row.starts_with("cart-7") && row.ends_with("committed")), "{shown}");
     hub.ask(&["release", "cart-7"]).expect(0);
     let late = hub.ask(&["commit", "cart-7"]).expect(1);
-    assert!(late.out.contains("Released: it can't be committed") && late.err.is_empty(), "{late:?}");
+    assert!(late.out.contains("released: it can't be committed") && late.err.is_empty(), "{late:?}");
     hub.ask(&["commit", "cart-9"]).expect(1);
     let read = run(folder.path(), &["key", "create", "--name", "r", "--scopes", "read"]).expect(0).out;
     hub.ask_with(read.trim(), &["commit", "cart-7"]).expect(4);

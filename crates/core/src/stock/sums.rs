@@ -114,10 +114,15 @@ impl Stock {
                 of.open -= counts;
                 of.queue.remove(&turn);
             }
+            node.rare_mut().backorders.retain(|of| !of.queue.is_empty());
         } else {
             let location = node.location_mut(line.location);
-            if let Some(sum) = location.by_channel.iter_mut().find(|(of, _)| *of == channel) {
-                sum.1 -= counts;
+            if let Some(at) = location.by_channel.iter().position(|(of, _)| *of == channel) {
+                location.by_channel[at].1 -= counts;
+                if location.by_channel[at].1 == 0 {
+                    // The channel's number may be another one's tomorrow.
+                    location.by_channel.swap_remove(at);
+                }
             }
             *(if is_held { &mut location.held } else { &mut location.committed }) -= counts;
         }

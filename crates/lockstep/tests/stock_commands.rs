@@ -41,7 +41,10 @@ fn stock_is_counted_reserved_explained_and_given_back() {
     let again = hub.ask(&[&wanted[..], &["--json"]].concat()).expect(0).json();
     assert_eq!((&again["repeated"], &again["state"]), (&true.into(), &"held".into()));
 
-    // What falls short is a table, and an answer: not an error.
+    // What falls short is a table, and an answer: not an error. What nobody has told of is a mistake in writing.
+    let unknown = hub.ask(&["reserve", "TEE=3", "--channel", "web"]).expect(1);
+    assert!(unknown.err.contains("`items.sku` must be") && unknown.err.contains("not `TEE`"), "{unknown:?}");
+    hub.ask(&["stock", "count", "TEE", "berlin", "0"]).expect(0);
     let short = hub.ask(&["reserve", "MUG=2", "TEE=3", "MUG=9", "--channel", "web", "--id", "cart-8"]).expect(1);
     let rows: Vec<Vec<&str>> = short.out.lines().skip(1).map(cells).collect();
     assert_eq!(rows[0], ["item", "sku", "requested", "available", "missing"], "{}", short.out);

@@ -121,7 +121,7 @@ impl World {
 
     fn counted(&self, quantity: i64) -> InputBody {
         let (source, sku, location, as_of_us) = ("wms".into(), "A".into(), "b".into(), self.time.now_us());
-        let count = Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us };
+        let count = Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us, is_strict: false };
         InputBody::Stock(vec![Command::Count(count)])
     }
 

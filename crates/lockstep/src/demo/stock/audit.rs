@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
+use lockstep_api::HOLDERS_MAX;
 use lockstep_core::stock::AVAILABILITY_KIND;
 use lockstep_hub::now_us;
 use serde::Deserialize;
@@ -19,8 +20,6 @@ use crate::demo::verdict::Comparison;
 
 /// How many reservations are asked for at once.
 const AT_ONCE: usize = 16;
-/// How many holders of a place the API names at most.
-const HOLDERS_MAX: usize = 1_000;
 
 #[derive(Debug, Deserialize)]
 struct List {
@@ -73,8 +72,8 @@ pub(crate) struct Audited {
 }
 
 async fn availability(api: &ApiClient, sale: &Sale, channel: Party) -> anyhow::Result<Vec<Availability>> {
-    let skus = sale.tally().names().join(",");
-    let path = format!("/v1/availability?sku={skus}&channel={}&holders={HOLDERS_MAX}", channel.name());
+    let skus: String = sale.tally().names().iter().map(|sku| format!("sku={sku}&")).collect();
+    let path = format!("/v1/availability?{skus}channel={}&holders={HOLDERS_MAX}", channel.name());
     Ok(api.get::<List>(&path).await?.items)
 }
 

@@ -243,7 +243,13 @@ impl Session {
                     let Some(sale) = &sale else { return true };
                     // A hold that has run out counts no more at once, and is told of a little later.
                     match stock::audit::is_told(&api, sale, &copies).await {
-                        Ok(true) => return true,
+                        // What was published while the fronts were looked at has to arrive, too.
+                        Ok(true) => {
+                            let now = hub.stats().tallies();
+                            if now.published == tallies.published && settle::is_all(&now, &counters, ships_all) {
+                                return true;
+                            }
+                        }
                         Ok(false) => {}
                         Err(error) => tracing::warn!(error = format!("{error:#}"), "the fronts can't be compared"),
                     }

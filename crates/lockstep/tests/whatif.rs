@@ -299,6 +299,7 @@ fn a_history_of_four_systems_with_faults_is_decided_the_same_again() {
     // The same with a pack of one's own, in another folder and without the secrets.
     let other = tempfile::tempdir().unwrap();
     std::fs::copy(kept.join("lockstep.toml"), other.path().join("lockstep.toml")).unwrap();
+    copy(&kept.join("filters"), &other.path().join("filters"));
     let pack = other.path().join("packs/shopify");
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packs/shopify"), &pack);
     let orders = std::fs::read_to_string(pack.join("mappings/order.vrl")).unwrap();

@@ -7,6 +7,7 @@ use lockstep_core::decide::HUB;
 use lockstep_core::entity::{Claim, FieldState, base_system, member_of};
 use lockstep_core::merge::Rule;
 use lockstep_core::path::base_of;
+use lockstep_core::record::Body;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -77,6 +78,10 @@ pub(crate) struct ClaimBody {
     sequence: u64,
     /// The record that brought it.
     position: u64,
+    /// Of what the hub itself says, where one field is asked for: the delivery in whose course it said so, as
+    /// `source/delivery`; `@hub/stock-came|...` where stock came for an order. Absent where its record is not kept any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<String>,
     /// Why it lost, where it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -121,7 +126,14 @@ pub(crate) async fn show(
     if let (Some(name), []) = (wanted, states.as_slice()) {
         return Err(Problem::new(Code::UnknownField, format!("`{}` has no field `{name}`", entity.id())));
     }
-    let fields = states.into_iter().map(|state| explain(&entity, state)).collect();
+    let mut fields: Vec<FieldExplanation> = states.into_iter().map(|state| explain(&entity, state)).collect();
+    // Each is a look into the journal.
+    let own = fields.iter_mut().filter(|_| wanted.is_some()).filter_map(|field| field.winner.as_mut());
+    for claim in own.filter(|claim| claim.system == HUB) {
+        if let Some(Body::Fact(fact)) = api.hub.record(claim.position).await?.and_then(|record| record.body) {
+            claim.delivery = Some(format!("{}/{}", fact.source, fact.delivery));
+        }
+    }
     Ok(view::json(&Explanation {
         kind: entity.kind.to_string(),
         key: entity.key.to_string(),
@@ -147,6 +159,7 @@ fn explain(entity: &Entity, state: &FieldState) -> FieldExplanation {
             sequence: start.sequence,
             position: start.position,
             seen_at: view::time(seen.occurred_at_us),
+            delivery: None,
             reason,
         }
     };

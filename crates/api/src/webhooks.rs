@@ -73,7 +73,7 @@ pub(crate) async fn receive(
     let translated = source.translator().translate(&topic, &headers, &body, received_at_us);
     let keep = intake.keep_raw
         || match &translated {
-            InputBody::Quarantine(_) | InputBody::Stock(_) => true,
+            InputBody::Quarantine(_) | InputBody::Stock(_) | InputBody::Retry { .. } => true,
             // From a clock that is ahead, or with external ids: too far, or of another entity, and it is quarantined too.
             InputBody::Changes(changes) => {
                 // So is a count that contradicts another one.

@@ -230,6 +230,11 @@ pub enum InputBody {
     Quarantine(QuarantineReason),
     /// Commands to stock, decided one after the other. One that is refused does not take back those before it.
     Stock(Vec<Command>),
+    /// The hub's own word that stock came for an order of which there was not enough.
+    Retry {
+        /// The order's key.
+        order: String,
+    },
 }
 
 /// One delivery from a source, translated.

@@ -22,6 +22,8 @@ pub struct Rules {
     /// The systems whose word of kind `stock` goes into the ledger of stock, and what their number means where a
     /// document does not say.
     pub stock_feeds: BTreeMap<String, CountBasis>,
+    /// The systems whose count a person looks at where it is many times the last one.
+    pub stock_strict: BTreeSet<String>,
     /// What orders do to stock.
     pub stock_orders: StockOrders,
     /// The systems that are sent the changes of a kind, and so may send them back.

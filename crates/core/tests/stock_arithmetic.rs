@@ -18,6 +18,104 @@ fn reserve_for(shop: &mut Shop, channel: &str, id: &str, quantity: i64) -> Resul
 }
 
 #[test]
+fn channels_that_nobody_speaks_of_any_more_leave_the_memory() {
+    let mut shop = Shop::default();
+    shop.run(&count("A", "b", CountBasis::OnHand, 5, 0)).unwrap();
+    let take = |number: i64, minute: i64| {
+        let items = vec![Item { sku: "A".into(), quantity: 1, location: None }];
+        let name = compact_str::format_compact!("made-up-{number}");
+        let expires_at_us = Shop::minute(minute);
+        Command::Reserve(Reserve {
+            id: name.clone(),
+            owner: name.clone(),
+            channel: name,
+            expires_at_us,
+            items,
+            ..Reserve::default()
+        })
+    };
+    for number in 0..1_000 {
+        shop.run(&take(number, 60)).unwrap();
+        let id = compact_str::format_compact!("made-up-{number}");
+        shop.run(&Command::Release { id: id.clone(), lines: vec![] }).unwrap();
+        shop.stock.take_dirty();
+        assert!(shop.stock.forget(&id));
+    }
+    assert_eq!(shop.stock.channels_len(), 0);
+    // A number that was another channel's begins anew, and one with a policy stays.
+    let policy = PolicyOf { channel: "made-up-1".into(), cap: Some((1, 0)), ..PolicyOf::default() };
+    shop.run(&take(1, 60)).unwrap();
+    shop.run(&Command::Policy(policy)).unwrap();
+    assert_eq!(shop.ask("A", "made-up-1").cap_remaining, Some(0));
+    let id: compact_str::CompactString = "made-up-1".into();
+    shop.run(&Command::Release { id: id.clone(), lines: vec![] }).unwrap();
+    shop.stock.take_dirty();
+    assert!(shop.stock.forget(&id));
+    assert_eq!((shop.stock.channels_len(), shop.ask("A", "made-up-1").cap_remaining), (1, Some(1)));
+}
+
+#[test]
+fn a_fence_keeps_what_is_used_of_it_while_it_is_the_same() {
+    let mut shop = Shop::default();
+    shop.run(&count("A", "b", CountBasis::OnHand, 10, 0)).unwrap();
+    let policy = |fence: i64, buffer: i64| {
+        Command::Policy(PolicyOf {
+            channel: "shop".into(),
+            fence: Some(fence),
+            buffer: Some(buffer),
+            ..PolicyOf::default()
+        })
+    };
+    shop.run(&policy(4, 0)).unwrap();
+    shop.run(&Command::Policy(PolicyOf { channel: "web".into(), ..PolicyOf::default() })).unwrap();
+    let items = vec![Item { sku: "A".into(), quantity: 3, location: None }];
+    let (id, channel, expires_at_us) = ("o1".into(), "shop".into(), Shop::minute(60));
+    shop.run(&Command::Reserve(Reserve {
+        id,
+        owner: "o1".into(),
+        channel,
+        expires_at_us,
+        items,
+        ..Reserve::default()
+    }))
+    .unwrap();
+    shop.ship("o1", "A", "b", 3, 0);
+    let left = |shop: &mut Shop| shop.ask("A", "web").locations[0].fenced[0].1;
+    assert_eq!(left(&mut shop), 1);
+    shop.run(&policy(4, 2)).unwrap();
+    assert_eq!(left(&mut shop), 1, "only the buffer is another");
+    shop.run(&policy(5, 2)).unwrap();
+    assert_eq!(left(&mut shop), 5, "a fence that is set anew has nothing used of it");
+}
+
+#[test]
+fn whether_a_sku_may_become_another_does_not_depend_on_when_expiries_are_written() {
+    for is_swept in [false, true] {
+        let mut shop = Shop::default();
+        shop.run(&count("A", "b", CountBasis::OnHand, 1, 0)).unwrap();
+        let items = vec![Item { sku: "A".into(), quantity: 1, location: None }];
+        let (id, channel, expires_at_us) = ("o1".into(), "web".into(), Shop::minute(5));
+        shop.run(&Command::Reserve(Reserve {
+            id,
+            owner: "o1".into(),
+            channel,
+            expires_at_us,
+            items,
+            ..Reserve::default()
+        }))
+        .unwrap();
+        shop.at(1).run(&count("A", "b", CountBasis::OnHand, 0, 1)).unwrap();
+        let finer = Command::Sku { sku: "A".into(), scale: 2, components: vec![] };
+        assert!(shop.run(&finer).is_err(), "it is still promised");
+        shop.at(6);
+        if is_swept {
+            shop.run(&Command::Expire { limit: 9 }).unwrap();
+        }
+        assert_eq!(shop.run(&finer), Ok(Answer::Applied), "swept: {is_swept}");
+    }
+}
+
+#[test]
 fn available_to_fulfil_is_on_hand_less_everything_that_has_a_claim() {
     let mut shop = Shop::default();
     shop.count("A", "b", 100, 0);
@@ -75,6 +173,7 @@ fn fences_are_drawn_down_and_restored_but_not_by_a_shipment() {
     shop.count("A", "b", 100, -1);
     let fence = PolicyOf { sku: "A".into(), location: "b".into(), fence: Some(30), ..of("shop") };
     shop.policy(fence.clone());
+    shop.policy(of("web"));
     let web = |shop: &mut Shop| shop.ask("A", "web").atp;
     assert_eq!((web(&mut shop), shop.ask("A", "shop").atp), (70, 100));
     reserve_for(&mut shop, "shop", "s1", 10).unwrap();
@@ -319,7 +418,8 @@ fn a_transfer_is_validated_where_it_goes() {
     let to =
         |location: &str, quantity| Command::Transfer { id: "x".into(), line: 0, location: location.into(), quantity };
     assert_eq!(short_of(shop.run(&to("b", 3))), [(0, 3, 2)]);
-    assert_eq!(short_of(shop.run(&to("nowhere", 1))), [(0, 1, 0)]);
+    let nowhere = shop.run(&to("nowhere", 1));
+    assert!(matches!(nowhere, Err(StockRefusal::Invalid { field: "location", .. })), "{nowhere:?}");
     assert_eq!(state_of(&shop.run(&to("b", 2))), (State::Held, false));
     assert_eq!(shop.told(1), ["reservation.transferred"]);
     let at = shop.ask("A", "web").locations;

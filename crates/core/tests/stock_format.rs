@@ -54,6 +54,7 @@ fn records() -> Vec<Record> {
             opening: 7,
             on_hand: 8,
             added_back: 9,
+            unusual: false,
         }),
         StockBody::Moved(Moved {
             sku: sku(),
@@ -71,6 +72,7 @@ fn records() -> Vec<Record> {
             supply: "po-1".into(),
             supply_open: 6,
             unreserved: true,
+            also: vec![],
         }),
         StockBody::Unavailable(UnavailableSet {
             sku: sku(),

@@ -28,7 +28,7 @@ fn input(delivery: &str, body: InputBody) -> Input {
 
 fn count(quantity: i64, as_of_us: i64) -> Command {
     let (source, sku, location) = ("wms".into(), "A".into(), "berlin".into());
-    Command::Count(Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us })
+    Command::Count(Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us, is_strict: false })
 }
 
 fn reserve(id: &str, quantity: i64, expires_at_us: i64) -> Command {
@@ -195,6 +195,90 @@ fn a_feeds_word_that_cant_be_believed_is_quarantined_and_a_client_is_told() {
 }
 
 #[test]
+fn a_count_that_looks_absurd_is_marked_or_where_the_system_is_strict_looked_at() {
+    let unusual = |decision: &lockstep_core::Decision| match &fact(&decision.records[0]).body {
+        Some(StockBody::Counted(counted)) => counted.unusual,
+        other => panic!("{other:?}"),
+    };
+    let mut facts = feed(CountBasis::OnHand);
+    // The first of all has nothing to be compared with; less than the limit, or less than before, is as usual.
+    for (delivery, quantity, expected) in [("1", "5", false), ("2", "49", false), ("3", "490", true), ("4", "5", false)]
+    {
+        let at_us = NOW + delivery.parse::<i64>().unwrap();
+        let decision = decide(&mut facts, told(delivery, &[("on_hand", quantity)], at_us), NOW + 9).unwrap();
+        assert_eq!(unusual(&decision), expected, "{quantity}");
+    }
+    facts.rules.stock_strict.insert("wms".into());
+    let slip = told("5", &[("on_hand", "50")], NOW + 5);
+    let decision = decide(&mut facts, slip.clone(), NOW + 9).unwrap();
+    let Some(Body::Quarantined(held)) = &decision.records[0].body else { panic!("{:?}", decision.records) };
+    assert_eq!(held.reason.as_ref().unwrap().code, "count-unusual");
+    assert_eq!(available(&mut facts.stock, NOW + 9), 5);
+    // A client is told; and what a person has released is taken, marked.
+    let client = ask(&mut facts, "c", count(50, NOW + 6), NOW + 9).unwrap().1;
+    assert!(matches!(&client, Outcome::Stock { answers, .. } if matches!(answers[..], [Ok(Answer::Quarantined(_))])));
+    let Outcome::Quarantined { position } = decision.outcome else { panic!("{:?}", decision.outcome) };
+    facts.held.insert(position);
+    let released = decide(&mut facts, Input { releases: Some(position), ..slip }, NOW + 9).unwrap();
+    assert!(unusual(&released));
+    assert_eq!(available(&mut facts.stock, NOW + 9), 50);
+}
+
+#[test]
+fn bad_input_is_refused_with_the_field_and_what_would_be_right() {
+    let mut facts = Facts::new(Rules::new());
+    ask(&mut facts, "c", count(5, NOW), NOW).unwrap();
+    let policy = PolicyOf { channel: "web".into(), ..PolicyOf::default() };
+    ask(&mut facts, "p", Command::Policy(policy), NOW).unwrap();
+    let Command::Reserve(well) = reserve("o1", 1, NOW + HOUR) else { panic!() };
+    let item = |sku: &str, quantity: i64, location: Option<&str>| Item {
+        sku: sku.into(),
+        quantity,
+        location: location.map(Into::into),
+    };
+    let of = |items: Vec<Item>| Command::Reserve(Reserve { items, ..well.clone() });
+    let table = [
+        (of(vec![]), "items", "must be 1 to 1000, not 0"),
+        (of(vec![item("A", 1, None); 1_001]), "items", "must be 1 to 1000, not 1001"),
+        (of(vec![item("A", -1, None)]), "items.quantity", "must be 1 to 1000000000000000, not -1"),
+        (
+            of(vec![item("B", 1, None)]),
+            "items.sku",
+            "must be one that was counted or moved, is a kit or on order, not `B`",
+        ),
+        (of(vec![item("A", 1, Some("x"))]), "items.location", "must be one where something lies, not `x`"),
+        (
+            Command::Reserve(Reserve { channel: "wbe".into(), ..well.clone() }),
+            "channel",
+            "must be one that has a policy (web), not `wbe`",
+        ),
+        (reserve("o1", 1, NOW), "expires_at", "must be later than now"),
+        (
+            reserve("o1", 1, NOW + 31 * 24 * HOUR),
+            "expires_at",
+            "must be at most 2592000 s from now (`stock.hold_max_s`)",
+        ),
+        (
+            Command::Safety { sku: "A".into(), location: "berlin".into(), quantity: -1 },
+            "safety_stock",
+            "must be 0 to 1000000000000000, not -1",
+        ),
+    ];
+    for (command, expected, right) in table {
+        match ask(&mut facts, expected, command, NOW) {
+            Err(Refusal::Stock(StockRefusal::Invalid { field, rule })) => {
+                assert_eq!((field, rule.as_str()), (expected, right));
+            }
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    // What was refused is forgotten; an order's channel is what the order says.
+    let ordered = Reserve { channel: "market".into(), is_order: true, ..well.clone() };
+    ask(&mut facts, "o", Command::Reserve(ordered), NOW).unwrap();
+    assert_eq!(available(&mut facts.stock, NOW), 4);
+}
+
+#[test]
 fn a_mixed_delivery_is_taken_whole() {
     let mut facts = feed(CountBasis::OnHand);
     let InputBody::Changes(mut changes) = told("1", &[("on_hand", "9")], NOW).body else { panic!() };
@@ -217,7 +301,18 @@ fn goods_of_one_shipment_have_all_left_or_none() {
         let (source, id, sku, location) = ("wms".into(), id.into(), sku.into(), "berlin".into());
         let kind = MovementKind::Ship;
         let (reservation, supply) = (None, None);
-        Command::Move(Movement { source, id, sku, location, kind, quantity, occurred_at_us, reservation, supply })
+        Command::Move(Movement {
+            source,
+            id,
+            sku,
+            location,
+            kind,
+            quantity,
+            occurred_at_us,
+            reservation,
+            supply,
+            also: vec![],
+        })
     };
     let on_hand = |facts: &mut Facts| available(&mut facts.stock, NOW);
     let mut try_both = |delivery: &str, both: Vec<Command>| {

@@ -69,13 +69,21 @@ fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
             allow_split: flags[1],
             backorder_until_us: (flags[2] && kinds.backorders).then_some(i64::MAX),
             replaces,
-            replaces_committed: false,
+            is_order: false,
         })
     });
     let basis = prop_oneof![Just(CountBasis::OnHand), Just(CountBasis::Available)];
     let count = (sku(), place(), basis, 0..12_i64, -6..7_i64).prop_map(|(sku, location, basis, quantity, at)| {
         let (source, as_of_us) = ("wms".into(), at * MINUTE);
-        Command::Count(Count { source, sku: sku.into(), location: location.into(), basis, quantity, as_of_us })
+        Command::Count(Count {
+            source,
+            sku: sku.into(),
+            location: location.into(),
+            basis,
+            quantity,
+            as_of_us,
+            is_strict: false,
+        })
     });
     let kind = prop_oneof![
         Just(MovementKind::Receipt),
@@ -96,8 +104,8 @@ fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
                 kind,
                 quantity,
                 occurred_at_us,
-                reservation: None,
                 supply,
+                ..Movement::default()
             })
         },
     );
@@ -111,7 +119,7 @@ fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
             quantity,
             occurred_at_us: at * MINUTE,
             reservation: Some(id),
-            supply: None,
+            ..Movement::default()
         })
     });
     let unavailable =
@@ -448,7 +456,7 @@ proptest! {
         let damages: BTreeMap<i64, i64> = damages.into_iter().collect();
         commands.extend(counts.iter().map(|(minute, quantity)| {
             let (source, basis, as_of_us) = ("wms".into(), CountBasis::OnHand, at(*minute));
-            Command::Count(Count { source, sku: sku(), location: location(), basis, quantity: *quantity, as_of_us })
+            Command::Count(Count { source, sku: sku(), location: location(), basis, quantity: *quantity, as_of_us, is_strict: false })
         }));
         commands.extend(damages.iter().map(|(minute, damaged)| {
             Command::Unavailable(Unavailable { sku: sku(), location: location(), as_of_us: at(*minute), damaged: *damaged, quality_control: 0, blocked: 0 })
@@ -456,7 +464,7 @@ proptest! {
         commands.extend((0..).zip(&moves).map(|(n, (minute, quantity, kind))| {
             let kind = [MovementKind::Adjust, MovementKind::ReturnDamaged, MovementKind::Receipt][*kind as usize];
             let quantity = if kind == MovementKind::Adjust { *quantity } else { quantity.abs() + 1 };
-            Command::Move(Movement { source: "wms".into(), id: compact_str::format_compact!("m{n}"), sku: sku(), location: location(), kind, quantity, occurred_at_us: at(*minute), reservation: None, supply: None })
+            Command::Move(Movement { source: "wms".into(), id: compact_str::format_compact!("m{n}"), sku: sku(), location: location(), kind, quantity, occurred_at_us: at(*minute), ..Movement::default() })
         }));
         let mut other: Vec<_> = order.into_iter().cycle().zip(commands.clone()).collect();
         other.sort_by_key(|(key, _)| *key);

@@ -259,6 +259,7 @@ fn returns_come_back_as_what_they_are() {
             location: "b".into(),
             quantity: 1,
             occurred_at_us: shop.now,
+            also: vec![],
         };
         let command = for_order("web:1", "web:1", OrderStep::Returned(goods, disposition));
         assert_eq!(shop.run(&command), Ok(Answer::Applied));

@@ -10,6 +10,7 @@ use crate::failure::{OpenError, Unavailable};
 use crate::journaler::{ToJournal, chain};
 use crate::looper::{Looper, Message, Mode, Open};
 use crate::state::State;
+use crate::stock::retries::Retries;
 
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 
@@ -73,6 +74,8 @@ impl Looper {
     }
 
     pub(crate) fn reload(&mut self) -> Result<(), OpenError> {
+        // What came is found again.
+        self.retries = Retries::default();
         let file = self.state.file.reader()?;
         self.state = State::new(file, self.options.cache_bytes_max)?;
         let (rules, limits) = (self.options.rules.clone(), self.options.stock);

@@ -289,6 +289,7 @@ impl Flusher {
         }
         overlay.incomplete.write(transaction)?;
         round.timers.write(transaction)?;
+        round.waiting.write(transaction)?;
         round.stock.write(transaction, round.recorded_at_us, self.reservations_kept_us)?;
         let seen = self.write_seen(transaction, round)?;
         self.file.write_meta(&Meta {

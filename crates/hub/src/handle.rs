@@ -291,6 +291,7 @@ fn input_bytes(input: &Input) -> usize {
             changes.iter().flat_map(|c| &c.fields).map(|f| f.name.len() + f.json.len() + 64).sum()
         }
         lockstep_core::InputBody::Quarantine(reason) => reason.detail.len(),
+        lockstep_core::InputBody::Retry { order } => order.len(),
         lockstep_core::InputBody::Stock(commands) => commands.iter().map(|command| 256 + 128 * command.size()).sum(),
     };
     256 + body + input.raw.as_ref().map_or(0, |raw| raw.body.len())

@@ -33,6 +33,7 @@ impl Looper {
             }
             match &input.body {
                 InputBody::Stock(commands) => self.load_stock(commands)?,
+                InputBody::Retry { order } => self.load_waiting(order)?,
                 _ => self.load_touched(input)?,
             }
         }
@@ -83,6 +84,16 @@ impl Looper {
                     load_entity(&mut self.state, &mut self.facts.entities, id, "")?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// An order that waits, and what it has of stock.
+    fn load_waiting(&mut self, key: &str) -> Result<(), StateError> {
+        let id = lockstep_core::entity_id("order", key);
+        load_entity(&mut self.state, &mut self.facts.entities, id.clone(), "")?;
+        for id in decide::reservations_of(&self.facts.entities, &id) {
+            self.load_reservation(&id)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_core::decide::MERGE_KIND;
 use lockstep_core::record::{Body, Record};
-use lockstep_core::{EntityId, Facts, Input, Outcome, Position, Refusal, decide};
+use lockstep_core::{EntityId, Facts, Input, InputBody, Outcome, Position, Refusal, decide};
 use lockstep_journal::Reader;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -22,6 +22,7 @@ use crate::state::rows::DeadLetterRow;
 use crate::state::{State, incomplete, tally};
 use crate::stats::Stats;
 use crate::stock::invariants::Watch;
+use crate::stock::retries::Retries;
 use crate::time::Time;
 use crate::view::View;
 
@@ -129,6 +130,8 @@ pub(crate) struct Looper {
     /// The invariants of stock, and how many SKUs were checked.
     pub(crate) watch: Watch,
     pub(crate) checked: u64,
+    /// Who waits for stock that came.
+    pub(crate) retries: Retries,
 }
 
 /// The loop's own times.
@@ -201,6 +204,7 @@ impl Looper {
         let mut messages = Vec::new();
         messages.extend(self.due());
         messages.extend(self.swept());
+        messages.extend(self.served());
         match next {
             Ok(message) => self.collect(message, &mut messages),
             Err(RecvTimeoutError::Timeout) => {}
@@ -261,7 +265,10 @@ impl Looper {
                     }
                 }
                 Message::Due(inputs) => match self.refuses() {
-                    None => self.say(inputs, &mut open),
+                    None => {
+                        self.say(inputs, &mut open);
+                        self.serve(&mut open);
+                    }
                     Some(_) => self.timers_later(),
                 },
                 Message::Wake => {}
@@ -295,27 +302,49 @@ impl Looper {
         let mut refused_whole = None;
         let mut inputs = inputs.into_iter();
         while inputs.len() > 0 {
-            let part: Vec<Input> = inputs.by_ref().take(TOGETHER).collect();
-            let first = self.facts.next;
-            let decided =
-                self.load(&part).and_then(|()| self.decide_part(part, (&mut answers, &mut refused_whole), open));
-            self.put_back(first);
-            decided?;
+            let mut part = inputs.by_ref().take(TOGETHER).collect::<Vec<_>>().into_iter();
+            while part.len() > 0 {
+                let first = self.facts.next;
+                let decided = self
+                    .load(part.as_slice())
+                    .and_then(|()| self.decide_part(&mut part, (&mut answers, &mut refused_whole), open));
+                self.put_back(first);
+                if decided? {
+                    self.serve(open);
+                }
+            }
         }
         Ok(answers)
     }
 
+    /// Decides a few inputs of the hub's own of which nobody waits for an answer.
+    pub(crate) fn decide_some(&mut self, inputs: Vec<Input>, open: &mut Open) -> Result<(), Unavailable> {
+        let mut inputs = inputs.into_iter();
+        while inputs.len() > 0 {
+            let first = self.facts.next;
+            let decided = self
+                .load(inputs.as_slice())
+                .and_then(|()| self.decide_part(&mut inputs, (&mut Vec::new(), &mut None), open));
+            self.put_back(first);
+            decided?;
+        }
+        Ok(())
+    }
+
+    /// Decides inputs, up to one by which stock comes for which orders wait: those are next. Whether there is one.
     fn decide_part(
         &mut self,
-        inputs: Vec<Input>,
+        inputs: &mut std::vec::IntoIter<Input>,
         (answers, refused_whole): (&mut Vec<Answer>, &mut Option<Refusal>),
         open: &mut Open,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<bool, Unavailable> {
         let now = self.clock.time.now_us();
         for input in inputs {
             self.load_late(&input)?;
             let tally = tally(&mut self.state.tallies.sources, &input.source);
-            tally.received += 1;
+            // Who gets nothing when stock comes has said nothing, and nothing is kept of it.
+            let is_retry = matches!(input.body, InputBody::Retry { .. });
+            tally.received += u64::from(!is_retry);
             if let Some(refusal) = refused_whole {
                 tally.refused += 1;
                 answers.push(Err(refusal.clone()));
@@ -329,9 +358,11 @@ impl Looper {
                     if decision.records.is_empty() {
                         let tally = tally_of(&mut self.state.tallies.sources, &source);
                         let repeated = matches!(decision.outcome, Outcome::Duplicate { .. });
-                        *(if repeated { &mut tally.duplicate } else { &mut tally.superseded }) += 1;
+                        *(if repeated { &mut tally.duplicate } else { &mut tally.superseded }) += u64::from(!is_retry);
                         let aside = std::mem::take(&mut self.facts.aside);
                         self.keep(first, aside, open);
+                    } else if is_retry {
+                        tally_of(&mut self.state.tallies.sources, &source).received += 1;
                     }
                     self.has_merged |= is_merge(decision.records.first());
                     self.watch.decided(&mut self.facts.stock, &decision.records);
@@ -353,8 +384,11 @@ impl Looper {
                     answers.push(Err(refusal));
                 }
             }
+            if self.has_stock_come() {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Why nothing may be written now.

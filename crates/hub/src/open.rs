@@ -27,6 +27,7 @@ use crate::state::State;
 use crate::state::file::StateFile;
 use crate::stats::{Stats, now_us};
 use crate::stock::invariants::Watch;
+use crate::stock::retries::Retries;
 use crate::tail::Tail;
 use crate::time::Time;
 
@@ -234,6 +235,7 @@ impl Parts {
             has_merged: false,
             is_gone: false,
             watch: Watch::default(),
+            retries: Retries::default(),
             checked: 0,
         };
         Ok(Self { handle, looper, journaler, flusher, journal_work, flush_work, flush_done })
@@ -294,6 +296,9 @@ pub(crate) fn recover(
             state.stock.forget(&mut facts.stock, usize::MAX);
         }
         take_preferences(state, &mut facts)?;
+        for sku in state.skus_waited_for()? {
+            facts.stock.watch_anew(&sku);
+        }
         Ok(facts)
     })
 }

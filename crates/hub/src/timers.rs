@@ -18,12 +18,14 @@ const AGAIN_LATER: Duration = Duration::from_secs(1);
 impl Looper {
     /// How long the loop may wait for messages: until the next timer, and not for long.
     pub(crate) fn until_timer(&mut self) -> Duration {
-        if self.facts.stock.is_touched() && matches!(self.mode, Mode::Normal) {
+        if (self.facts.stock.is_touched() && matches!(self.mode, Mode::Normal)) || self.may_serve() {
             return AGAIN_SOON;
         }
         let now_us = self.clock.time.now_us();
         let wait = |due_us: i64| Duration::from_micros(due_us.saturating_sub(now_us).max(0) as u64);
-        let due_us = self.state.next_timer_us().into_iter().chain(self.facts.stock.next_end_us()).min();
+        let stock = &mut self.facts.stock;
+        let ends_us = stock.next_end_us().into_iter().chain(stock.next_wake_us());
+        let due_us = self.state.next_timer_us().into_iter().chain(ends_us).min();
         due_us.map_or(TICK, wait).clamp(AGAIN_SOON, TICK)
     }
 

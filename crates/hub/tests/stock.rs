@@ -28,7 +28,15 @@ fn ask(delivery: &str, command: Command) -> Input {
 
 fn count(sku: &str, quantity: i64, as_of_us: i64) -> Command {
     let (source, location) = ("wms".into(), "berlin".into());
-    Command::Count(Count { source, sku: sku.into(), location, basis: CountBasis::OnHand, quantity, as_of_us })
+    Command::Count(Count {
+        source,
+        sku: sku.into(),
+        location,
+        basis: CountBasis::OnHand,
+        quantity,
+        as_of_us,
+        is_strict: false,
+    })
 }
 
 fn reserve(id: &str, sku: &str, quantity: i64, expires_at_us: i64) -> Command {
@@ -147,7 +155,7 @@ async fn a_repetition_has_one_effect_over_restarts_and_another_payload_is_refuse
         quantity: 1,
         occurred_at_us: now_us(),
         reservation: None,
-        supply: None,
+        ..Movement::default()
     };
     let counted_at_us = now_us() - HOUR;
     for round in 0..4 {
@@ -300,7 +308,7 @@ async fn stock_is_the_same_after_every_crash() {
                     quantity: 1,
                     occurred_at_us: now_us(),
                     reservation: Some(id.as_str().into()),
-                    supply: None,
+                    ..Movement::default()
                 })),
                 _ => None,
             };
@@ -344,7 +352,7 @@ async fn what_leaves_memory_before_the_file_has_it_is_found_as_it_was_last() {
         quantity: 2,
         occurred_at_us: now_us(),
         reservation: Some("o1".into()),
-        supply: None,
+        ..Movement::default()
     };
     let mut inputs = vec![ask("c2", Command::Commit { id: "o1".into() }), ask("m2", Command::Move(shipped))];
     inputs.extend((0..1_100).map(|n| ask(&format!("n{n}"), count(&format!("sku-{n}"), 1, now_us() - HOUR))));

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use lockstep_core::entity::DELETED_FIELD;
 use lockstep_core::record::{Body, Fact, Quarantined, Record};
 use lockstep_core::{Entity, Event, Field};
-use lockstep_journal::Reader;
+use lockstep_journal::{Entry, Reader};
 
 use crate::auditor::{Book, Document, SEMANTICS};
 use crate::ledger::{Ledger, Release, Status};
-use crate::orders::audit::document;
+use crate::orders::audit::{document, is_retry, retries};
 use crate::stock::audit::StockAudit;
 use crate::violation::{Violation, violated};
 
@@ -114,15 +114,17 @@ pub fn audit(reader: &dyn Reader, ledger: &Ledger, finished: bool) -> Result<Aud
     for one in &ledger.shown {
         shown.entry((one.id.clone(), one.entity.position)).or_default().push(&one.entity);
     }
-    for entry in entries {
-        let position = entry.position;
+    let records = decoded(entries)?;
+    let retries = retries(&records);
+    for (position, record) in records {
         if position != audited.end + 1 {
             return violated("gap", format!("record {position} follows on {}", audited.end));
         }
         audited.end = position;
-        let Ok(record) = Record::read(entry.record) else {
-            return violated("journal", format!("record {position} can't be decoded"));
-        };
+        if retries.contains(&position) {
+            let begun = audited.stock.begin_orders(record.recorded_at_us, true);
+            begun.map_err(|detail| Violation { code: "order", detail })?;
+        }
         if record.recorded_at_us < audited.recorded_at_us {
             return violated("time", format!("record {position} is older than the one before"));
         }
@@ -163,6 +165,14 @@ pub fn audit(reader: &dyn Reader, ledger: &Ledger, finished: bool) -> Result<Aud
     Ok(audited)
 }
 
+fn decoded(entries: Vec<Entry>) -> Result<Vec<(u64, Record)>, Violation> {
+    let one = |entry: Entry| match Record::read(entry.record) {
+        Ok(record) => Ok((entry.position, record)),
+        Err(_) => violated("journal", format!("record {} can't be decoded", entry.position)),
+    };
+    entries.into_iter().map(one).collect()
+}
+
 impl Audited {
     /// The message that a record is of, with its delivery.
     fn message(
@@ -180,6 +190,9 @@ impl Audited {
 
     /// Whether it is about an order that reserves: then it is a word of a delivery that begins here or goes on.
     fn is_order(&mut self, position: u64, fact: &Fact, ledger: &Ledger) -> Result<bool, Violation> {
+        if is_retry(fact) {
+            return Ok(true);
+        }
         let Some((number, delivery)) = self.message(&fact.source, &fact.delivery, fact.payload_hash, ledger) else {
             return Ok(false);
         };

@@ -53,6 +53,8 @@ counts! {
     order_checks,
     /// Times that it was short.
     orders_short,
+    /// Times that one got its stock because that came.
+    orders_retried,
     /// Inputs that reached a hub, repetitions among them.
     submitted,
     /// Answers that sources have got.

@@ -22,6 +22,7 @@ pub(crate) struct CountBody {
     /// taken off what can't be sold and what it has allocated.
     basis: Basis,
     /// The number; a warehouse that has oversold may tell a negative one.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
     /// When it was true (RFC 3339); now where it is absent.
     #[schema(format = DateTime)]
@@ -45,11 +46,12 @@ pub(crate) enum Basis {
 #[schema(as = StockMovement)]
 pub(crate) struct MovementBody {
     /// Its id in the system that tells of it: it has one effect, however often it is told. The `Idempotency-Key` where
-    /// it is absent.
+    /// it is absent. Of a `ship` with a `reservation` the shipment's, as of `consume`.
     movement: Option<String>,
     /// What it is.
     kind: Kind,
     /// How much; of an `adjust` the difference, up or down.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
     /// When (RFC 3339); now where it is absent. What was before the last count does not change what is on hand: the
     /// count has it.
@@ -105,6 +107,7 @@ pub(crate) struct UnavailableBody {
 #[schema(as = SafetyStock)]
 pub(crate) struct SafetyBody {
     /// How much no new reservation may touch. What is promised already is not concerned.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
 }
 
@@ -161,6 +164,7 @@ pub(crate) async fn count(
             basis,
             quantity: wanted.quantity,
             as_of_us: time_of("as_of", wanted.as_of.as_deref(), ask.received_at_us)?,
+            is_strict: false,
         }))
     };
     said((&api, &caller), ("count", r#"{"basis": "on_hand", "quantity": 1}"#), &place, request, made).await
@@ -196,7 +200,7 @@ pub(crate) async fn movement(
             Kind::ReturnDamaged => MovementKind::ReturnDamaged,
             Kind::ReturnLost => MovementKind::ReturnLost,
         };
-        Ok(Command::Move(Movement {
+        let movement = Movement {
             source: ask.system().into(),
             id: wanted.movement.as_deref().unwrap_or(ask.key()).into(),
             sku: place.0.as_str().into(),
@@ -206,7 +210,9 @@ pub(crate) async fn movement(
             occurred_at_us: time_of("occurred_at", wanted.occurred_at.as_deref(), ask.received_at_us)?,
             reservation: wanted.reservation.map(Into::into),
             supply: wanted.supply.map(Into::into),
-        }))
+            also: Vec::new(),
+        };
+        Ok(Command::Move(movement.of_shipment()))
     };
     said((&api, &caller), ("movement", r#"{"kind": "receipt", "quantity": 1}"#), &place, request, made).await
 }

@@ -180,6 +180,29 @@ pub(crate) struct StockOutcome {
     position: Option<u64>,
 }
 
+/// Reads a quantity; a fraction is refused with a sentence that says what it must be.
+pub(super) fn whole<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    struct Whole;
+
+    impl serde::de::Visitor<'_> for Whole {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("`quantity` as a whole number, in the SKU's base unit x 10^`qty_scale`")
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<i64, E> {
+            Ok(value)
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<i64, E> {
+            i64::try_from(value).map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(value), &self))
+        }
+    }
+
+    deserializer.deserialize_i64(Whole)
+}
+
 /// A time of a body; where it is absent, that of the request.
 pub(super) fn time_of(name: &str, text: Option<&str>, now_us: i64) -> Result<i64, Problem> {
     let Some(text) = text else { return Ok(now_us) };

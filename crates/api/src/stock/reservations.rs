@@ -58,6 +58,7 @@ pub(crate) struct ItemBody {
     /// The SKU or kit.
     sku: String,
     /// How much.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
     /// Where it must come from; any eligible location where it is absent.
     location: Option<String>,
@@ -257,7 +258,7 @@ impl ReserveBody {
             allow_split: self.allow_split,
             backorder_until_us,
             replaces: self.replaces.map(Into::into),
-            replaces_committed: false,
+            is_order: false,
         }))
     }
 }

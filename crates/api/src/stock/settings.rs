@@ -34,6 +34,7 @@ pub(crate) struct ComponentBody {
     /// The SKU, which is no kit itself.
     sku: String,
     /// How much of it one kit takes.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
 }
 
@@ -47,6 +48,7 @@ pub(crate) struct SupplyBody {
     /// Where they will arrive.
     location: String,
     /// What is still to come; 0 ends it.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
     /// When they are expected (RFC 3339).
     #[schema(format = DateTime)]
@@ -79,6 +81,7 @@ pub(crate) struct PolicyBody {
 #[schema(as = Cap)]
 pub(crate) struct CapBody {
     /// How much.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
     /// What was sold counts for so long, in seconds; 0: what is open counts alone.
     #[serde(default)]

@@ -31,6 +31,7 @@ pub(crate) struct ReleaseLine {
     /// Its number.
     line: u32,
     /// How much of it.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
 }
 
@@ -55,8 +56,8 @@ pub(crate) struct Consume {
     /// When they left (RFC 3339); now where it is absent.
     #[schema(format = DateTime)]
     occurred_at: Option<String>,
-    /// The shipment's id in the system that tells of it: it has one effect, however often it is told. The
-    /// `Idempotency-Key` where it is absent.
+    /// The shipment's id in the system that tells of it. A SKU of it from a location has one effect, however often and by
+    /// which way it is told. The `Idempotency-Key` where it is absent.
     movement: Option<String>,
 }
 
@@ -69,6 +70,7 @@ pub(crate) struct Shipped {
     /// Where it was shipped from.
     location: String,
     /// How much.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
 }
 
@@ -81,6 +83,7 @@ pub(crate) struct Transfer {
     /// Where to.
     location: String,
     /// How much of it.
+    #[serde(deserialize_with = "super::whole")]
     quantity: i64,
 }
 
@@ -236,21 +239,29 @@ pub(crate) async fn consume(
         }
         let occurred_at_us = time_of("occurred_at", wanted.occurred_at.as_deref(), ask.received_at_us)?;
         let shipment = wanted.movement.as_deref().unwrap_or(ask.key());
-        let ship = |(number, goods): (usize, Shipped)| {
-            Command::Move(Movement {
-                source: ask.system().into(),
-                id: format!("{shipment}/{number}").into(),
-                sku: goods.sku.into(),
-                location: goods.location.into(),
-                kind: MovementKind::Ship,
-                quantity: goods.quantity,
-                occurred_at_us,
-                reservation: Some(id.as_str().into()),
-                supply: None,
-            })
+        let ship = |goods: Shipped| Movement {
+            source: ask.system().into(),
+            id: shipment.into(),
+            sku: goods.sku.into(),
+            location: goods.location.into(),
+            kind: MovementKind::Ship,
+            quantity: goods.quantity,
+            occurred_at_us,
+            reservation: Some(id.as_str().into()),
+            ..Movement::default()
         };
-        let commands: Vec<Command> = wanted.goods.into_iter().enumerate().map(ship).collect();
-        // All of them or none: what is not well-formed is found before the first is decided.
+        let mut all: Vec<Movement> = Vec::with_capacity(wanted.goods.len());
+        for goods in wanted.goods {
+            let shipped = ship(goods);
+            // All of them or none: what is not well-formed is found before the first is decided.
+            Command::Move(shipped.clone()).check().map_err(lockstep_core::Refusal::Stock)?;
+            // Two lines of the same goods are one movement, as the shipment is one.
+            match all.iter_mut().find(|other| (&other.sku, &other.location) == (&shipped.sku, &shipped.location)) {
+                Some(same) => same.quantity = same.quantity.saturating_add(shipped.quantity),
+                None => all.push(shipped),
+            }
+        }
+        let commands: Vec<Command> = all.into_iter().map(|shipped| Command::Move(shipped.of_shipment())).collect();
         commands.iter().try_for_each(Command::check).map_err(lockstep_core::Refusal::Stock)?;
         Ok(commands)
     };

@@ -297,7 +297,7 @@ async fn what_is_answered_about_stock_is_as_documented() {
         (&post, "/v1/reservations/{id}/extend", "", r#"{"hold_s": 60}"#, 200),
         (&post, "/v1/reservations/{id}/acknowledge", "", "{}", 200),
         (&post, "/v1/reservations/{id}/commit", "", "", 200),
-        (&post, "/v1/reservations/{id}/transfer", "", r#"{"line": 0, "location": "paris", "quantity": 1}"#, 409),
+        (&post, "/v1/reservations/{id}/transfer", "", r#"{"line": 0, "location": "paris", "quantity": 1}"#, 422),
         (&post, "/v1/reservations/{id}/consume", "", goods, 200),
         (&post, "/v1/reservations/{id}/consume", "", r#"{"goods": []}"#, 422),
         (&post, "/v1/reservations/{id}/release", "", r#"{"lines": [{"line": 0, "quantity": 1}]}"#, 200),

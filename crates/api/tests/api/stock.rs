@@ -210,6 +210,51 @@ async fn what_is_refused_says_which_field_and_why() {
 }
 
 #[tokio::test]
+async fn bad_input_is_refused_with_the_field_and_what_would_be_right() {
+    let shop = Shop::open().await;
+    shop.count("A", "berlin", 2, 60).await;
+    shop.put("/v1/channels/web/policy", json!({})).await.ok();
+    let wanted = |changes: Value| {
+        let mut body = json!({"id": "o1", "owner": "o1", "channel": "web", "items": one("A", 1)});
+        body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        body
+    };
+    let at = |location: &str| json!({"items": [{"sku": "A", "quantity": 1, "location": location}]});
+    let table = [
+        (json!({"items": one("A", -1)}), "/items/quantity", "must be 1 to 1000000000000000, not -1"),
+        (json!({"items": []}), "/items", "must be 1 to 1000, not 0"),
+        (json!({"items": vec![one("A", 1)[0].clone(); 1_001]}), "/items", "must be 1 to 1000, not 1001"),
+        (
+            json!({"items": one("B", 1)}),
+            "/items/sku",
+            "must be one that was counted or moved, is a kit or on order, not `B`",
+        ),
+        (at("x"), "/items/location", "must be one where something lies, not `x`"),
+        (json!({"channel": "wbe"}), "/channel", "must be one that has a policy (web), not `wbe`"),
+        (json!({"expires_at": ago(60)}), "/expires_at", "must be later than now"),
+        (json!({"expires_at": "tomorrow"}), "/expires_at", "must be a time"),
+        (json!({"hold_s": 2_592_600}), "/expires_at", "must be at most 2592000 s from now (`stock.hold_max_s`)"),
+    ];
+    for (changes, pointer, reason) in table {
+        let problem = shop.post("/v1/reservations", wanted(changes)).await.problem(422, "stock-invalid");
+        assert_eq!((&problem["pointer"], &problem["reason"]), (&json!(pointer), &json!(reason)));
+    }
+    let fraction = shop.post("/v1/reservations", wanted(json!({"items": [{"sku": "A", "quantity": 1.5}]}))).await;
+    let fraction = fraction.problem(400, "invalid-body");
+    let detail = fraction["detail"].as_str().unwrap();
+    assert!(detail.contains("`1.5`") && detail.contains("`quantity` as a whole number"), "{detail}");
+    let ahead = json!({"basis": "on_hand", "quantity": 5, "as_of": ago(-600)});
+    let ahead = shop.put("/v1/stock/A/berlin/count", ahead).await.problem(422, "clock-skew");
+    assert_eq!(ahead["pointer"], "/as_of");
+    assert_eq!(shop.available("A").await, 2);
+    // One that is many times the last is taken, and marked for whoever looks.
+    shop.count("A", "berlin", 20, 30).await;
+    let ledger = shop.server.get("/v1/stock/A/berlin/ledger").await.ok();
+    assert_eq!(ledger["items"].as_array().unwrap().last().unwrap()["document"]["unusual"], true, "{ledger}");
+    shop.server.stop().await;
+}
+
+#[tokio::test]
 async fn availability_says_what_may_be_sold_why_and_how_old_the_facts_are() {
     let setup = Setup { hub: Box::new(|options| options.stock.fresh_for_us = 3_600_000_000), ..Setup::default() };
     let shop = Shop::with(setup).await;

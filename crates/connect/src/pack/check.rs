@@ -118,7 +118,7 @@ fn shown(body: &InputBody) -> Value {
             json!({"quarantine": {"code": reason.code, "at": reason.at, "detail": reason.detail}})
         }
         // No mapping makes commands: what it says of stock are changes.
-        InputBody::Stock(_) => Value::Null,
+        InputBody::Stock(_) | InputBody::Retry { .. } => Value::Null,
     }
 }
 

@@ -29,7 +29,7 @@ use changes::decide_changes;
 pub use conflict::{CONFLICT_KIND, HUB, STATUS_FIELD, conflict_key, former_conflict_key, is_conflict_about};
 pub use identity::{ALIAS_OF_KEY, ALIAS_OF_KIND, aliases, has_aliases, holder, known_as};
 pub use members::{INTO_FIELD, MERGE_KIND, chain, conflicts_of_merge, may_merge, merged_by};
-pub use order_stock::{orders_of, reservations_of};
+pub use order_stock::{Waiting, orders_of, reservations_of, retry, waiting};
 pub use refusal::Refusal;
 
 use crate::alias::ALIAS_KIND;
@@ -233,6 +233,7 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
             Decision { records: vec![record], outcome: Outcome::Quarantined { position } }
         }
         InputBody::Stock(commands) => stock::decide_commands(facts, &mut input, &commands, now_us)?,
+        InputBody::Retry { order } => order_stock::again(facts, &mut input, &order, now_us),
     };
     if decision.records.is_empty() {
         // Nothing is recorded, not even that it was seen.

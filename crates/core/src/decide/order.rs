@@ -123,13 +123,13 @@ pub(super) fn derive(order: &Entity) -> Vec<(i64, Field)> {
             out.push((paid_us.max(life.since_us), "tasks[refund]".to_owned(), task));
         }
     }
-    let lacks_us = lacks_since(order);
-    if lacks_us.is_some() {
+    let (lacks, stocked_us) = lacks_since(order);
+    if lacks {
         holds.push("stock");
     }
     let has_held = order.field("holds").is_some_and(|f| f.claims.iter().any(|c| order.system(c.system) == super::HUB));
     if !holds.is_empty() || has_held {
-        out.push((paid_us.max(lacks_us.unwrap_or(0)), "holds".to_owned(), json!(holds)));
+        out.push((paid_us.max(stocked_us), "holds".to_owned(), json!(holds)));
     }
     let own = |name: &str| {
         let claims = &order.field(name)?.claims;
@@ -141,12 +141,12 @@ pub(super) fn derive(order: &Entity) -> Vec<(i64, Field)> {
     out.into_iter().map(field).filter(|(_, f)| own(&f.name).is_none_or(|known| known != f.json)).collect()
 }
 
-/// Since when there is not enough for an order, as the hub has said of it itself.
-fn lacks_since(order: &Entity) -> Option<i64> {
-    let claim = order.field(order::STOCK_FIELD)?.winning()?;
-    let stock: Value = serde_json::from_slice(&claim.json).ok()?;
-    stock.get("short")?.as_object()?;
-    Some(order.stamps[claim.start].occurred_at_us)
+/// Whether there is not enough for an order, and since when that is so or is not, as the hub has said of it itself.
+fn lacks_since(order: &Entity) -> (bool, i64) {
+    let Some(claim) = order.field(order::STOCK_FIELD).and_then(|field| field.winning()) else { return (false, 0) };
+    let stock: Option<Value> = serde_json::from_slice(&claim.json).ok();
+    let lacks = stock.is_some_and(|stock| stock.get("short").is_some_and(Value::is_object));
+    (lacks, order.stamps[claim.start].occurred_at_us)
 }
 
 /// How far an order has come, and whether somebody has cancelled it: read from the claims, which do not depend on the

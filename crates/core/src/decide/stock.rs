@@ -1,12 +1,14 @@
 //! Commands to stock within the decision: the same input, the same memory of what was seen, the same batch.
 
+use std::borrow::Cow;
+
 use super::changes::decide_changes;
 use super::{Decision, Facts, HUB, Refusal, quarantined};
 use crate::Position;
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::record::{Body, QuarantineClosed, Record};
 use crate::stock::record::StockOrigin;
-use crate::stock::{self, Answer, Command, StockRefusal};
+use crate::stock::{self, Answer, Command, Count, StockRefusal};
 
 /// Decides commands one after the other.
 ///
@@ -31,7 +33,8 @@ pub(super) fn decide_commands(
     let mut records = Vec::new();
     let mut answers = Vec::with_capacity(commands.len());
     for command in commands {
-        let decision = stock::decide(&mut facts.stock, command, now_us);
+        let command = strictly(facts, input, command);
+        let decision = stock::decide(&mut facts.stock, &command, now_us);
         records.extend(decision.records);
         answers.push(decision.answer);
     }
@@ -81,7 +84,8 @@ pub(super) fn decide_feed(
     }
     let mut records = Vec::new();
     for command in commands {
-        let decision = stock::decide(&mut facts.stock, command, now_us);
+        let command = strictly(facts, input, command);
+        let decision = stock::decide(&mut facts.stock, &command, now_us);
         records.extend(decision.records);
         let reason = match decision.answer {
             Ok(Answer::Quarantined(reason)) => reason,
@@ -101,6 +105,16 @@ pub(super) fn decide_feed(
             facts.aside = records;
             Err(refusal)
         }
+    }
+}
+
+/// A count as strictly as its system's are taken; one that a person has released has been looked at.
+fn strictly<'a>(facts: &Facts, input: &Input, command: &'a Command) -> Cow<'a, Command> {
+    match command {
+        Command::Count(count) if input.releases.is_none() && facts.rules.stock_strict.contains(&input.system) => {
+            Cow::Owned(Command::Count(Count { is_strict: true, ..count.clone() }))
+        }
+        other => Cow::Borrowed(other),
     }
 }
 

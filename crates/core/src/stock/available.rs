@@ -58,8 +58,8 @@ impl Stock {
     /// channel with a higher priority comes first.
     pub(super) fn fences(&self, sku: u32, at: &Location, taken: &[Taken]) -> SmallVec<[Fence; 4]> {
         let mut fences: SmallVec<[Fence; 4]> = SmallVec::new();
-        for (number, policies) in self.channels.iter().enumerate() {
-            let channel = number as u32;
+        for channel in self.ruled.iter().copied() {
+            let policies = &self.channels[channel as usize];
             if !policies.fences || !self.is_eligible(sku, channel, at.id) {
                 continue;
             }
@@ -83,7 +83,7 @@ impl Stock {
     /// What a channel may take at a location.
     pub(super) fn usable(&self, sku: u32, at: &Location, channel: u32, taken: &[Taken]) -> i64 {
         let free = self.atf(sku, at, taken).max(0);
-        if free == 0 || !self.channels.iter().any(|of| of.fences) {
+        if free == 0 || !self.ruled.iter().any(|of| self.channels[*of as usize].fences) {
             return free;
         }
         let fences = self.fences(sku, at, taken);

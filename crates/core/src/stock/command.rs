@@ -133,7 +133,7 @@ impl Command {
 }
 
 /// See [`Command::Count`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Who counted.
     pub source: CompactString,
@@ -147,10 +147,12 @@ pub struct Count {
     pub quantity: i64,
     /// When it was true, microseconds since 1970 UTC.
     pub as_of_us: i64,
+    /// One that looks absurd is doubted, and not only marked.
+    pub is_strict: bool,
 }
 
 /// See [`Command::Move`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Movement {
     /// Who tells of it.
     pub source: CompactString,
@@ -170,6 +172,9 @@ pub struct Movement {
     pub reservation: Option<CompactString>,
     /// The supply that a receipt is of.
     pub supply: Option<CompactString>,
+    /// Other names of the same movement, who tells of it and its id there: who tells of it by one of them later tells
+    /// nothing new.
+    pub also: Vec<(CompactString, CompactString)>,
 }
 
 /// See [`Command::Unavailable`].
@@ -237,8 +242,9 @@ pub struct Reserve {
     pub backorder_until_us: Option<i64>,
     /// Another hold of the same customer, which this one takes the place of.
     pub replaces: Option<CompactString>,
-    /// It takes that place also where the other one is committed already: an order whose checkout has done that.
-    pub replaces_committed: bool,
+    /// It is for an order, which is sold already: it takes the place of another one also where that is committed, as its
+    /// checkout has done that; its channel is what the order says; and it holds as long as orders do.
+    pub is_order: bool,
 }
 
 /// One item of a request.
@@ -283,7 +289,7 @@ pub enum StockRefusal {
     #[error("not enough stock: {}", shortfalls(.0))]
     Short(Vec<Shortfall>),
     /// The reservation is not where the command believes it to be.
-    #[error("reservation `{id}` is {state:?}: it can't be {wanted}")]
+    #[error("reservation `{id}` is {}: it can't be {wanted}", super::state_name(*.state))]
     Conflict {
         /// The reservation.
         id: CompactString,

@@ -160,7 +160,7 @@ fn line(line: &LineFact) -> Value {
 
 fn counted(fact: &Counted) -> Value {
     let basis = if fact.basis() == CountBasis::Available { "available" } else { "on_hand" };
-    json!({
+    let mut document = json!({
         "sku": fact.sku,
         "location": fact.location,
         "counted": fact.quantity,
@@ -168,7 +168,11 @@ fn counted(fact: &Counted) -> Value {
         "counted_at": rfc3339(fact.as_of_us),
         "on_hand": fact.on_hand,
         "by": fact.source,
-    })
+    });
+    if fact.unusual {
+        document["unusual"] = json!(true);
+    }
+    document
 }
 
 fn moved(fact: &Moved) -> Value {

@@ -25,7 +25,7 @@ pub fn fold(stock: &mut Stock, recorded_at_us: i64, fact: &StockFact) {
         Some(StockBody::Sku(fact)) => sku(stock, fact),
         Some(StockBody::Supply(fact)) => supply(stock, fact),
         Some(StockBody::Availability(fact)) => {
-            let channel = stock.channel_number(&fact.channel);
+            let channel = stock.pinned_channel(&fact.channel);
             let sku = stock.sku_number(&fact.sku);
             stock.soil(sku);
             set(&mut stock.skus[sku as usize].rare_mut().published, channel, fact.atp);
@@ -51,7 +51,9 @@ fn set(list: &mut Vec<(u32, i64)>, key: u32, value: i64) {
 fn reservation(stock: &mut Stock, recorded_at_us: i64, fact: &ReservationFact) {
     let slot = stock.slot(&fact.id).unwrap_or_else(|| stock.new_slot(&fact.id));
     let channel = stock.channel_number(&fact.channel);
+    stock.channels[channel as usize].reservations += 1;
     let known = stock.reservations[slot as usize].take();
+    let before = known.as_ref().map(|known| known.channel);
     let mut reservation = known.unwrap_or_else(|| Reservation {
         id: fact.id.as_str().into(),
         owner: Default::default(),
@@ -97,6 +99,8 @@ fn reservation(stock: &mut Stock, recorded_at_us: i64, fact: &ReservationFact) {
         stock.dirty_ids.push(reservation.id.clone());
     }
     stock.reservations[slot as usize] = Some(reservation);
+    // Its lines have left the sums of the channel that it had before.
+    before.into_iter().for_each(|before| stock.leave_channel(before));
     stock.compact_due();
 }
 
@@ -181,9 +185,7 @@ fn counted(stock: &mut Stock, fact: &Counted) {
 }
 
 fn moved(stock: &mut Stock, fact: &Moved) {
-    if !fact.movement.is_empty() {
-        stock.seen.insert(movement_hash(&fact.source, &fact.movement));
-    }
+    stock.seen.extend(fact.names().map(|(source, movement)| movement_hash(source, movement)));
     let recents_max = stock.limits.recents_max;
     let location = at(stock, &fact.sku, &fact.location);
     location.moved_at_us = location.moved_at_us.max(fact.occurred_at_us);
@@ -268,22 +270,31 @@ fn policy(stock: &mut Stock, fact: &PolicySet) {
         of.dirty = true;
         stock.dirty_channels.push(channel);
     }
-    if sku == NONE {
+    of.pinned = true;
+    let fence = policy.fence.filter(|_| !fact.removed);
+    let before = if sku == NONE {
         of.declared = !fact.removed;
-        of.base = if fact.removed { Policy::default() } else { policy };
+        let base = if fact.removed { Policy::default() } else { policy };
+        std::mem::replace(&mut of.base, base).fence
     } else if fact.removed {
-        of.special.remove(&(sku, location));
+        of.special.remove(&(sku, location)).and_then(|policy| policy.fence)
     } else {
-        of.special.insert((sku, location), policy);
-    }
+        of.special.insert((sku, location), policy).and_then(|policy| policy.fence)
+    };
     of.fences = of.base.fence.is_some() || of.special.values().any(|policy| policy.fence.is_some());
-    // A fence that is set anew has nothing used of it yet.
+    stock.index_channel(channel);
     let all = 0..stock.skus.len() as u32;
     for number in if sku == NONE { all } else { sku..sku + 1 } {
         stock.touch(number);
-        let Some(rare) = stock.skus[number as usize].rare.as_mut() else { continue };
+        let of = &stock.channels[channel as usize];
+        let Some(rare) = stock.skus[number as usize].rare.as_mut().filter(|_| fence != before) else { continue };
         let used = rare.fence_used.len();
-        rare.fence_used.retain(|used| used.0 != channel || (location != NONE && used.1 != location));
+        // A fence that is set anew has nothing used of it yet; one of its own that a SKU or a location has stays as it is.
+        rare.fence_used.retain(|used| {
+            used.0 != channel
+                || (location != NONE && used.1 != location)
+                || (location == NONE && of.has_own_fence(number, used.1, sku == NONE))
+        });
         if rare.fence_used.len() != used {
             stock.soil(number);
         }

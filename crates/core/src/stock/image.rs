@@ -70,8 +70,9 @@ impl Stock {
             return false;
         }
         self.ids.remove(id);
-        self.reservations[slot as usize] = None;
+        let forgotten = self.reservations[slot as usize].take();
         self.free.push(slot);
+        forgotten.into_iter().for_each(|reservation| self.leave_channel(reservation.channel));
         true
     }
 
@@ -164,7 +165,7 @@ impl Stock {
             let number = self.locations.number(&at.location);
             read_location(self.skus[sku as usize].location_mut(number), at);
         }
-        let number = |used: &Used, stock: &mut Self| stock.channel_number(&used.channel);
+        let number = |used: &Used, stock: &mut Self| stock.pinned_channel(&used.channel);
         let supplies = image.supplies.iter().map(|of| Supply {
             id: of.supply.as_str().into(),
             location: self.locations.number(&of.location),
@@ -230,7 +231,7 @@ impl Stock {
         for policy in image.policies {
             fold(self, at_us, &StockFact { body: Some(StockBody::Policy(policy)), ..StockFact::default() });
         }
-        let number = self.channel_number(&image.channel);
+        let number = self.pinned_channel(&image.channel);
         self.channels[number as usize].dirty = false;
         self.dirty_channels.retain(|dirty| *dirty != number);
         Ok(())
@@ -274,6 +275,7 @@ impl Stock {
             }
         }
         let channel = self.channel_number(&fact.channel);
+        self.channels[channel as usize].reservations += 1;
         let mut reservation = Reservation {
             id: fact.id.as_str().into(),
             owner: fact.owner.as_str().into(),

@@ -67,6 +67,8 @@ pub struct Goods {
     pub quantity: i64,
     /// When, microseconds since 1970 UTC.
     pub occurred_at_us: i64,
+    /// Other names of the movement, see [`Movement::also`].
+    pub also: Vec<(CompactString, CompactString)>,
 }
 
 /// What becomes of goods that came back.
@@ -95,7 +97,7 @@ pub fn for_order(order: &str, reservation: &str, step: OrderStep) -> Command {
                 allow_split,
                 backorder_until_us,
                 replaces: cart,
-                replaces_committed: true,
+                is_order: true,
             })
         }
         OrderStep::Confirmed => Command::Commit { id },
@@ -124,5 +126,6 @@ fn moved(goods: Goods, kind: MovementKind, reservation: Option<CompactString>) -
         occurred_at_us: goods.occurred_at_us,
         reservation,
         supply: None,
+        also: goods.also,
     })
 }

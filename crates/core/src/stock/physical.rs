@@ -47,6 +47,9 @@ pub struct Counted {
     /// What was added for lines that the warehouse had allocated; in `opening`.
     #[prost(sint64, tag = "10")]
     pub added_back: i64,
+    /// It is many times the count before it: a person should look at it.
+    #[prost(bool, tag = "11")]
+    pub unusual: bool,
 }
 
 /// What a movement is.
@@ -117,6 +120,29 @@ pub struct Moved {
     /// It consumed nothing of the reservation that it names: shipped after a cancel or an expiry.
     #[prost(bool, tag = "15")]
     pub unreserved: bool,
+    /// Other names of it, which have no further effect.
+    #[prost(message, repeated, tag = "16")]
+    pub also: Vec<MovementName>,
+}
+
+/// A name of a movement.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct MovementName {
+    /// Who tells of it.
+    #[prost(string, tag = "1")]
+    pub source: String,
+    /// Its id there.
+    #[prost(string, tag = "2")]
+    pub movement: String,
+}
+
+impl Moved {
+    /// Every name of it, who tells of it and its id there; none where the hub has made it itself.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = (self.source.as_str(), self.movement.as_str());
+        let also = self.also.iter().map(|name| (name.source.as_str(), name.movement.as_str()));
+        std::iter::once(own).chain(also).filter(|(_, movement)| !movement.is_empty())
+    }
 }
 
 /// What of the stock on hand can't be sold.

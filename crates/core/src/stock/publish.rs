@@ -15,7 +15,7 @@ pub(super) fn publish(desk: &mut Desk<'_>, skus_max: usize) {
     }
     touched.sort_by(|a, b| desk.stock.sku_names.name(*a).cmp(desk.stock.sku_names.name(*b)));
     touched.dedup();
-    let mut channels: Vec<u32> = (0..desk.stock.channels.len() as u32).collect();
+    let mut channels: Vec<u32> = desk.stock.ruled.clone();
     channels.retain(|channel| desk.stock.channels[*channel as usize].declared);
     channels.sort_by(|a, b| desk.stock.channel_names.name(*a).cmp(desk.stock.channel_names.name(*b)));
     for sku in touched {

@@ -23,6 +23,10 @@ pub(super) struct Sku {
     /// It waits to be checked.
     pub(super) suspect: bool,
     pub(super) dirty: bool,
+    /// Somebody waits for it,
+    pub(super) watched: bool,
+    /// and it was touched since it was last looked at.
+    pub(super) stirred: bool,
     /// What few SKUs have.
     pub(super) rare: Option<Box<Rare>>,
 }

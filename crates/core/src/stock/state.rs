@@ -9,6 +9,7 @@ use compact_str::CompactString;
 
 pub(super) use super::reservation::{Line, Reservation};
 pub(super) use super::sku::{Backorders, LineRef, Location, Rare, Recent, Sale, Sku, Supply, Turn};
+use super::watch::Watch;
 
 /// No location: backordered. Also no place in a list, and no SKU in a policy.
 pub(super) const NONE: u32 = u32::MAX;
@@ -37,11 +38,14 @@ impl Hasher for Quick {
 
 type State = BuildHasherDefault<Quick>;
 
-/// Names and their numbers. Numbers live as long as the process: nothing that is written or ordered depends on them.
+/// Names and their numbers. A number lives as long as the process, unless its name is forgotten: nothing that is written
+/// or ordered depends on them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     numbers: HashMap<CompactString, u32, State>,
     names: Vec<CompactString>,
+    /// Numbers whose names are forgotten.
+    free: Vec<u32>,
 }
 
 impl Names {
@@ -49,10 +53,20 @@ impl Names {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
-        let number = self.names.len() as u32;
-        self.names.push(name.into());
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.names.push(CompactString::default());
+            (self.names.len() - 1) as u32
+        });
+        self.names[number as usize] = name.into();
         self.numbers.insert(name.into(), number);
         number
+    }
+
+    /// Gives a number to the next new name.
+    fn forget(&mut self, number: u32) {
+        let name = std::mem::take(&mut self.names[number as usize]);
+        self.numbers.remove(&name);
+        self.free.push(number);
     }
 
     pub(super) fn find(&self, name: &str) -> Option<u32> {
@@ -73,11 +87,18 @@ pub struct Limits {
     pub fresh_for_us: i64,
     /// The most movements that are remembered per SKU and location, for a count that comes later.
     pub recents_max: usize,
+    /// How far ahead the end of a hold may be that is not an order's.
+    pub hold_max_us: i64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { ahead_max_us: 300_000_000, fresh_for_us: 86_400_000_000, recents_max: 128 }
+        Self {
+            ahead_max_us: 300_000_000,
+            fresh_for_us: 86_400_000_000,
+            recents_max: 128,
+            hold_max_us: 30 * 86_400_000_000,
+        }
     }
 }
 
@@ -92,6 +113,8 @@ pub struct Stock {
     pub(super) locations: Names,
     pub(super) channel_names: Names,
     pub(super) channels: Vec<Channel>,
+    /// Those that have policies, in no order: anybody can name a channel, but only these are looked through.
+    pub(super) ruled: Vec<u32>,
     pub(super) ids: HashMap<CompactString, u32, State>,
     pub(super) reservations: Vec<Option<Reservation>>,
     pub(super) free: Vec<u32>,
@@ -108,6 +131,7 @@ pub struct Stock {
     pub(super) touched: Vec<u32>,
     /// SKUs that were touched since their invariants were last checked.
     pub(super) suspects: VecDeque<u32>,
+    pub(super) watch: Watch,
     pub(super) dirty_skus: Vec<u32>,
     pub(super) dirty_channels: Vec<u32>,
     pub(super) dirty_ids: Vec<CompactString>,
@@ -135,9 +159,24 @@ pub(super) struct Channel {
     /// By SKU and location; [`NONE`] for all locations.
     pub(super) special: BTreeMap<(u32, u32), Policy>,
     pub(super) dirty: bool,
+    /// Something else than a reservation speaks of it.
+    pub(super) pinned: bool,
+    /// How many reservations in memory are of it.
+    pub(super) reservations: usize,
 }
 
 impl Channel {
+    /// Whether some policy is for it.
+    pub(super) fn is_ruled(&self) -> bool {
+        self.declared || !self.special.is_empty()
+    }
+
+    /// Whether a policy has a fence at a location that is more specific than the channel's, or than the SKU's.
+    pub(super) fn has_own_fence(&self, sku: u32, location: u32, than_channel: bool) -> bool {
+        let of = |location| self.special.get(&(sku, location)).is_some_and(|policy| policy.fence.is_some());
+        of(location) || (than_channel && of(NONE))
+    }
+
     /// What the most specific policy says that says something.
     pub(super) fn says<'a, T>(&'a self, sku: u32, location: u32, part: impl Fn(&'a Policy) -> Option<T>) -> Option<T> {
         if !self.special.is_empty() {
@@ -178,6 +217,37 @@ impl Stock {
         number
     }
 
+    /// The same of a channel that more than reservations speak of: it is kept.
+    pub(super) fn pinned_channel(&mut self, channel: &str) -> u32 {
+        let number = self.channel_number(channel);
+        self.channels[number as usize].pinned = true;
+        number
+    }
+
+    /// A reservation is no longer of a channel. One that nothing speaks of any more leaves the memory: else whoever makes
+    /// up names could fill it.
+    pub(super) fn leave_channel(&mut self, number: u32) {
+        let channel = &mut self.channels[number as usize];
+        channel.reservations -= 1;
+        if channel.reservations == 0 && !channel.pinned {
+            *channel = Channel::default();
+            self.channel_names.forget(number);
+        }
+    }
+
+    /// After a change of a channel's policies.
+    pub(super) fn index_channel(&mut self, number: u32) {
+        self.ruled.retain(|other| *other != number);
+        if self.channels[number as usize].is_ruled() {
+            self.ruled.push(number);
+        }
+    }
+
+    /// How many names of channels are in memory.
+    pub fn channels_len(&self) -> usize {
+        self.channel_names.numbers.len()
+    }
+
     pub(super) fn slot(&self, id: &str) -> Option<u32> {
         // One command asks for its reservation several times.
         match self.reservation(self.last_slot) {
@@ -205,6 +275,9 @@ impl Stock {
         if !node.touched {
             node.touched = true;
             self.touched.push(sku);
+        }
+        if node.watched {
+            self.stir(sku);
         }
         self.suspect(sku);
     }

@@ -114,10 +114,15 @@ impl Stock {
                 of.open -= counts;
                 of.queue.remove(&turn);
             }
+            node.rare_mut().backorders.retain(|of| !of.queue.is_empty());
         } else {
             let location = node.location_mut(line.location);
-            if let Some(sum) = location.by_channel.iter_mut().find(|(of, _)| *of == channel) {
-                sum.1 -= counts;
+            if let Some(at) = location.by_channel.iter().position(|(of, _)| *of == channel) {
+                location.by_channel[at].1 -= counts;
+                if location.by_channel[at].1 == 0 {
+                    // The channel's number may be another one's tomorrow.
+                    location.by_channel.swap_remove(at);
+                }
             }
             *(if is_held { &mut location.held } else { &mut location.committed }) -= counts;
         }
@@ -178,11 +183,16 @@ impl Stock {
 
     /// Says what a kit is made of.
     pub(super) fn make_kit(&mut self, kit: u32, components: Vec<(u32, i64)>) {
-        for (component, _) in self.skus[kit as usize].components().to_vec() {
-            self.skus[component as usize].rare_mut().part_of.retain(|of| *of != kit);
+        let before = self.skus[kit as usize].components().to_vec();
+        for (component, _) in &before {
+            self.skus[*component as usize].rare_mut().part_of.retain(|of| *of != kit);
         }
         for (component, _) in &components {
             self.skus[*component as usize].rare_mut().part_of.push(kit);
+        }
+        if before != components {
+            let parts = before.iter().chain(&components).map(|(component, _)| *component);
+            parts.chain([kit]).for_each(|sku| self.reform(sku));
         }
         if !components.is_empty() || self.skus[kit as usize].rare.is_some() {
             self.skus[kit as usize].rare_mut().components = components;

@@ -17,9 +17,12 @@ pub(super) fn invalid<T>(field: &'static str, rule: impl Into<String>) -> Result
     Err(StockRefusal::Invalid { field, rule: rule.into() })
 }
 
+pub(super) fn is_name(value: &str) -> bool {
+    !value.is_empty() && value.len() <= NAME_BYTES_MAX && !value.chars().any(char::is_control)
+}
+
 fn name(field: &'static str, value: &str) -> Result<(), StockRefusal> {
-    let well = !value.is_empty() && value.len() <= NAME_BYTES_MAX && !value.chars().any(char::is_control);
-    if well {
+    if is_name(value) {
         Ok(())
     } else {
         invalid(field, format!("must be 1 to {NAME_BYTES_MAX} bytes without control characters"))
@@ -119,7 +122,7 @@ impl Movement {
     fn check(&self) -> Result<(), StockRefusal> {
         place(&self.sku, &self.location)?;
         name("source", &self.source)?;
-        name("id", &self.id)?;
+        name("movement", &self.id)?;
         optional("reservation", self.reservation.as_ref())?;
         optional("supply", self.supply.as_ref())?;
         if self.reservation.is_some() && self.kind != MovementKind::Ship {

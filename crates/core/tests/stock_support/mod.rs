@@ -171,7 +171,15 @@ pub fn stock_fact(record: &Record) -> &StockFact {
 
 pub fn count(sku: &str, location: &str, basis: CountBasis, quantity: i64, minute: i64) -> Command {
     let (source, as_of_us) = ("wms".into(), Shop::minute(minute));
-    Command::Count(Count { source, sku: sku.into(), location: location.into(), basis, quantity, as_of_us })
+    Command::Count(Count {
+        source,
+        sku: sku.into(),
+        location: location.into(),
+        basis,
+        quantity,
+        as_of_us,
+        is_strict: false,
+    })
 }
 
 pub fn movement(id: &str, kind: MovementKind, sku: &str, location: &str, quantity: i64, minute: i64) -> Movement {
@@ -184,7 +192,7 @@ pub fn movement(id: &str, kind: MovementKind, sku: &str, location: &str, quantit
         quantity,
         occurred_at_us: Shop::minute(minute),
         reservation: None,
-        supply: None,
+        ..Movement::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Orders and stock in one hub's decisions.
 
+use lockstep_core::decide::retry;
 use lockstep_core::rules::{OrderPolicy, StockOrders};
 use lockstep_core::stock::record::{CountBasis, ReservationState as State};
 use lockstep_core::stock::{Command, Contribution, Item, Question, Reserve};
@@ -29,7 +30,7 @@ impl World {
 
     fn input(&mut self, system: &str, body: InputBody) -> Result<Outcome, Refusal> {
         self.number += 1;
-        let input = Input {
+        self.decide(Input {
             source: system.into(),
             system: system.into(),
             delivery: format!("d{}", self.number),
@@ -41,11 +42,16 @@ impl World {
             raw: None,
             body,
             releases: None,
-        };
+        })
+    }
+
+    fn decide(&mut self, input: Input) -> Result<Outcome, Refusal> {
         let first = self.facts.next;
         let decision = decide(&mut self.facts, input, self.now)?;
-        assert_eq!(first + decision.records.len() as u64, self.facts.next, "every record has its position");
-        self.records.extend(decision.records);
+        let aside = std::mem::take(&mut self.facts.aside);
+        let count = decision.records.len() + aside.len();
+        assert_eq!(first + count as u64, self.facts.next, "every record has its position");
+        self.records.extend(aside.into_iter().chain(decision.records));
         let over = |owner: &str| {
             let order = self.facts.entities.get(entity_id("order", owner).as_str());
             let state = order.and_then(|order| order.value("lifecycle")).map(|json| json.to_bytes());
@@ -71,6 +77,37 @@ impl World {
 
     pub fn command(&mut self, command: Command) -> Outcome {
         self.input("wms", InputBody::Stock(vec![command])).unwrap()
+    }
+
+    /// The hub's own word that stock came for an order. Whether anything is recorded of it.
+    pub fn retry(&mut self, order: &str, sku: &str) -> bool {
+        let entity = self.facts.entities[format!("order/{order}").as_str()].clone();
+        let outcome = self.decide(retry(sku, &entity, self.now)).unwrap();
+        match outcome {
+            Outcome::Applied { changed, .. } => assert!(changed),
+            ref other => assert_eq!(*other, Outcome::Superseded { position: 0, count: 0 }),
+        }
+        matches!(outcome, Outcome::Applied { .. })
+    }
+
+    /// The SKUs of which stock came since this was asked last.
+    pub fn arrived(&mut self) -> Vec<String> {
+        self.facts.stock.arrivals(self.now).into_iter().map(|arrival| arrival.sku).collect()
+    }
+
+    /// Any order of the channel `web`, with so many units of each SKU.
+    pub fn order_of(&mut self, key: &str, minute: i64, state: &str, units: &[(&str, i64)]) {
+        let line = |(sku, units): &(&str, i64)| json!({"id": sku, "sku": sku, "ordered": units});
+        let lines: Vec<Value> = units.iter().map(line).collect();
+        let fields = json!({"channel": "web", "lifecycle": state, "lines": lines});
+        self.say("shop", &format!("order/{key}"), minute, fields);
+    }
+
+    /// Whether an order is held because stock is short.
+    pub fn is_held(&self, order: &str) -> bool {
+        let document = self.facts.entities[format!("order/{order}").as_str()].document_json();
+        let document: Value = serde_json::from_slice(&document).unwrap();
+        document["holds"].as_array().is_some_and(|holds| holds.contains(&json!("stock")))
     }
 
     /// A command that may be refused.

@@ -95,7 +95,7 @@ writes! {
         allow_split: request.allow_split,
         backorder_until_us: request.backorder_until.map(|at| at_us("backorder_until", &at)).transpose()?,
         replaces: given(request.replaces_reservation_id),
-        replaces_committed: false,
+        is_order: false,
     });
     CommitRequest, "commit", |request, _asked| Command::Commit { id: request.reservation_id.into() };
     ReleaseRequest, "release", |request, _asked| Command::Release {
@@ -117,7 +117,7 @@ writes! {
         location: request.location.into(),
         at_us: or_now("acknowledged_at", request.acknowledged_at, asked)?,
     };
-    ConsumeRequest, "consume", |request, asked| Command::Move(Movement {
+    ConsumeRequest, "consume", |request, asked| Command::Move(Movement::of_shipment(Movement {
         source: asked.system.into(),
         id: request.movement_id.into(),
         sku: request.sku.into(),
@@ -126,9 +126,9 @@ writes! {
         quantity: request.quantity,
         occurred_at_us: or_now("occurred_at", request.occurred_at, asked)?,
         reservation: Some(request.reservation_id.into()),
-        supply: None,
-    });
-    MoveRequest, "move", |request, asked| Command::Move(Movement {
+        ..Movement::default()
+    }));
+    MoveRequest, "move", |request, asked| Command::Move(Movement::of_shipment(Movement {
         source: asked.system.into(),
         id: request.movement_id.into(),
         sku: request.sku.into(),
@@ -138,7 +138,8 @@ writes! {
         occurred_at_us: or_now("occurred_at", request.occurred_at, asked)?,
         reservation: given(request.reservation_id),
         supply: given(request.supply_id),
-    });
+        also: Vec::new(),
+    }));
     CountRequest, "count", |request, asked| Command::Count(Count {
         source: asked.system.into(),
         sku: request.sku.into(),
@@ -146,6 +147,7 @@ writes! {
         basis: chosen("basis", request.basis, &CountBasis::Unspecified)?,
         quantity: request.quantity,
         as_of_us: required("as_of", request.as_of)?,
+        is_strict: false,
     });
     SetUnavailableRequest, "unavailable", |request, asked| Command::Unavailable(Unavailable {
         sku: request.sku.into(),

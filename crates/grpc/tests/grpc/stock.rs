@@ -186,6 +186,69 @@ async fn what_is_refused_says_why() {
         expect(&status, Code::InvalidArgument, "stock-invalid");
         assert!(String::from_utf8_lossy(status.details()).contains(field), "{status:?}");
     }
+    let idempotency_key = shop.key();
+    shop.client
+        .set_policy(server.request(SetPolicyRequest {
+            idempotency_key,
+            channel: "web".to_owned(),
+            ..Default::default()
+        }))
+        .await
+        .unwrap();
+    let of = |sku: &str, quantity: i64, location: &str| ReserveItem {
+        sku: sku.to_owned(),
+        quantity,
+        location: location.to_owned(),
+    };
+    let table = [
+        (ReserveRequest { items: vec![], ..shop.reserve_request("r2", 1) }, "`items` must be 1 to 1000, not 0"),
+        (
+            ReserveRequest { items: vec![of("MUG", 1, ""); 1_001], ..shop.reserve_request("r2", 1) },
+            "`items` must be 1 to 1000, not 1001",
+        ),
+        (
+            ReserveRequest { items: vec![of("MUG", -1, "")], ..shop.reserve_request("r2", 1) },
+            "`items.quantity` must be 1 to 1000000000000000, not -1",
+        ),
+        (
+            ReserveRequest { items: vec![of("CUP", 1, "")], ..shop.reserve_request("r2", 1) },
+            "`items.sku` must be one that was counted or moved, is a kit or on order, not `CUP`",
+        ),
+        (
+            ReserveRequest { items: vec![of("MUG", 1, "x")], ..shop.reserve_request("r2", 1) },
+            "`items.location` must be one where something lies, not `x`",
+        ),
+        (
+            ReserveRequest { channel: "wbe".to_owned(), ..shop.reserve_request("r2", 1) },
+            "`channel` must be one that has a policy (web), not `wbe`",
+        ),
+        (
+            ReserveRequest { expires_at: at(now_s() - 1), ..shop.reserve_request("r2", 1) },
+            "`expires_at` must be later than now",
+        ),
+        (
+            ReserveRequest { expires_at: at(now_s() + 31 * 86_400), ..shop.reserve_request("r2", 1) },
+            "`expires_at` must be at most 2592000 s from now (`stock.hold_max_s`)",
+        ),
+    ];
+    for (request, message) in table {
+        let status = shop.client.reserve(server.request(request)).await.unwrap_err();
+        expect(&status, Code::InvalidArgument, "stock-invalid");
+        assert_eq!(status.message(), message);
+        let field = message.split('`').nth(1).unwrap().replace('.', "/");
+        assert!(String::from_utf8_lossy(status.details()).contains(&format!("/{field}")), "{status:?}");
+    }
+    let ahead = CountRequest {
+        idempotency_key: shop.key(),
+        sku: "MUG".to_owned(),
+        location: "berlin".to_owned(),
+        basis: CountBasis::OnHand.into(),
+        quantity: 5,
+        as_of: at(now_s() + 600),
+    };
+    let status = shop.client.count(server.request(ahead)).await.unwrap_err();
+    expect(&status, Code::InvalidArgument, "clock-skew");
+    assert!(String::from_utf8_lossy(status.details()).contains("/as_of"), "{status:?}");
     let keyless = ReserveRequest { idempotency_key: String::new(), ..shop.reserve_request("r2", 1) };
     let status = shop.client.reserve(server.request(keyless)).await.unwrap_err();
     expect(&status, Code::InvalidArgument, "invalid-parameter");

@@ -71,6 +71,11 @@ fn at(at_us: i64) -> Option<Timestamp> {
 }
 
 impl Grpc {
+    /// Numbers its calls from here on.
+    pub(crate) fn from(self, number: u64) -> Self {
+        Self { calls: number.into(), ..self }
+    }
+
     fn key(&self) -> String {
         format!("call-{}", self.calls.fetch_add(1, Ordering::Relaxed))
     }
@@ -214,6 +219,19 @@ impl Way for Grpc {
             location: location.to_owned(),
             quantity,
             occurred_at: at(occurred_at_us),
+        };
+        outcome(self.stock.clone().consume(self.request(message)).await)
+    }
+
+    async fn ship_as(&self, shipment: &str, id: &str, (sku, location): (&str, &str), quantity: i64) -> Tried {
+        let message = v1::ConsumeRequest {
+            idempotency_key: self.key(),
+            reservation_id: id.to_owned(),
+            movement_id: shipment.to_owned(),
+            sku: sku.to_owned(),
+            location: location.to_owned(),
+            quantity,
+            occurred_at: None,
         };
         outcome(self.stock.clone().consume(self.request(message)).await)
     }

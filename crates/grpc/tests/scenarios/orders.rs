@@ -107,4 +107,41 @@ both_ways! {
         assert_eq!(order["stock"]["shipped"], json!({"s2": {"1": 3}}));
         shop.server.stop().await;
     }
+
+    async fn of_two_held_orders_the_first_promised_gets_the_unit_that_comes<W>() {
+        let shop = open::<W>(OrderPolicy::default()).await;
+        shop.count("A", "berlin", 0, 60).await;
+        // Promised in this order, whatever their numbers and the times of their documents.
+        shop.order(7, 5, "confirmed", "A", 1).await.unwrap();
+        shop.order(3, 9, "confirmed", "A", 1).await.unwrap();
+        let held = json!(["stock"]);
+        for order in ["web:7", "web:3"] {
+            assert_eq!(shop.document(order).await["holds"], held, "{order}");
+        }
+        let said = shop.way.events("order").await.len();
+        shop.count("A", "berlin", 1, 40).await;
+        assert_eq!(shop.sums("A", "berlin").await, (1, 1, 0), "it is taken before anything else is asked");
+        let (first, second) = (shop.document("web:7").await, shop.document("web:3").await);
+        assert_eq!((&first["holds"], &first["stock"]), (&json!([]), &json!({"reservations": ["web:7"]})));
+        assert_eq!((&second["holds"], &second["stock"]["short"]), (&held, &json!({"A": 1})));
+        let all = shop.way.events("order").await;
+        let told: Vec<&Value> = all[said..].iter().map(|(_, document)| &document["holds"]).collect();
+        assert!(told.contains(&&json!([])) && !told.contains(&&Value::Null), "{told:?}");
+
+        // The explanation names the record, and that the delivery in whose course it was said.
+        let why = shop.http.get("/v1/entities/order/web:7/explain?field=holds").await.unwrap();
+        let winner = &why["fields"][0]["winner"];
+        assert_eq!(winner["system"], "@hub");
+        let because = winner["delivery"].as_str().unwrap_or_default();
+        assert!(because.starts_with("@hub/stock-came|A|web:7|"), "{why}");
+
+        let folder = Some(shop.server.stop().await);
+        let shop = Shop::<W>::with(Setup { folder, ..reserving(OrderPolicy::default()) }).await;
+        assert_eq!(shop.document("web:3").await["holds"], held);
+        // What the first gives back is the second's.
+        shop.order(7, 1, "cancelled", "A", 1).await.unwrap();
+        assert_eq!(shop.document("web:3").await["holds"], json!([]));
+        assert_eq!((shop.state("web:7").await, shop.state("web:3").await), ("released".into(), "committed".into()));
+        shop.server.stop().await;
+    }
 }

@@ -71,6 +71,11 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
+    /// Numbers its calls from here on.
+    pub(crate) fn from(self, number: u64) -> Self {
+        Self { calls: number.into(), ..self }
+    }
+
     async fn write(&self, method: Method, path: &str, body: Value) -> Tried {
         let key = format!("call-{}", self.calls.fetch_add(1, Ordering::Relaxed));
         let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
@@ -133,6 +138,16 @@ impl Way for Rest {
         let goods = json!([{"sku": sku, "location": location, "quantity": quantity}]);
         let body = json!({"goods": goods, "occurred_at": rfc3339(occurred_at_us)});
         self.post(&format!("/v1/reservations/{id}/consume"), body).await
+    }
+
+    async fn ship_as(&self, shipment: &str, id: &str, (sku, location): (&str, &str), quantity: i64) -> Tried {
+        // Of one kind of goods two lines.
+        let goods: Vec<Value> = [1, quantity - 1]
+            .iter()
+            .filter(|part| **part > 0)
+            .map(|part| json!({"sku": sku, "location": location, "quantity": part}))
+            .collect();
+        self.post(&format!("/v1/reservations/{id}/consume"), json!({"goods": goods, "movement": shipment})).await
     }
 
     async fn reservation(&self, id: &str) -> Tried {

@@ -74,6 +74,8 @@ pub(crate) trait Way: Sized {
     async fn commit(&self, id: &str) -> Tried;
     async fn release(&self, id: &str) -> Tried;
     async fn ship(&self, id: &str, at: (&str, &str), quantity: i64, occurred_at_us: i64) -> Tried;
+    /// Ships by a shipment's id.
+    async fn ship_as(&self, shipment: &str, id: &str, at: (&str, &str), quantity: i64) -> Tried;
     async fn reservation(&self, id: &str) -> Tried;
     /// The terms of the equation at a location.
     async fn terms(&self, sku: &str, location: &str) -> Tried;

@@ -4,7 +4,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::both_ways;
-use crate::shop::{Moved, Shop, Wanted, code, short};
+use crate::grpc::Grpc;
+use crate::rest::Rest;
+use crate::shop::{Moved, Shop, Wanted, Way, code, short};
 
 /// What a line says under these names.
 fn of_line(reservation: &Value, line: usize, names: [&str; 2]) -> [Value; 2] {
@@ -124,6 +126,34 @@ both_ways! {
         assert_eq!((&document["shortage"], &document["propose"][0]["reservation"]), (&json!(2), &json!("o4")));
         shop.way.release("o1").await.unwrap();
         assert_eq!(shop.shortage("A", "berlin").await, 1);
+        shop.server.stop().await;
+    }
+
+    async fn a_shipment_that_is_told_by_both_ways_has_left_once<W>() {
+        let shop = Shop::<W>::open().await;
+        for (sku, location) in [("A", "berlin"), ("A", "hamburg"), ("B", "berlin")] {
+            shop.count(sku, location, 10, 600).await;
+        }
+        let wanted = [("A", 4), ("B", 2)];
+        for id in ["o1", "o2"] {
+            shop.reserve(id, &wanted).await.unwrap();
+            shop.way.commit(id).await.unwrap();
+        }
+        // With keys of their own for what they ask.
+        let (rest, grpc) = (Rest::open(&shop.server).await.from(1_000), Grpc::open(&shop.server).await.from(2_000));
+        // One parcel, with two SKUs of two orders, one of them from two places.
+        let goods = [("o1", "A", "berlin", 3), ("o1", "A", "hamburg", 1), ("o1", "B", "berlin", 2), ("o2", "A", "berlin", 4)];
+        for (id, sku, location, quantity) in goods {
+            shop.way.ship_as("s|1", id, (sku, location), quantity).await.unwrap();
+        }
+        for (id, sku, location, quantity) in goods {
+            rest.ship_as("s|1", id, (sku, location), quantity).await.unwrap();
+            grpc.ship_as("s|1", id, (sku, location), quantity).await.unwrap();
+        }
+        assert_eq!(shop.state("o1").await, "consumed");
+        assert_eq!(shop.sums("A", "berlin").await, (3, 0, 3));
+        assert_eq!(shop.sums("A", "hamburg").await, (9, 0, 9));
+        assert_eq!(shop.sums("B", "berlin").await, (8, 2, 6));
         shop.server.stop().await;
     }
 

@@ -16,6 +16,7 @@ use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{self, Run};
 use crate::state::stock;
 use crate::state::timers;
+use crate::state::waiting;
 use crate::tally::Tallies;
 
 /// The format that this version writes. In format 1 no entity is ahead of the position for which the file stands; it is read
@@ -50,6 +51,7 @@ fn make(connection: &Connection) -> Result<(), OpenError> {
     connection.execute_batch(seen::SCHEMA)?;
     incomplete::prepare(connection)?;
     timers::make(connection)?;
+    waiting::make(connection)?;
     stock::make(connection)?;
     Ok(())
 }

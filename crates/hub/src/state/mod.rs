@@ -17,6 +17,7 @@ pub(crate) mod rows;
 pub(crate) mod seen;
 pub(crate) mod stock;
 pub(crate) mod timers;
+pub(crate) mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub(crate) struct Round {
     pub(crate) seen: SeenMap,
     pub(crate) overlay: Overlay,
     pub(crate) timers: timers::Changed,
+    pub(crate) waiting: waiting::Changed,
     pub(crate) stock: StockImages,
     pub(crate) tallies: Tallies,
 }
@@ -55,6 +57,7 @@ pub(crate) struct State {
     runs: Vec<Arc<Run>>,
     pub(crate) overlay: Overlay,
     timers: timers::Changed,
+    waiting: waiting::Changed,
     pub(crate) stock: StockState,
     /// When the next timer is due that the file has.
     file_timer_us: Option<i64>,
@@ -86,6 +89,7 @@ impl State {
             runs,
             overlay: Overlay::default(),
             timers: timers::Changed::default(),
+            waiting: waiting::Changed::default(),
             stock: StockState::default(),
             file_timer_us,
             tallies: meta.tallies,
@@ -127,6 +131,7 @@ impl State {
     /// Puts a changed entity back, or a new one.
     pub(crate) fn put(&mut self, id: EntityId, entity: Arc<Entity>) {
         self.timers.put(&id, &entity);
+        self.waiting.put(&id, &entity);
         self.cache.put(id, entity, true);
     }
 
@@ -289,6 +294,7 @@ impl State {
             seen: std::mem::take(&mut self.recent),
             overlay: std::mem::take(&mut self.overlay),
             timers: std::mem::take(&mut self.timers),
+            waiting: std::mem::take(&mut self.waiting),
             stock: self.stock.take(),
             tallies: self.tallies.clone(),
         });
@@ -321,6 +327,8 @@ impl State {
         self.overlay.put_over(newer);
         let newer = std::mem::replace(&mut self.timers, back.timers.clone());
         self.timers.put_over(newer);
+        let newer = std::mem::replace(&mut self.waiting, back.waiting.clone());
+        self.waiting.put_over(newer);
         self.stock.put_back(&back.stock);
     }
 

@@ -183,10 +183,10 @@ impl State {
             tally.received += u64::from(count_received);
             tally.applied += 1;
         }
-        if let Some(StockBody::Moved(moved)) = &fact.body
-            && !moved.movement.is_empty()
-        {
-            self.see(movement_hash(&moved.source, &moved.movement), position, 0);
+        if let Some(StockBody::Moved(moved)) = &fact.body {
+            for (source, movement) in moved.names() {
+                self.see(movement_hash(source, movement), position, 0);
+            }
         }
         if !fact.event_type.is_empty() {
             self.tallies.published += 1;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_core::record::{Body, Record};
+use lockstep_core::stock::record::{StockBody, StockFact};
 use lockstep_core::stock::{Stock, Violations};
 
 /// How many locations and open lines a second are looked at: about one hundredth of the loop's time.
@@ -43,8 +44,10 @@ pub struct Invariants {
 impl Watch {
     /// A decision's records, which have just been folded: what it reserved must be there.
     pub(crate) fn decided(&mut self, stock: &mut Stock, records: &[Record]) {
-        for record in records {
-            if let Some(Body::Stock(fact)) = &record.body {
+        for (at, record) in records.iter().enumerate() {
+            if let Some(Body::Stock(fact)) = &record.body
+                && !is_moved_later(fact, &records[at + 1..])
+            {
                 let broken = stock.check_reserved(fact);
                 if let Some(first) = broken.first() {
                     self.found(first.detail.clone(), broken);
@@ -116,6 +119,16 @@ impl Watch {
             told.first.entry(0).or_insert_with(|| format!("more than {BROKEN_MAX} SKUs and reservations are broken"));
         }
     }
+}
+
+/// Whether goods move where a fact reserves, later in the same decision: those may bring a location below nothing.
+fn is_moved_later(fact: &StockFact, later: &[Record]) -> bool {
+    let Some(StockBody::Reservation(of)) = &fact.body else { return false };
+    later.iter().any(|record| {
+        let Some(Body::Stock(other)) = &record.body else { return false };
+        let Some(StockBody::Moved(moved)) = &other.body else { return false };
+        of.lines.iter().any(|line| line.sku == moved.sku && line.location == moved.location)
+    })
 }
 
 impl Invariants {

@@ -3,6 +3,7 @@
 
 pub(crate) mod invariants;
 mod reads;
+pub(crate) mod retries;
 pub(crate) mod standing;
 pub(crate) mod verify;
 
@@ -32,7 +33,9 @@ impl Looper {
                 self.load_reservation(id)?;
             }
             if let Command::Move(movement) = command {
-                self.load_movement(&movement.source, &movement.id)?;
+                for (source, id) in movement.names() {
+                    self.load_movement(source, id)?;
+                }
             }
         }
         Ok(())
@@ -52,7 +55,7 @@ impl Looper {
         let read = |position| crate::reading::record(&*self.reader, position);
         let same = |record: &Record| match &record.body {
             Some(Body::Stock(fact)) => match &fact.body {
-                Some(StockBody::Moved(moved)) if moved.source == source && moved.movement == id => {
+                Some(StockBody::Moved(moved)) if moved.names().any(|name| name == (source, id)) => {
                     Some(Seen { position: 0, payload_hash: None })
                 }
                 _ => None,

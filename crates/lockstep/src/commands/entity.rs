@@ -218,6 +218,9 @@ fn explanation_table(explanation: &Value, with_reason: bool) -> Table {
         ]);
         if with_reason {
             table.note(Style::Green, &text(field, "reason"));
+            if let Some(delivery) = winner["delivery"].as_str() {
+                table.note(Style::Green, &format!("said in the course of {}", show::clean(delivery)));
+            }
         }
         for loser in field["losers"].as_array().into_iter().flatten() {
             table.note(

@@ -80,11 +80,20 @@ pub(super) fn parse_item(text: &str) -> Result<Wanted, String> {
     let wrong = || "an item is SKU=QUANTITY or SKU=QUANTITY@LOCATION, such as MUG-01=2@berlin".to_owned();
     let (sku, rest) = text.rsplit_once('=').filter(|(sku, _)| !sku.is_empty()).ok_or_else(wrong)?;
     let (quantity, location) = rest.split_once('@').map_or((rest, None), |(quantity, at)| (quantity, Some(at)));
-    let quantity = quantity.parse().ok().filter(|quantity| *quantity > 0_i64).ok_or_else(wrong)?;
+    let quantity = parse_quantity(quantity)?;
+    if quantity < 1 {
+        return Err(format!("a quantity to reserve is 1 or more, not {quantity}"));
+    }
     if location == Some("") {
         return Err(wrong());
     }
     Ok(Wanted { sku: sku.to_owned(), quantity, location: location.map(str::to_owned) })
+}
+
+/// A fraction is written in a smaller unit: a SKU says how many digits that has.
+pub(super) fn parse_quantity(text: &str) -> Result<i64, String> {
+    let rule = "a quantity is a whole number in the SKU's base unit x 10^`qty_scale`, such as 2";
+    text.parse().map_err(|_| format!("{rule}, not `{text}`"))
 }
 
 fn parse_line(text: &str) -> Result<(u32, i64), String> {

@@ -67,7 +67,7 @@ struct CountArgs {
     #[command(flatten)]
     place: PlaceArgs,
     /// The number, in the SKU's base unit.
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = super::reservation::parse_quantity)]
     quantity: i64,
     /// What the number means: all that lies there, or what is free of it.
     #[arg(long, default_value = "on-hand", value_parser = ["on-hand", "available"])]
@@ -87,7 +87,7 @@ struct MoveArgs {
     #[arg(value_parser = ["receipt", "adjust", "ship", "return-restock", "return-damaged", "return-lost"])]
     kind: String,
     /// How much, in the SKU's base unit; of `adjust` the difference, up or down.
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = super::reservation::parse_quantity)]
     quantity: i64,
     /// The reservation that a `ship` consumes.
     #[arg(long, value_name = "ID")]

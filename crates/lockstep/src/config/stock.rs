@@ -27,6 +27,9 @@ pub struct StockConfig {
     /// For how many seconds a reservation holds that does not say for how long.
     #[schemars(range(min = 1))]
     pub hold_s: u32,
+    /// For how many seconds at most a reservation may hold that is not an order's.
+    #[schemars(range(min = 1))]
+    pub hold_max_s: u32,
     /// For how many days a reservation that is over is kept, for whoever speaks of it again; then it is as if it had never
     /// been. Those of orders stay as long as the order does. At least `seen_days` of `[hub]`; without it 30, or those where
     /// they are more.
@@ -35,6 +38,9 @@ pub struct StockConfig {
     /// The systems whose word of kind `stock` goes into the ledger, and what their number means where a document does
     /// not say. What other systems say of stock stays a document.
     pub feeds: BTreeMap<String, FeedBasis>,
+    /// The systems whose count is not taken where it is ten times the last one or more: a person looks at it first. Those of
+    /// other systems are taken, and marked as `unusual`.
+    pub strict: Vec<String>,
     /// What orders do to stock.
     pub orders: OrdersConfig,
 }
@@ -140,13 +146,15 @@ impl From<FeedBasis> for CountBasis {
 
 impl Default for StockConfig {
     fn default() -> Self {
-        let Limits { fresh_for_us, recents_max, .. } = Limits::default();
+        let Limits { fresh_for_us, recents_max, hold_max_us, .. } = Limits::default();
         Self {
             fresh_for_s: u32::try_from(fresh_for_us / 1_000_000).unwrap_or(u32::MAX),
             movements_max: recents_max,
             hold_s: lockstep_api::ApiOptions::default().hold_s,
+            hold_max_s: u32::try_from(hold_max_us / 1_000_000).unwrap_or(u32::MAX),
             reservation_days: None,
             feeds: BTreeMap::new(),
+            strict: Vec::new(),
             orders: OrdersConfig::default(),
         }
     }
@@ -165,6 +173,7 @@ impl StockConfig {
             ahead_max_us: if ahead_max_us == 0 { i64::MAX } else { ahead_max_us },
             fresh_for_us: i64::from(self.fresh_for_s) * 1_000_000,
             recents_max: self.movements_max,
+            hold_max_us: i64::from(self.hold_max_s) * 1_000_000,
         }
     }
 }

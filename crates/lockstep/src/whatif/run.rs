@@ -106,7 +106,7 @@ impl<'a> Run<'a> {
         match (&mut proposal.input.body, &delivery.was) {
             (InputBody::Quarantine(_), Was::Quarantined(_)) => return Ok(()),
             // What clients ask of stock is no proposal of a source, and is not decided again.
-            (InputBody::Stock(_), _) => return Ok(()),
+            (InputBody::Stock(_) | InputBody::Retry { .. }, _) => return Ok(()),
             (InputBody::Quarantine(reason), was) => {
                 let reason = std::mem::take(reason);
                 let about = match was {

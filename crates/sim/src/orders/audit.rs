@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::record::Fact;
+use lockstep_core::decide::HUB;
+use lockstep_core::record::{Body, Fact, Record};
 use lockstep_core::stock::record::{Moved, ReservationFact, StockBody, StockFact};
 use lockstep_core::{Event, Field};
 use serde_json::Value;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use super::say::POLICY;
 use crate::stock::audit::{PROMOTED, StockAudit, line, reservation};
 use crate::stock::model::Line;
+use crate::violation::{Violation, violated};
 
 /// The ranks of the states that are said, as far as stock is concerned.
 const PLACED: i64 = 10;
@@ -31,6 +33,8 @@ pub struct Orders {
     pub checked: u64,
     /// See `checked`.
     pub short: u64,
+    /// How often one got its stock when that came.
+    pub retried: u64,
 }
 
 /// An input about orders whose records are being read.
@@ -40,6 +44,30 @@ struct Open {
     orders: BTreeSet<String>,
     /// What was done to stock since the last word about an order.
     group: Vec<(i64, StockFact)>,
+    /// It is the hub's own word that stock came, and nothing is said of the order yet.
+    is_retry: bool,
+}
+
+/// Whether a fact is the hub's own word that stock came for an order.
+pub fn is_retry(fact: &Fact) -> bool {
+    fact.source == HUB && fact.kind == "order" && fact.delivery.starts_with("stock-came|")
+}
+
+/// Where those words begin in a journal: with what was done to stock for the order, which has no origin of its own.
+pub fn retries(records: &[(u64, Record)]) -> BTreeSet<u64> {
+    let begins = |at: usize| {
+        let Some(Body::Fact(fact)) = &records[at].1.body else { return None };
+        if !is_retry(fact) || fact.index != 0 {
+            return None;
+        }
+        let before = match &records.get(at.checked_sub(1)?)?.1.body {
+            // A decision that has its end here is another one.
+            Some(Body::Stock(stock)) if stock.origin.is_none() && stock.index + 1 < stock.of => stock.index as u64 + 1,
+            _ => 0,
+        };
+        Some(records[at].0 - before)
+    };
+    (0..records.len()).filter_map(begins).collect()
 }
 
 impl StockAudit {
@@ -48,9 +76,9 @@ impl StockAudit {
     /// # Errors
     /// In words, where what was done to stock can't be.
     pub fn order_fact(&mut self, now_us: i64, fact: &Fact, document: Option<Value>) -> Result<(), String> {
-        if fact.index == 0 {
-            self.end_orders()?;
-            self.orders.open = Some(Open { now_us, orders: BTreeSet::new(), group: Vec::new() });
+        let goes_on = self.orders.open.as_mut().is_some_and(|open| std::mem::take(&mut open.is_retry));
+        if fact.index == 0 && !goes_on {
+            self.begin_orders(now_us, false)?;
         }
         self.take_group()?;
         if fact.kind == "order" {
@@ -58,6 +86,33 @@ impl StockAudit {
                 open.orders.insert(fact.key.clone());
             }
             self.orders.documents.extend(document.map(|document| (fact.key.clone(), document)));
+        }
+        Ok(())
+    }
+
+    /// The records of an input about orders begin here, or those of the hub's own word that stock came for one.
+    pub(crate) fn begin_orders(&mut self, now_us: i64, is_retry: bool) -> Result<(), String> {
+        self.end_orders()?;
+        self.orders.retried += u64::from(is_retry);
+        self.orders.open = Some(Open { now_us, orders: BTreeSet::new(), group: Vec::new(), is_retry });
+        Ok(())
+    }
+
+    /// Where nothing happens any more, no order is held while its stock is there.
+    ///
+    /// # Errors
+    /// The first that is.
+    pub fn quiet(&self, now_us: i64) -> Result<(), Violation> {
+        for (order, document) in &self.orders.documents {
+            let told = document["stock"]["short"].as_object().into_iter().flatten();
+            let short = told.filter_map(|(sku, quantity)| Some((sku.clone(), quantity.as_i64()?)));
+            let short: BTreeMap<String, i64> = short.collect();
+            let until_us = POLICY.backorder.then_some(i64::MAX);
+            let could = || self.model.could_have(&short, "web", (POLICY.allow_split, until_us), now_us);
+            if !short.is_empty() && could() {
+                let detail = format!("{order} is held for {short:?}, and could have it, with {document}");
+                return violated("held", detail);
+            }
         }
         Ok(())
     }

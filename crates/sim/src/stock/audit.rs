@@ -181,6 +181,9 @@ impl StockAudit {
             let times = times.filter(|end_us| (of.asked_us..=of.told_us).contains(end_us));
             let can_be = |at_us: i64| match (self.model.predict(command, at_us), of.said) {
                 (Said::AppliedOrShort, said) => said == Said::Refused("stock-short"),
+                (Said::ShortOrUnknown, said) => {
+                    matches!(said, Said::Refused("stock-short" | "stock-invalid"))
+                }
                 (right, said) => right == said,
             };
             *met = times.chain([of.asked_us, of.told_us]).any(can_be);

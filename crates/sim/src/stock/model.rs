@@ -28,6 +28,8 @@ pub enum Said {
     Refused(&'static str),
     /// It has an effect or is refused: which depends on where a line is taken from, which is for the hub to choose.
     AppliedOrShort,
+    /// It is refused: nothing lies at the place, which the hub may know by name all the same, of a policy or a supply.
+    ShortOrUnknown,
 }
 
 /// Everything that is known of stock.

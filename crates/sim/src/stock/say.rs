@@ -51,7 +51,7 @@ pub fn command(rng: &mut Rng) -> Command {
             let ahead_us = if rng.u8(..12) == 0 { 7_200_000_000 } else { 0 };
             let (quantity, as_of_us) = (rng.i64(0..12), instant(rng) + ahead_us);
             let (source, basis) = (SYSTEM.into(), CountBasis::OnHand);
-            Command::Count(Count { source, sku, location, basis, quantity, as_of_us })
+            Command::Count(Count { source, sku, location, basis, quantity, as_of_us, is_strict: false })
         }
         8..26 => {
             let kind = pick(
@@ -171,5 +171,5 @@ fn moved(rng: &mut Rng, (sku, location): (&str, &str), kind: MovementKind, quant
     let id = format!("m{}", rng.usize(..MOVEMENTS)).into();
     let occurred_at_us = instant(rng);
     let (source, sku, location) = (SYSTEM.into(), sku.into(), location.into());
-    Movement { source, id, sku, location, kind, quantity, occurred_at_us, reservation: None, supply: None }
+    Movement { source, id, sku, location, kind, quantity, occurred_at_us, ..Movement::default() }
 }

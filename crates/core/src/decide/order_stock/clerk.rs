@@ -110,8 +110,20 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    /// Gives back what is more than wanted: what waits for supply first, then the newest.
+    /// Gives back what is more than wanted: what waits for supply first, then the newest. What is given back of one of its
+    /// reservations may serve another one that waits for supply, so they are looked at anew after each.
     fn give_back(&mut self, wanted: &Sums) {
+        let mut refused = 0;
+        while refused < 2
+            && let Some((id, lines)) = self.next_back(wanted)
+        {
+            // It is open and has these lines, but where others are served before anything is given back: then not again.
+            refused += usize::from(self.ask(&Command::Release { id, lines }).is_err());
+        }
+    }
+
+    /// What is next to be given back, of one reservation.
+    fn next_back(&self, wanted: &Sums) -> Option<(CompactString, Vec<(u32, i64)>)> {
         let mut more = self.sums(|line| line.open);
         for (sku, quantity) in wanted {
             more.entry(sku.clone()).and_modify(|open| *open -= quantity);
@@ -119,19 +131,21 @@ impl<'a> Clerk<'a> {
         let mut lines = self.own_lines();
         lines.reverse();
         lines.sort_by_key(|line| !line.location.is_empty());
-        let mut back: BTreeMap<CompactString, Vec<(u32, i64)>> = BTreeMap::new();
+        let mut next: Option<(CompactString, Vec<(u32, i64)>)> = None;
         for line in lines {
             let Some(more) = more.get_mut(&line.sku).filter(|more| **more > 0) else { continue };
             let part = line.open.min(*more);
-            if part > 0 {
-                *more -= part;
-                back.entry(line.reservation).or_default().push((line.number, part));
+            if part == 0 {
+                continue;
+            }
+            *more -= part;
+            match &mut next {
+                None => next = Some((line.reservation, vec![(line.number, part)])),
+                Some((id, parts)) if *id == line.reservation => parts.push((line.number, part)),
+                Some(_) => {}
             }
         }
-        for (id, lines) in back {
-            // It is open, and has these lines: there is nothing to refuse.
-            let _ = self.ask(&Command::Release { id, lines });
-        }
+        next
     }
 
     /// What the order needs and does not have. What it was promised for a time only, and did not confirm within it, it is
@@ -171,6 +185,8 @@ impl<'a> Clerk<'a> {
         if self.ask(&for_order(&order.key, &id, placed)).is_err() {
             let short = missing.iter().map(|(sku, quantity)| (sku.to_string(), *quantity));
             self.book.short = short.collect();
+            // From here on: what comes between this and the end of the batch must not be missed.
+            missing.keys().for_each(|sku| self.stock.watch(sku));
             return;
         }
         if order.rank >= RANK_CONFIRMED {

@@ -7,7 +7,7 @@ use super::book::{Moved, add};
 use super::clerk::{Clerk, Sums};
 use super::said::Parcel;
 use crate::decide::HUB;
-use crate::stock::{Disposition, Goods, NAME_BYTES_MAX, OrderStep, OwnLine, for_order};
+use crate::stock::{Disposition, Goods, OrderStep, OwnLine, for_order, joined};
 
 /// From where goods have left, and of which reservation.
 struct Place {
@@ -31,7 +31,7 @@ impl Clerk<'_> {
         for parcel in &order.shipments {
             for (line, quantity) in &parcel.lines {
                 let shipped = |id: &str| self.book.shipped.get(id).and_then(|lines| lines.get(line)).copied();
-                let known: i64 = order.told_as(parcel).filter_map(shipped).sum();
+                let known: i64 = order.told_as(parcel).map(|told| told.id.as_str()).filter_map(shipped).sum();
                 let mut left = (quantity - known).max(0);
                 // What the lifecycle has told of before.
                 let early = self.book.shipped.get_mut("").and_then(|lines| lines.get_mut(line));
@@ -80,7 +80,8 @@ impl Clerk<'_> {
         let Some(places) = places else { return add_some(&mut self.book.shipped, item, line, same) };
         for (number, place) in places.into_iter().enumerate() {
             let movement = self.movement("ship", item, line, (before, number));
-            let goods = self.goods(movement, (place.sku, place.location), place.quantity, parcel.at_us);
+            let mut goods = self.goods(movement, (place.sku, place.location), place.quantity, parcel.at_us);
+            goods.also = order.names(parcel, &place.reservation, (&goods.sku, &goods.location));
             // It can be refused for what it is called; then the first of it is refused.
             let answer = self.ask(&for_order(&order.key, &place.reservation, OrderStep::Shipped(goods)));
             if answer.is_err() && number == 0 {
@@ -171,16 +172,12 @@ impl Clerk<'_> {
     ) -> Goods {
         // The hub's own word: a clock that is ahead has been dealt with where the document came in.
         let occurred_at_us = at_us.min(self.now_us);
-        Goods { source: HUB.into(), movement, sku, location, quantity, occurred_at_us }
+        Goods { source: HUB.into(), movement, sku, location, quantity, occurred_at_us, also: Vec::new() }
     }
 
-    /// An id of a movement that no other one has. What is too long for one is told by its hash.
+    /// An id of a movement that no other one has.
     fn movement(&self, kind: &str, item: &str, line: &str, (before, number): (i64, usize)) -> CompactString {
-        let id = format!("{kind}|{}|{item}|{line}|{before}|{number}", self.order.key);
-        if id.len() <= NAME_BYTES_MAX && !id.chars().any(char::is_control) {
-            return id.into();
-        }
-        compact_str::format_compact!("{kind}|{:016x}", crate::payload_hash(id.as_bytes()))
+        joined(kind, &[&self.order.key, item, line, &before.to_string(), &number.to_string()])
     }
 
     /// What has left by the order's own account, by SKU.

@@ -9,18 +9,20 @@ mod book;
 mod clerk;
 mod goods;
 mod said;
+mod waiting;
 
 use super::changes::decide_one;
-use super::{Entities, Facts, HUB, order, stock as commands};
+use super::{Decision, Entities, Facts, HUB, order, stock as commands};
 use crate::EntityId;
 use crate::Position;
-use crate::change::{Change, Field, Input};
+use crate::change::{Change, Field, Input, Outcome};
 use crate::entity_id;
 use crate::order::STOCK_FIELD;
 use crate::record::{Body, Fact, Record};
 use book::Book;
 use clerk::Clerk;
 use said::Said;
+pub use waiting::{Waiting, retry, waiting};
 
 /// How often an order is looked at for one input at most: twice is enough, the second time to see that nothing is left.
 const ROUNDS_MAX: usize = 4;
@@ -37,7 +39,37 @@ pub(super) fn follow(facts: &mut Facts, input: &mut Input, told: &[Fact], now_us
             ids.push(id);
         }
     }
-    let mut index = told.len() as u32;
+    bring(facts, input, ids, told.len() as u32, now_us)
+}
+
+/// Looks again at an order of which there was not enough, because stock came. Where it gets nothing that it did not have,
+/// nothing is recorded of it.
+pub(super) fn again(facts: &mut Facts, input: &mut Input, order: &str, now_us: i64) -> Decision {
+    let position = facts.next;
+    let id = entity_id("order", order);
+    let mut records = Vec::new();
+    if facts.rules.stock_orders.any() && !facts.stock.is_empty() && facts.entities.contains_key(&id) {
+        records = bring(facts, input, vec![id.clone()], 0, now_us);
+    }
+    let is_fact = |record: &&mut Record| matches!(record.body, Some(Body::Fact(_)));
+    let of = records.iter_mut().filter(is_fact).count() as u32;
+    if of == 0 {
+        // Backorders that were due before it, if anything: those are served all the same.
+        facts.aside = records;
+        return Decision { records: Vec::new(), outcome: Outcome::Superseded { position: 0, count: 0 } };
+    }
+    for record in &mut records {
+        if let Some(Body::Fact(fact)) = &mut record.body {
+            fact.of = of;
+        }
+    }
+    let version = facts.entities.get(&id).map_or(0, |order| order.version);
+    let outcome = Outcome::Applied { position, count: records.len() as u32, version, changed: true };
+    Decision { records, outcome }
+}
+
+/// Brings stock to where orders are, and says of them what they have. The first fact has that index.
+fn bring(facts: &mut Facts, input: &mut Input, ids: Vec<EntityId>, mut index: u32, now_us: i64) -> Vec<Record> {
     let mut records = Vec::new();
     for id in ids {
         // What it has may put it on hold, and what follows from that, or followed before and was not said, may concern

@@ -7,7 +7,7 @@ use crate::decide::HUB;
 use crate::decide::order::{Life, TRACKING_FIELD, rank, text};
 use crate::entity::Entity;
 use crate::order::{LIFECYCLE_FIELD, RANK_CLOSED, RANK_PLACED, RANK_SHIPPED};
-use crate::stock::Disposition;
+use crate::stock::{Disposition, shipped_id};
 
 /// Where an order names the hold of the cart that it was.
 const CART_FIELD: &str = "cart";
@@ -91,12 +91,23 @@ impl Said {
         }
     }
 
-    /// The ids under which a parcel is told of: systems have keys of their own for it, and the carrier's number in common.
-    pub(super) fn told_as<'a>(&'a self, parcel: &'a Parcel) -> impl Iterator<Item = &'a str> {
+    /// The parcel as every system tells of it: they have keys of their own for it, and the carrier's number in common.
+    pub(super) fn told_as<'a>(&'a self, parcel: &'a Parcel) -> impl Iterator<Item = &'a Parcel> {
         let same = |other: &&Parcel| {
             other.id == parcel.id || (!parcel.tracking.is_empty() && other.tracking == parcel.tracking)
         };
-        self.shipments.iter().filter(same).map(|other| other.id.as_str())
+        self.shipments.iter().filter(same)
+    }
+
+    /// What goods of a parcel are called where a system tells of the goods themselves: they have left once.
+    pub(super) fn names(
+        &self,
+        parcel: &Parcel,
+        reservation: &str,
+        (sku, location): (&str, &str),
+    ) -> Vec<(CompactString, CompactString)> {
+        let told = self.told_as(parcel).filter(|told| !told.id.is_empty());
+        told.map(|told| (HUB.into(), shipped_id(&told.id, reservation, sku, location))).collect()
     }
 
     pub(super) fn line(&self, id: &str) -> Option<&Line> {

@@ -5,12 +5,14 @@ use crate::QuarantineReason;
 use crate::stock::command::{Answer, Count, Movement, StockRefusal, Unavailable};
 use crate::stock::quantity::QUANTITY_MAX;
 use crate::stock::record::{
-    CountBasis, Counted, LineFact, Moved, MovementKind, Proposal, ReservationState, ShortageDetected, StockBody,
-    UnavailableSet,
+    CountBasis, Counted, LineFact, Moved, MovementKind, MovementName, Proposal, ReservationState, ShortageDetected,
+    StockBody, UnavailableSet,
 };
 use crate::stock::state::{Location, NONE, Reservation, movement_hash};
 use crate::stock::validate::invalid;
 
+/// From so many times the last count on one looks absurd: a slip of a digit, or boxes counted as pieces.
+const UNUSUAL_TIMES: i64 = 10;
 /// The most lines that are proposed to be served from elsewhere.
 const PROPOSALS_MAX: usize = 64;
 
@@ -33,6 +35,20 @@ impl Desk<'_> {
             let detail = format!("the count is older than the {} movements remembered since", known.recents.len());
             return Ok(quarantined("count-too-old", detail));
         }
+        let is_known = known.counted_at_us != i64::MIN && known.basis == count.basis as i32 && known.counted > 0;
+        let unusual = !ignored && is_known && count.quantity >= known.counted.saturating_mul(UNUSUAL_TIMES);
+        if unusual && count.is_strict {
+            let (sku, location, counted) = (&count.sku, &count.location, known.counted);
+            let quantity = count.quantity;
+            let detail = format!("the count of {sku} at {location} says {quantity}, and the last one said {counted}");
+            return Ok(Answer::Quarantined(QuarantineReason {
+                code: "count-unusual".into(),
+                detail: format!(
+                    "{detail}: {UNUSUAL_TIMES} times that or more is looked at by a person (`stock.strict`)"
+                ),
+                at: "/quantity".into(),
+            }));
+        }
         let since: i64 = known.recents.iter().filter(|r| r.at_us > count.as_of_us).map(|r| r.on_hand).sum();
         let (added_back, opening) = match count.basis {
             CountBasis::Available => {
@@ -54,6 +70,7 @@ impl Desk<'_> {
             opening: if ignored { known.opening } else { opening },
             on_hand: if ignored { known.on_hand } else { on_hand },
             added_back: if ignored { 0 } else { added_back },
+            unusual,
         };
         let event = if ignored { "" } else { "stock.counted" };
         self.physical(&count.sku, &count.location, |desk| desk.record(event, StockBody::Counted(fact)));
@@ -97,7 +114,7 @@ impl Desk<'_> {
 
     pub(super) fn move_goods(&mut self, movement: &Movement) -> Answered {
         self.not_a_kit(&movement.sku)?;
-        if self.stock.seen.contains(&movement_hash(&movement.source, &movement.id)) {
+        if movement.names().any(|(source, id)| self.stock.seen.contains(&movement_hash(source, id))) {
             return Ok(Answer::Repeated);
         }
         if let Some(reason) = self.ahead("occurred_at", movement.occurred_at_us) {
@@ -139,6 +156,7 @@ impl Desk<'_> {
             supply: movement.supply.clone().unwrap_or_default().into(),
             supply_open: supply.map_or(0, |supply| (supply.open - quantity).max(0)),
             unreserved: movement.reservation.is_some() && consumed.steps.is_empty(),
+            also: movement.also.iter().map(|(source, movement)| named(source, movement)).collect(),
         };
         self.physical(&movement.sku, &movement.location, |desk| {
             desk.record(event, StockBody::Moved(fact));
@@ -331,6 +349,10 @@ fn within(field: &'static str, on_hand: i64) -> Result<(), StockRefusal> {
     } else {
         invalid(field, format!("would make the stock on hand {on_hand}, beyond {QUANTITY_MAX}"))
     }
+}
+
+fn named(source: &str, movement: &str) -> MovementName {
+    MovementName { source: source.to_owned(), movement: movement.to_owned() }
 }
 
 fn quarantined(code: &str, detail: String) -> Answer {

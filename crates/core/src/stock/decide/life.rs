@@ -120,9 +120,7 @@ impl Desk<'_> {
     }
 
     pub(super) fn extend(&mut self, id: &CompactString, expires_at_us: i64) -> Answered {
-        if expires_at_us <= self.now_us {
-            return invalid("expires_at", "must be later than now");
-        }
+        self.ends_well(expires_at_us)?;
         let (_, reservation) = self.find(id)?;
         if reservation.state_at(self.now_us) != ReservationState::Held {
             return conflict(reservation, self.now_us, "extended");
@@ -150,6 +148,9 @@ impl Desk<'_> {
             return invalid("quantity", format!("must be at most the {} that are open", line.open));
         }
         let target = self.stock.locations.find(to);
+        if target.is_none() {
+            return invalid("location", format!("must be one where something lies, not `{to}`"));
+        }
         if target == Some(line.location) {
             return invalid("location", "must be another than the line's own");
         }

@@ -90,11 +90,12 @@ impl Desk<'_> {
             Command::Count(Count { sku, .. })
             | Command::Move(Movement { sku, .. })
             | Command::Unavailable(Unavailable { sku, .. })
-            | Command::Safety { sku, .. } => self.settle_named(sku),
+            | Command::Safety { sku, .. }
+            | Command::Sku { sku, .. } => self.settle_named(sku),
             Command::Policy(policy) if policy.sku.is_empty() => self.settle_all(),
             Command::Policy(policy) => self.settle_named(&policy.sku),
             // These look to it themselves, or have no part in it.
-            Command::Reserve(_) | Command::Expire { .. } | Command::Sku { .. } | Command::Supply { .. } => {}
+            Command::Reserve(_) | Command::Expire { .. } | Command::Supply { .. } => {}
         }
         match command {
             Command::Reserve(command) => self.reserve(command),

@@ -13,12 +13,17 @@ use crate::stock::record::{LineFact, ReservationFact, ReservationState, StockBod
 use crate::stock::state::{NONE, Reservation, Stock};
 use crate::stock::validate::{LINES_MAX, invalid};
 
+/// The most channels that a refusal names.
+const NAMED_MAX: usize = 20;
+
 /// SKUs that a command concerns.
 pub(super) type Concerned = SmallVec<[u32; 4]>;
 
 impl Desk<'_> {
     pub(super) fn reserve(&mut self, command: &Reserve) -> Answered {
-        if command.expires_at_us <= self.now_us {
+        if !command.is_order {
+            self.ends_well(command.expires_at_us)?;
+        } else if command.expires_at_us <= self.now_us {
             return invalid("expires_at", "must be later than now");
         }
         let hash = request_hash(command);
@@ -46,11 +51,12 @@ impl Desk<'_> {
         {
             match other.state_at(self.now_us) {
                 ReservationState::Held => others = Some(slot),
-                ReservationState::Committed if command.replaces_committed => others = Some(slot),
+                ReservationState::Committed if command.is_order => others = Some(slot),
                 ReservationState::Expired | ReservationState::Released => {}
                 _ => return conflict(other, self.now_us, "replaced"),
             }
         }
+        self.names_are_known(command)?;
         let concerned = self.concerned(command, own.into_iter().chain(others));
         concerned.iter().for_each(|sku| self.settle(*sku));
 
@@ -101,6 +107,45 @@ impl Desk<'_> {
         }
         let state = ReservationState::Held;
         Ok(Answer::Reservation { state, lines, shortfalls: plan.shortfalls, repeated: false })
+    }
+
+    /// A hold ends in time, and not at once.
+    pub(super) fn ends_well(&self, expires_at_us: i64) -> Result<(), StockRefusal> {
+        let longest_us = self.stock.limits.hold_max_us;
+        if expires_at_us <= self.now_us {
+            return invalid("expires_at", "must be later than now");
+        }
+        if expires_at_us.saturating_sub(self.now_us) > longest_us {
+            let longest_s = longest_us / 1_000_000;
+            return invalid("expires_at", format!("must be at most {longest_s} s from now (`stock.hold_max_s`)"));
+        }
+        Ok(())
+    }
+
+    /// What a mistake in writing would make is refused: it would look as if there were nothing.
+    fn names_are_known(&self, command: &Reserve) -> Result<(), StockRefusal> {
+        let stock = &self.stock;
+        let find = |name: &str| stock.channel_names.find(name).map(|number| &stock.channels[number as usize]);
+        // A hub of which nobody has said what channels may have serves any.
+        if !command.is_order && !stock.ruled.is_empty() && find(&command.channel).is_none_or(|of| !of.is_ruled()) {
+            let mut names: Vec<&str> = stock.ruled.iter().map(|of| stock.channel_names.name(*of)).collect();
+            names.sort_unstable();
+            let more = if names.len() > NAMED_MAX { ", ..." } else { "" };
+            names.truncate(NAMED_MAX);
+            let names = names.join(", ");
+            let rule = format!("must be one that has a policy ({names}{more}), not `{}`", command.channel);
+            return invalid("channel", rule);
+        }
+        for item in &command.items {
+            if !stock.knows(&item.sku) {
+                let rule = format!("must be one that was counted or moved, is a kit or on order, not `{}`", item.sku);
+                return invalid("items.sku", rule);
+            }
+            if let Some(location) = item.location.as_ref().filter(|name| stock.locations.find(name).is_none()) {
+                return invalid("items.location", format!("must be one where something lies, not `{location}`"));
+            }
+        }
+        Ok(())
     }
 
     /// The SKUs of a request, of kits their components, and of holds that it replaces.

@@ -5,7 +5,7 @@ use compact_str::CompactString;
 use super::{Answered, Desk};
 use crate::stock::command::{Answer, PolicyOf};
 use crate::stock::record::{Component, PolicySet, SafetySet, SkuSet, StockBody, SupplySet};
-use crate::stock::state::{NONE, Policy, Stock};
+use crate::stock::state::{LineRef, NONE, Policy, Stock};
 use crate::stock::validate::invalid;
 
 impl Desk<'_> {
@@ -60,7 +60,12 @@ impl Desk<'_> {
             if node.scale == scale && same.eq(components.iter().map(|(of, per)| (of.as_str(), *per))) {
                 return Ok(Answer::Repeated);
             }
-            let is_used = !node.lines.is_empty() || node.locations.iter().any(|at| at.on_hand != 0);
+            // By what counts: whether it is written down that a hold is over makes no difference.
+            let counts = |of: &LineRef| {
+                let line = self.stock.reservation(of.slot).and_then(|r| r.lines.get(of.line as usize));
+                line.is_some_and(|line| line.counts > 0)
+            };
+            let is_used = node.lines.iter().any(counts) || node.locations.iter().any(|at| at.on_hand != 0);
             if is_used && node.scale != scale {
                 return invalid("qty_scale", format!("stays {} while there is stock or a reservation", node.scale));
             }

@@ -95,6 +95,12 @@ impl Walk {
                     let what = || format!("movement {} of {}", moved.movement, moved.source);
                     self.once(position, stock::movement_hash(&moved.source, &moved.movement), what, found);
                 }
+                // Parts of one parcel may share a name that nobody has used by then; but what is told by it after them
+                // would be an effect more.
+                for name in &moved.also {
+                    let hash = stock::movement_hash(&name.source, &name.movement);
+                    self.seen.entry(hash).or_insert((position, self.recorded_at_us));
+                }
                 self.moved(position, moved, found);
             }
             Some(StockBody::Counted(counted)) if !counted.ignored => self.counted(position, counted, found),

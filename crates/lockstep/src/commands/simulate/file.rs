@@ -130,7 +130,7 @@ fn reserve(request: Request, name: &str, defaults: &Defaults<'_>) -> Result<Rese
         allow_split: request.allow_split || defaults.allow_split,
         backorder_until_us,
         replaces: request.replaces.map(Into::into),
-        replaces_committed: false,
+        is_order: false,
     })
 }
 

@@ -55,6 +55,10 @@ impl Resolver<'_> {
             self.system(&["stock", "feeds", system], system);
             rules.stock_feeds.insert(system.clone(), (*basis).into());
         }
+        for (number, system) in config.stock.strict.iter().enumerate() {
+            self.system(&["stock", "strict", &number.to_string()], system);
+            rules.stock_strict.insert(system.clone());
+        }
         rules.stock_orders = config.stock.orders.rules();
         rules.skew_max_us = Some(config.hub.clock_skew_max_s.saturating_mul(1_000_000) as i64).filter(|us| *us > 0);
         for destination in config.destinations.values() {

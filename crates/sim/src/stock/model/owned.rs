@@ -77,7 +77,7 @@ impl Model {
             quantity: of.quantity,
             occurred_at_us: of.occurred_at_us,
             reservation: (!of.reservation.is_empty()).then(|| of.reservation.as_str().into()),
-            supply: None,
+            ..Movement::default()
         };
         if self.movements.contains(&super::movement(&moved)) {
             return Err(format!("{of:?} moved before"));

@@ -93,6 +93,19 @@ impl Model {
         {
             return Said::Refused("reservation-state");
         }
+        let mut ruled = self.channels.iter().filter(|(_, of)| !of.said.is_empty()).map(|(name, _)| name.as_str());
+        let is_ruled = |name: &str| self.channels.get(name).is_some_and(|of| !of.said.is_empty());
+        if ruled.next().is_some() && !is_ruled(&wanted.channel) {
+            return Said::Refused("stock-invalid");
+        }
+        let is_known = |sku: &str| self.kits.contains_key(sku) || self.knows(sku, now_us);
+        if wanted.items.iter().any(|item| !is_known(&item.sku)) {
+            return Said::Refused("stock-invalid");
+        }
+        let mut places = wanted.items.iter().filter_map(|item| item.location.as_deref());
+        if !places.all(|place| self.has_place(place)) {
+            return Said::ShortOrUnknown;
+        }
         let pieces: Vec<(String, i64, Option<&str>)> = wanted
             .items
             .iter()
@@ -107,6 +120,10 @@ impl Model {
             before.fits(Piece { sku, quantity: *quantity, only: *only, split, until_us }, &wanted.channel, now_us)
         };
         fit_all(pieces.iter().all(fits), pieces.iter().map(|(sku, ..)| sku.as_str()))
+    }
+
+    fn has_place(&self, place: &str) -> bool {
+        self.places.keys().any(|(_, known)| known == place)
     }
 
     fn predict_step(&self, command: &Command, known: &Reservation, now_us: i64) -> Said {
@@ -143,7 +160,8 @@ impl Model {
                     Some(line) if self.usable(&line.sku, location, &known.channel, now_us) >= *quantity => {
                         Said::Applied
                     }
-                    Some(_) => Said::Refused("stock-short"),
+                    Some(_) if self.has_place(location) => Said::Refused("stock-short"),
+                    Some(_) => Said::ShortOrUnknown,
                 }
             }
             _ => Said::Refused("reservation-state"),

@@ -231,14 +231,20 @@ impl Model {
     pub(super) fn set_policy(&mut self, policy: &PolicyOf) {
         let key = (policy.sku.to_string(), policy.location.to_string());
         let channel = self.channels.entry(policy.channel.to_string()).or_default();
-        if policy.removed {
-            channel.said.remove(&key);
-        } else {
-            channel.said.insert(key, policy.clone());
+        let before =
+            if policy.removed { channel.said.remove(&key) } else { channel.said.insert(key.clone(), policy.clone()) };
+        if before.and_then(|before| before.fence) == policy.fence {
+            return;
         }
+        // What is used of a fence is of that one: it begins anew with another, where it is that one which counts.
+        let said = &channel.said;
+        let has = |sku: &str, place: &str| said.get(&(sku.into(), place.into())).is_some_and(|of| of.fence.is_some());
         self.fence_used.retain(|(channel, sku, place), _| {
-            let concerned = *channel == *policy.channel && (policy.sku.is_empty() || *sku == *policy.sku);
-            !concerned || (!policy.location.is_empty() && *place != *policy.location)
+            let other = *channel != *policy.channel || (!policy.sku.is_empty() && *sku != *policy.sku);
+            let elsewhere = !policy.location.is_empty() && *place != *policy.location;
+            let own_here = policy.location.is_empty() && has(sku, place);
+            let own = policy.sku.is_empty() && has(sku, "");
+            other || elsewhere || own_here || own
         });
     }
 

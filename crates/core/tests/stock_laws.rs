@@ -357,7 +357,7 @@ proptest! {
         let of_read = answers(&mut read, shop.now);
         prop_assert_eq!(promised(&of_read), promised(&expected));
         for stock in [&shop.stock, &replayed, &read] {
-            prop_assert_eq!(stock.check(|_| false), Vec::new());
+            prop_assert_eq!(stock.check(0, |_| false), Vec::new());
         }
         // They go on alike, too.
         let mut later = shop.request("r0", &[("A", 1), ("B", 1)]);

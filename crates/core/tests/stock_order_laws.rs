@@ -198,3 +198,23 @@ fn a_short_history_is_what_it_seems() {
     assert!(matches!(outcome, Outcome::Stock { .. }));
     assert_eq!(open(&world, "A"), 0);
 }
+
+/// What the hub has derived of an order since is no later word of anybody.
+#[test]
+fn a_deletion_that_is_heard_late_ends_the_order_and_its_reservations() {
+    let mut world = World::new();
+    world.count("A", "b", 8);
+    tell(&mut world, &Said::Order { minute: 1, system: "oms", state: "confirmed", units: 5, cart: false });
+    tell(&mut world, &Said::Passed { minutes: 6 });
+    tell(&mut world, &Said::Shipped { key: 1, units: 2, minute: 6 });
+    assert_eq!(open(&world, "A"), 3);
+    tell(&mut world, &Said::Deleted { minute: 3 });
+    assert!(world.is_deleted());
+    assert_eq!(open(&world, "A"), 0);
+    // Another parcel is a fact, and brings nothing back; the system's own later word does.
+    tell(&mut world, &Said::Shipped { key: 2, units: 1, minute: 8 });
+    assert!(world.is_deleted());
+    tell(&mut world, &Said::Order { minute: 9, system: "shop", state: "confirmed", units: 5, cart: false });
+    assert!(!world.is_deleted());
+    assert_eq!((open(&world, "A"), moved(&world, "shipped")), (2, 3));
+}

@@ -421,7 +421,7 @@ fn the_records_alone_make_the_same_stock() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(again.stock.check(|_| false).is_empty(), "{:?}", again.stock.check(|_| false));
+    assert!(again.stock.check(0, |_| false).is_empty(), "{:?}", again.stock.check(0, |_| false));
     let view = |facts: &Facts| facts.stock.reservation_view("web:1", world.now);
     assert_eq!(view(&again), view(&world.facts));
     assert_eq!(again.entities["order/web:1"].document_json(), world.facts.entities["order/web:1"].document_json());

@@ -50,7 +50,7 @@ fn s03_a_thousand_orders_in_either_order_leave_nothing_behind() {
         lockstep_core::stock::decide(&mut shop.stock, &release, shop.now).answer.unwrap();
     }
     assert_eq!((shop.sums("A"), shop.sums("B")), ((2_000, 0, 2_000), (2_000, 0, 2_000)));
-    assert_eq!(shop.stock.check(|_| false), Vec::new());
+    assert_eq!(shop.stock.check(0, |_| false), Vec::new());
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(crate) fn reserve_and_commit(skus: u64, reservations: u64) {
         }
     }
     assert_eq!(stock.sizes(), (reservations as usize, reservations as usize));
-    assert_eq!(stock.check(|_| false), Vec::new());
+    assert_eq!(stock.check(0, |_| false), Vec::new());
 }
 
 fn name(sku: u64) -> String {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use super::conflict::Contest;
-use super::implied::imply;
+use super::implied::{imply, is_derived_existence};
 use super::members;
 use crate::Position;
 use crate::change::{Change, Field, Input};
@@ -110,7 +110,7 @@ pub(super) fn decide_change(
     let domain = rules.domain(&change.kind);
     // A person's word is of single fields: it withdraws nothing else, and brings nothing deleted back.
     if system != OPERATOR {
-        imply(entity, own, &mut change.fields);
+        imply(entity, system, own, &mut change.fields);
     }
     let scene = Scene::new(rules, entity, own, &change, place, sent_to);
     let speaks_of_existence = change.fields.iter().any(|f| f.name == DELETED_FIELD);
@@ -234,6 +234,7 @@ impl<'a> Scene<'a> {
             .into_iter()
             .flat_map(|s| &s.claims)
             .filter(|c| Some(c.system) != self.own && !c.echo && !c.json.is_empty())
+            .filter(|c| !is_derived_existence(&field.name, self.entity.system(c.system), &c.json))
             .peekable();
         if others.peek().is_none() {
             // The usual case: no other system speaks of this field.

@@ -4,15 +4,32 @@
 
 use bytes::Bytes;
 
+use super::conflict::HUB;
 use crate::change::Field;
-use crate::entity::{DELETED_FIELD, Entity};
+use crate::entity::{DELETED_FIELD, Entity, base_system};
 use crate::path::{base_of, list_of, object_of};
 
-/// Adds what the fields of a change imply, and keeps them sorted. `own` is the system's number in the entity.
-pub(super) fn imply(entity: &Entity, own: Option<u32>, fields: &mut Vec<Field>) {
+/// Whether a word on [`DELETED_FIELD`] says nothing: what the hub derives of an entity (an order's fulfilment, its
+/// reservations) follows from the systems' words, and keeps nothing alive that they delete.
+pub(super) fn is_derived_existence(field: &str, system: &str, json: &[u8]) -> bool {
+    field == DELETED_FIELD && json == b"false" && base_system(system) == HUB
+}
+
+/// Adds what the fields of a change imply, and keeps them sorted. `own` is the number of `system` in the entity.
+pub(super) fn imply(entity: &Entity, system: &str, own: Option<u32>, fields: &mut Vec<Field>) {
     let sorted = fields.len();
     let deletes = fields.iter().any(|f| f.name == DELETED_FIELD && f.json == "true");
-    if !deletes && entity.field(DELETED_FIELD).is_some() && !fields.iter().any(|f| f.name == DELETED_FIELD) {
+    // What the hub has deleted itself is there again when it speaks of it; what others have deleted is not.
+    let has_deleted = || {
+        let claims = entity.field(DELETED_FIELD).into_iter().flat_map(|field| &field.claims);
+        claims.filter(|claim| Some(claim.system) == own).any(|claim| *claim.json == *b"true")
+    };
+    let may_imply = || base_system(system) != HUB || has_deleted();
+    if !deletes
+        && entity.field(DELETED_FIELD).is_some()
+        && !fields.iter().any(|f| f.name == DELETED_FIELD)
+        && may_imply()
+    {
         fields.push(Field::new(DELETED_FIELD, Bytes::from_static(b"false")));
     }
     let given = sorted;

@@ -204,7 +204,7 @@ pub(super) fn decide(
     let name = place.name();
     let own = entity.system_number(&name);
     if place.system != crate::merge::OPERATOR {
-        imply(entity, own, &mut change.fields);
+        imply(entity, place.system, own, &mut change.fields);
     }
     let scene = Scene::new(rules, entity, own, &change, place, sent_to);
     let existence = entity.field(DELETED_FIELD).is_none().then(|| entity.existence());

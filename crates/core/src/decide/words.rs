@@ -1,5 +1,6 @@
 //! What each system says of a field of an entity that has members: its claims to all of them come to one word.
 
+use super::implied::is_derived_existence;
 use crate::entity::{Claim, Entity, FieldState, StampId, base_system};
 use crate::merge::{Policy, Standing};
 use crate::rules::Rules;
@@ -15,7 +16,8 @@ pub(super) fn words<'a>(
     systems.sort_unstable();
     systems.dedup();
     let word = |system| word(rules, entity, field, policy, system);
-    systems.into_iter().filter_map(word).collect()
+    let all = systems.into_iter().filter_map(word);
+    all.filter(|(claim, _)| !is_derived_existence(&field.name, entity.system(claim.system), &claim.json)).collect()
 }
 
 /// What a system says of a field, as if it had said all of it of one entity: the value of its latest run.

@@ -52,7 +52,7 @@ impl Shop {
             }
         }
         self.records.extend(decision.records);
-        assert_eq!(self.stock.check(|_| false), Vec::new(), "after {command:?}");
+        assert_eq!(self.stock.check(0, |_| false), Vec::new(), "after {command:?}");
         decision.answer
     }
 

@@ -57,7 +57,7 @@ impl World {
             let state = order.and_then(|order| order.value("lifecycle")).map(|json| json.to_bytes());
             state.is_some_and(|state| ["\"cancelled\"", "\"closed\""].contains(&str::from_utf8(&state).unwrap()))
         };
-        assert!(self.facts.stock.check(over).is_empty(), "{:?}", self.facts.stock.check(over));
+        assert_eq!(self.facts.stock.check(self.now, over), Vec::new());
         Ok(decision.outcome)
     }
 

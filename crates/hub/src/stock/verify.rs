@@ -67,7 +67,8 @@ impl Standing {
         let bounds = self.reader.bounds();
         let mut found = Verified { first: bounds.first, ..Verified::default() };
         let over = self.orders(&mut found)?;
-        found.all(self.facts.stock.check(|owner| over.contains_key(owner.strip_prefix("order/").unwrap_or(owner))));
+        let is_over = |owner: &str| over.contains_key(owner.strip_prefix("order/").unwrap_or(owner));
+        found.all(self.facts.stock.check(self.state.recorded_at_us, is_over));
         let mut walk = Walk::new(bounds.first <= 1, seen_days);
         let mut next = bounds.first.max(1);
         while next < bounds.next {

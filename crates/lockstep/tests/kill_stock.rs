@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use common::kills::Load;
-use common::{Hub, folder, http};
+use common::{Hub, folder, http, until};
 use serde_json::{Value, json};
 
 const KILLS: u64 = 12;
@@ -22,9 +22,11 @@ fn call(load: &Load, method: &str, path: &str, key: &str, body: &Value) -> (u16,
         let known = load.address();
         if let Some((address, secret)) = known {
             let authorization = format!("Bearer {secret}");
+            let media_type = if body.get("specversion").is_some() { "cloudevents+json" } else { "json" };
+            let content_type = format!("application/{media_type}");
             let headers = [
                 ("authorization", authorization.as_str()),
-                ("content-type", "application/json"),
+                ("content-type", content_type.as_str()),
                 ("idempotency-key", key),
             ];
             match http(address, method, path, &headers, body.to_string().as_bytes()) {
@@ -111,4 +113,78 @@ fn what_was_reserved_survives_kills_and_nothing_is_sold_twice() {
     let (status, ready) = hub.http("GET", "/healthz/ready", &[], b"");
     assert_eq!(status, 200, "{ready}");
     println!("{KILLS} kills, {} reserved of {ON_HAND}: {sums:?}, {left} left", ledger.len());
+}
+
+/// Orders that wait, and what they share with who brings the goods.
+#[derive(Clone, Default)]
+struct Arrivals {
+    orders: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<i64>>,
+}
+
+/// The first writer receives goods, a unit at a time; the others place orders of one unit each.
+fn trader(number: u64, load: &Load, arrivals: &Arrivals) {
+    for turn in 1_u64.. {
+        let id = format!("w{number}-{turn}");
+        if number == 0 {
+            let body = json!({"movement": id, "kind": "receipt", "quantity": 1, "occurred_at": PLACED});
+            assert_eq!(call(load, "POST", "/v1/stock/A/berlin/movements", &id, &body).0, 200);
+            *arrivals.received.lock().unwrap() += 1;
+        } else {
+            let lines = json!([{"id": "1", "sku": "A", "ordered": 1}]);
+            let event = json!({
+                "specversion": "1.0", "id": id, "source": "/trader", "type": "order.placed", "time": PLACED,
+                "subject": format!("order/web:{id}"),
+                "data": {"channel": "web", "lifecycle": "confirmed", "lines": lines},
+            });
+            assert_eq!(call(load, "POST", "/v1/events", &id, &event).0, 200);
+            arrivals.orders.lock().unwrap().push(format!("web:{id}"));
+        }
+        if !load.goes_on() {
+            return;
+        }
+    }
+}
+
+/// When everything is said to have happened.
+const PLACED: &str = "2026-01-02T03:04:05Z";
+
+#[test]
+fn orders_that_wait_get_what_comes_across_kills() {
+    let folder = folder("[hub]\nname = \"kill\"\nflush_interval_ms = 100\n");
+    let (load, arrivals) = (Load::default(), Arrivals::default());
+    let hub = Hub::start(folder.path());
+    load.is_at(Some(&hub));
+    let counted = json!({"basis": "on_hand", "quantity": 0, "as_of": "2026-01-01T00:00:00Z"});
+    assert_eq!(call(&load, "PUT", "/v1/stock/A/berlin/count", "count", &counted).0, 200);
+    load.is_at(None);
+    drop(hub);
+    let told = arrivals.clone();
+    let hub = load.kill(folder.path(), (KILLS, 5..60), WRITERS, move |number, load| trader(number, load, &told));
+
+    let authorization = format!("Bearer {}", hub.key);
+    let headers = [("authorization", authorization.as_str())];
+    let get = |path: &str| -> Value {
+        let (status, body) = hub.http("GET", path, &headers, b"");
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    let orders = arrivals.orders.lock().unwrap();
+    let (received, ordered) = (*arrivals.received.lock().unwrap(), orders.len() as i64);
+    let document = |key: &String| get(&format!("/v1/entities/order/{key}"))["document"].clone();
+    let waits = |order: &Value| order["holds"].as_array().is_some_and(|holds| holds.contains(&json!("stock")));
+    // The last that came is given out after it is acknowledged.
+    let held = until("nobody waits for what is there", || {
+        let held = orders.iter().filter(|key| waits(&document(key))).count() as i64;
+        (held == (ordered - received).max(0)).then_some(held)
+    });
+    let stock = get("/v1/stock/A/berlin");
+    let term = |name: &str| stock["terms"][name].as_i64().unwrap();
+    assert_eq!((term("on_hand"), term("committed")), (received, received.min(ordered)));
+    for key in orders.iter() {
+        let order = document(key);
+        let reserved = order["stock"]["reservations"].as_array().map_or(0, Vec::len);
+        assert_eq!(reserved, usize::from(!waits(&order)), "{key}: {order}");
+    }
+    println!("{KILLS} kills, {ordered} orders of one unit, {received} units came: {held} orders wait");
 }

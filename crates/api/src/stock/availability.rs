@@ -240,7 +240,7 @@ impl Freshness {
     tag = "stock",
     params(
         ("sku" = Vec<String>, Query, description = "The SKU or kit; several: `sku=A&sku=B`, 1000 at most, as far as they fit the hub's `header_bytes_max`. A comma is a part of the SKU"),
-        ("channel" = Option<String>, Query, description = "The channel; one without policies may have all"),
+        ("channel" = Option<String>, Query, description = "The channel: one that has a policy, where any has; without it no channel's limits count"),
         ("at" = Option<String>, Query, description = "Until when what is on order counts (RFC 3339); now where it is absent"),
         ("holders" = Option<u64>, Query, description = "How many holders to name for each location, 0 to 100; 0 where it is absent"),
     ),
@@ -266,7 +266,8 @@ pub(crate) async fn show(State(api): State<Api>, _caller: Reader, params: Params
         None => None,
         at => Some(time_of("at", at, 0).map_err(|problem| Problem::parameter("at", problem.detail()))?),
     };
-    let all = current::ask(|| api.hub.availability(skus.clone(), channel, until_us, holders)).await?;
+    let all = current::ask(|| api.hub.availability_for(skus.clone(), channel, until_us, holders)).await?;
+    let all = all.map_err(lockstep_core::Refusal::Stock)?;
     let freshness = Freshness::oldest(&all);
     let items = all.iter().map(AvailabilityBody::from).collect();
     let mut response = view::json(&AvailabilityList { channel: channel.to_owned(), items });

@@ -294,6 +294,10 @@ async fn availability_says_what_may_be_sold_why_and_how_old_the_facts_are() {
     let both = shop.server.get("/v1/availability?sku=L,XL&sku=A&channel=web").await.ok();
     assert_eq!((&both["items"][0]["sku"], &both["items"][0]["available"]), (&json!("L,XL"), &json!(3)));
     assert_eq!(both["items"].as_array().unwrap().len(), 2);
+    // A channel that nobody has declared would have everything.
+    let wrong = shop.server.get("/v1/availability?sku=A&channel=wbe").await;
+    assert_eq!(wrong.status, 422, "{}", wrong.text());
+    assert!(wrong.text().contains("must be one that has a policy (app, web), not `wbe`"), "{}", wrong.text());
     // An unknown SKU has nothing, and nobody knows since when.
     let none = shop.availability("NONE").await;
     assert_eq!((&none["available"], &none["as_of"], &none["fresh"]), (&json!(0), &json!(null), &json!(false)));

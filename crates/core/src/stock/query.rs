@@ -3,8 +3,13 @@
 use compact_str::CompactString;
 
 use super::available::Taken;
+use super::command::StockRefusal;
 use super::record::ReservationState;
 use super::state::{Location, NONE, Stock};
+use super::validate::invalid;
+
+/// The most channels that a refusal names.
+const NAMED_MAX: usize = 20;
 
 /// What a channel may sell of a SKU or kit, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +103,7 @@ pub struct Holder {
 pub struct Question<'a> {
     /// The SKU or kit.
     pub sku: &'a str,
-    /// The channel; one without policies may have all.
+    /// The channel; empty for none, which may have all.
     pub channel: &'a str,
     /// Until when what is on order counts, microseconds since 1970 UTC.
     pub until_us: i64,
@@ -129,6 +134,21 @@ impl Location {
 }
 
 impl Stock {
+    /// Refuses a channel that has no policy where others have: what a mistake in writing would make looks like a channel
+    /// that may have everything. A hub of which nobody has said what channels may have serves any.
+    pub fn check_channel(&self, channel: &str) -> Result<(), StockRefusal> {
+        let is_ruled = |number: u32| self.channels[number as usize].is_ruled();
+        if self.ruled.is_empty() || self.channel_names.find(channel).is_some_and(is_ruled) {
+            return Ok(());
+        }
+        let mut names: Vec<&str> = self.ruled.iter().map(|of| self.channel_names.name(*of)).collect();
+        names.sort_unstable();
+        let more = if names.len() > NAMED_MAX { ", ..." } else { "" };
+        names.truncate(NAMED_MAX);
+        let names = names.join(", ");
+        invalid("channel", format!("must be one that has a policy ({names}{more}), not `{channel}`"))
+    }
+
     /// What a channel may sell at a time (or at the latest time that was decided at, where that is later). It needs the
     /// stock for itself only to take what has expired out of the sums, once.
     pub fn availability(&mut self, question: &Question<'_>, now_us: i64) -> Availability {

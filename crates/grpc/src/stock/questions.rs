@@ -1,6 +1,7 @@
 //! Questions, asked of the loop: what a reservation would find.
 
 use lockstep_api::{Code, HOLDERS_MAX, Problem, SKUS_MAX, current};
+use lockstep_core::Refusal;
 use lockstep_core::stock::Availability;
 
 use super::{Stocks, tell};
@@ -41,15 +42,15 @@ impl Stocks {
         check_skus(&request.skus)?;
         let holders = check_holders(request.holders_max)?;
         let until = request.until.map(|at| time_us(Code::StockInvalid, &at, || "/until".to_owned())).transpose()?;
-        let ask = || self.api.hub().availability(request.skus.clone(), &request.channel, until, holders);
-        let of = current::ask(ask).await?;
+        let ask = || self.api.hub().availability_for(request.skus.clone(), &request.channel, until, holders);
+        let of = current::ask(ask).await?.map_err(Refusal::Stock)?;
         Ok(v1::GetAvailabilityResponse { items: of.into_iter().map(tell::availability).collect() })
     }
 
     pub(super) async fn stock(&self, request: v1::GetStockRequest) -> Result<v1::LocationStock, Problem> {
         let holders = check_holders(request.holders_max)?;
-        let ask = || self.api.hub().availability(vec![request.sku.clone()], &request.channel, None, holders);
-        let of = current::ask(ask).await?;
+        let ask = || self.api.hub().availability_for(vec![request.sku.clone()], &request.channel, None, holders);
+        let of = current::ask(ask).await?.map_err(Refusal::Stock)?;
         let all = of.into_iter().flat_map(|of: Availability| of.locations);
         let one = all.into_iter().find(|of| of.location == request.location).map(tell::location);
         one.ok_or_else(|| {

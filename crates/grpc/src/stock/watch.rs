@@ -9,8 +9,8 @@ use std::pin::Pin;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use lockstep_api::{Api, Problem, current};
-use lockstep_core::Event;
 use lockstep_core::stock::AVAILABILITY_KIND;
+use lockstep_core::{Event, Refusal};
 use lockstep_hub::{EventStream, ReadError, StreamItem, Unavailable};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -103,9 +103,10 @@ impl Watching {
     async fn response(&mut self) -> Result<v1::WatchAvailabilityResponse, Status> {
         let changed = std::mem::take(&mut self.changed);
         let skus: Vec<_> = changed.into_iter().filter_map(|at| self.request.skus.get(at).cloned()).collect();
-        let ask = || self.api.hub().availability(skus.clone(), &self.request.channel, None, 0);
-        let of = current::ask(ask).await;
-        let items = of.map_err(|problem| status(&problem))?.into_iter().map(tell::availability).collect();
+        let ask = || self.api.hub().availability_for(skus.clone(), &self.request.channel, None, 0);
+        let of = current::ask(ask).await.map_err(|problem| status(&problem))?;
+        let of = of.map_err(|refusal| status(&Problem::from(Refusal::Stock(refusal))))?;
+        let items = of.into_iter().map(tell::availability).collect();
         Ok(v1::WatchAvailabilityResponse { items })
     }
 }

@@ -238,6 +238,13 @@ async fn what_is_refused_says_why() {
         let field = message.split('`').nth(1).unwrap().replace('.', "/");
         assert!(String::from_utf8_lossy(status.details()).contains(&format!("/{field}")), "{status:?}");
     }
+    let wrong = GetAvailabilityRequest {
+        skus: vec!["MUG".to_owned()],
+        channel: "wbe".to_owned(),
+        ..GetAvailabilityRequest::default()
+    };
+    let status = shop.client.get_availability(server.request(wrong)).await.unwrap_err();
+    expect(&status, Code::InvalidArgument, "stock-invalid");
     let ahead = CountRequest {
         idempotency_key: shop.key(),
         sku: "MUG".to_owned(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lockstep_core::record::{Body, Record};
 use lockstep_core::stock::record::{StockBody, StockFact};
-use lockstep_core::stock::{Availability, Question, ReservationView};
+use lockstep_core::stock::{Availability, Question, ReservationView, StockRefusal};
 use lockstep_core::{Input, Position};
 use lockstep_journal::Reader;
 
@@ -118,6 +118,27 @@ impl HubHandle {
     ) -> Result<Vec<Availability>, Unavailable> {
         let channel = channel.to_owned();
         self.ask(move |view| Ok(view.availability(&skus, &channel, until_us, holders))).await
+    }
+
+    /// The same for a channel that somebody has named: one that has no policy where others have is refused. Nobody means a
+    /// channel with an empty name.
+    pub async fn availability_for(
+        &self,
+        skus: Vec<String>,
+        channel: &str,
+        until_us: Option<i64>,
+        holders: usize,
+    ) -> Result<Result<Vec<Availability>, StockRefusal>, Unavailable> {
+        let channel = channel.to_owned();
+        self.ask(move |view| {
+            if !channel.is_empty()
+                && let Err(refusal) = view.looper().facts.stock.check_channel(&channel)
+            {
+                return Ok(Err(refusal));
+            }
+            Ok(Ok(view.availability(&skus, &channel, until_us, holders)))
+        })
+        .await
     }
 
     /// A reservation as it stands now.

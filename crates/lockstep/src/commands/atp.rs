@@ -17,7 +17,7 @@ pub struct AtpArgs {
     /// The SKUs or kits, 1000 at most.
     #[arg(value_name = "SKU", required = true)]
     skus: Vec<String>,
-    /// The channel; without it one without policies, which may have all.
+    /// The channel: one that has a policy, where any has; without it no channel's limits count.
     #[arg(long)]
     channel: Option<String>,
     /// Until when what is on order counts (RFC 3339), instead of now.

@@ -13,9 +13,6 @@ use crate::stock::record::{LineFact, ReservationFact, ReservationState, StockBod
 use crate::stock::state::{NONE, Reservation, Stock};
 use crate::stock::validate::{LINES_MAX, invalid};
 
-/// The most channels that a refusal names.
-const NAMED_MAX: usize = 20;
-
 /// SKUs that a command concerns.
 pub(super) type Concerned = SmallVec<[u32; 4]>;
 
@@ -125,16 +122,8 @@ impl Desk<'_> {
     /// What a mistake in writing would make is refused: it would look as if there were nothing.
     fn names_are_known(&self, command: &Reserve) -> Result<(), StockRefusal> {
         let stock = &self.stock;
-        let find = |name: &str| stock.channel_names.find(name).map(|number| &stock.channels[number as usize]);
-        // A hub of which nobody has said what channels may have serves any.
-        if !command.is_order && !stock.ruled.is_empty() && find(&command.channel).is_none_or(|of| !of.is_ruled()) {
-            let mut names: Vec<&str> = stock.ruled.iter().map(|of| stock.channel_names.name(*of)).collect();
-            names.sort_unstable();
-            let more = if names.len() > NAMED_MAX { ", ..." } else { "" };
-            names.truncate(NAMED_MAX);
-            let names = names.join(", ");
-            let rule = format!("must be one that has a policy ({names}{more}), not `{}`", command.channel);
-            return invalid("channel", rule);
+        if !command.is_order {
+            stock.check_channel(&command.channel)?;
         }
         for item in &command.items {
             if !stock.knows(&item.sku) {

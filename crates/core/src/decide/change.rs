@@ -7,7 +7,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use super::conflict::Contest;
-use super::implied::{imply, is_derived_existence};
+use super::implied::{imply, says_derived_existence};
 use super::members;
 use crate::Position;
 use crate::change::{Change, Field, Input};
@@ -227,14 +227,15 @@ impl<'a> Scene<'a> {
             return unchanged;
         }
         // Before anybody speaks of it, what exists exists: a deletion that loses changes nothing.
-        let exists = (field.name == DELETED_FIELD).then_some(EXISTS);
+        let is_existence = field.name == DELETED_FIELD;
+        let exists = is_existence.then_some(EXISTS);
         let before = state.and_then(FieldState::value).map(AsRef::as_ref).or(exists);
         let own = self.own_standing(claim, effect, field);
         let mut others = state
             .into_iter()
             .flat_map(|s| &s.claims)
             .filter(|c| Some(c.system) != self.own && !c.echo && !c.json.is_empty())
-            .filter(|c| !is_derived_existence(&field.name, self.entity.system(c.system), &c.json))
+            .filter(|c| !(is_existence && says_derived_existence(self.entity.system(c.system), &c.json)))
             .peekable();
         if others.peek().is_none() {
             // The usual case: no other system speaks of this field.

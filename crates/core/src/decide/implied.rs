@@ -9,10 +9,10 @@ use crate::change::Field;
 use crate::entity::{DELETED_FIELD, Entity, base_system};
 use crate::path::{base_of, list_of, object_of};
 
-/// Whether a word on [`DELETED_FIELD`] says nothing: what the hub derives of an entity (an order's fulfilment, its
-/// reservations) follows from the systems' words, and keeps nothing alive that they delete.
-pub(super) fn is_derived_existence(field: &str, system: &str, json: &[u8]) -> bool {
-    field == DELETED_FIELD && json == b"false" && base_system(system) == HUB
+/// Whether a word on [`DELETED_FIELD`] is one that doesn't count: what the hub derives of an entity (an order's fulfilment,
+/// its reservations) follows from the systems' words, and keeps nothing alive that they delete.
+pub(super) fn says_derived_existence(system: &str, json: &[u8]) -> bool {
+    json == b"false" && base_system(system) == HUB
 }
 
 /// Adds what the fields of a change imply, and keeps them sorted. `own` is the number of `system` in the entity.

@@ -1,7 +1,7 @@
 //! What each system says of a field of an entity that has members: its claims to all of them come to one word.
 
-use super::implied::is_derived_existence;
-use crate::entity::{Claim, Entity, FieldState, StampId, base_system};
+use super::implied::says_derived_existence;
+use crate::entity::{Claim, DELETED_FIELD, Entity, FieldState, StampId, base_system};
 use crate::merge::{Policy, Standing};
 use crate::rules::Rules;
 
@@ -16,8 +16,9 @@ pub(super) fn words<'a>(
     systems.sort_unstable();
     systems.dedup();
     let word = |system| word(rules, entity, field, policy, system);
-    let all = systems.into_iter().filter_map(word);
-    all.filter(|(claim, _)| !is_derived_existence(&field.name, entity.system(claim.system), &claim.json)).collect()
+    let is_existence = field.name == DELETED_FIELD;
+    let counts = |claim: &Claim| !(is_existence && says_derived_existence(entity.system(claim.system), &claim.json));
+    systems.into_iter().filter_map(word).filter(|(claim, _)| counts(claim)).collect()
 }
 
 /// What a system says of a field, as if it had said all of it of one entity: the value of its latest run.

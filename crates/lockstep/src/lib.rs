@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod exit;
 pub mod logging;
+mod memory;
 pub mod output;
 pub mod remote;
 pub mod serve;

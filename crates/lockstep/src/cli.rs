@@ -12,7 +12,6 @@ use crate::commands::{
 };
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};
-use crate::memory;
 use crate::output::Output;
 use crate::serve;
 
@@ -118,9 +117,6 @@ pub enum Command {
 
 /// Runs a command.
 pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    if matches!(cli.command, Command::Serve(_) | Command::Demo(_) | Command::Bench(_)) {
-        memory::use_large_pages();
-    }
     let output = Output::new(cli.json);
     let exit = match cli.command {
         Command::Demo(args) => return simulate(args, cli.json),

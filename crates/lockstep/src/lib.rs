@@ -11,7 +11,6 @@ pub mod config;
 pub mod demo;
 pub mod exit;
 pub mod logging;
-mod memory;
 pub mod output;
 pub mod remote;
 pub mod serve;

@@ -44,7 +44,8 @@ impl WebhookDestination {
         config.check()?;
         let client = HttpClient::new(HttpOptions {
             allow_private_addresses: config.allow_private_addresses,
-            connect_timeout_ms: config.timeout_ms,
+            // What does not even connect is known not to have arrived, so that ends first.
+            connect_timeout_ms: config.timeout_ms - config.timeout_ms / 10,
             idle_connections_max: config.concurrency_max as usize,
             ..HttpOptions::default()
         })
@@ -135,7 +136,13 @@ impl Destination for WebhookDestination {
                 // A private address stays one until a person changes the configuration.
                 result: match error {
                     HttpError::PrivateAddress(_) => AttemptResult::Rejected,
-                    _ => AttemptResult::Transient,
+                    // The request was sent, or may have been: who knows what became of it.
+                    HttpError::TimedOut { .. } | HttpError::Broken { .. } | HttpError::TooLarge { .. } => {
+                        AttemptResult::Unknown
+                    }
+                    HttpError::Url { .. } | HttpError::Tls { .. } | HttpError::Connect { .. } => {
+                        AttemptResult::Transient
+                    }
                 },
                 status: 0,
                 detail: client::chain(&error),
@@ -146,7 +153,8 @@ impl Destination for WebhookDestination {
     }
 }
 
-/// The class of an answer. Its head decides: what becomes of the body behind it changes nothing.
+/// The class of an answer. Its head decides: what becomes of the body behind it changes nothing. Standard Webhooks has the
+/// sender stop at 410, and throttle at 429, 502 and 504: each failure lowers how many requests are under way.
 fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
     match status.as_u16() {
         200..=299 => AttemptResult::Delivered,
@@ -155,6 +163,8 @@ fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
             AttemptResult::Throttled { retry_after_ms: retry_after_ms(headers) }
         }
         408 | 500.. => AttemptResult::Transient,
+        401 | 403 => AttemptResult::Unauthorized,
+        410 => AttemptResult::Gone,
         _ => AttemptResult::Rejected,
     }
 }
@@ -237,9 +247,13 @@ mod tests {
         for status in [200, 201, 202, 204, 299] {
             check(status, None, AttemptResult::Delivered);
         }
-        for status in [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 413, 422, 499] {
+        for status in [300, 301, 302, 304, 307, 308, 400, 402, 404, 409, 413, 422, 499] {
             check(status, None, AttemptResult::Rejected);
         }
+        for status in [401, 403] {
+            check(status, None, AttemptResult::Unauthorized);
+        }
+        check(410, None, AttemptResult::Gone);
         for status in [408, 500, 501, 502, 503, 504, 599, 999] {
             check(status, None, AttemptResult::Transient);
         }

@@ -14,6 +14,7 @@ mod secret;
 mod shape;
 mod stock;
 mod types;
+mod wait;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

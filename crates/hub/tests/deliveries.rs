@@ -2,9 +2,11 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Scripted, input, open, until, until_tallies};
+use lockstep_connect::destination::{BatchLimits, Destination, PrepareError, Prepared, Sent};
+use lockstep_core::Event;
 use lockstep_core::delivery::{AttemptResult, BreakerPolicy, BudgetPolicy, Cause, PacePolicy, RetryPolicy};
 use lockstep_hub::delivery::DeliveryOptions;
 use lockstep_hub::{DeadLetterFilter, HubHandle};
@@ -261,9 +263,8 @@ async fn a_destination_that_lets_nobody_in_is_paused_and_nothing_dies() {
 async fn retries_over_the_budget_wait_and_come_through() {
     let dir = tempfile::tempdir().unwrap();
     let hub = open(dir.path());
-    let destination = Scripted::new(|_, attempt| {
-        if attempt == 1 { AttemptResult::Unknown } else { AttemptResult::Delivered }
-    });
+    let destination =
+        Scripted::new(|_, attempt| if attempt == 1 { AttemptResult::Unknown } else { AttemptResult::Delivered });
     let budget = BudgetPolicy { retry_percent: 0, window_ms: 100, floor_per_s: 50 };
     let breaker = BreakerPolicy { failing_keys: 0, failing_percent: 0, ..BreakerPolicy::default() };
     hub.add_destination("erp", destination.clone(), DeliveryOptions { budget, breaker, ..quick() });
@@ -335,5 +336,76 @@ async fn a_long_wait_goes_on_after_a_restart_with_its_numbers() {
     assert_eq!(kept.iter().map(|p| (p.number, p.again_at_us)).collect::<Vec<_>>(), [(2, again_at_us)]);
     assert_eq!(well.taken().len(), 1, "its key waits on, with what came after it");
     assert_eq!(tallies.violations(), Vec::<String>::new());
+    hub.shutdown().await;
+}
+
+/// A destination that takes several events in a request, all or none: it refuses each request with a bad one in it, and
+/// breaks on each with a broken one.
+#[derive(Default)]
+struct Together {
+    taken: std::sync::Mutex<Vec<(String, u64)>>,
+    requests: std::sync::Mutex<Vec<usize>>,
+}
+
+#[async_trait::async_trait]
+impl Destination for Together {
+    fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError> {
+        let body = bytes::Bytes::from(event.fact.key.clone());
+        Ok(Some(Prepared { id: event.position.to_string(), body, content_type: "text/plain", trace: None }))
+    }
+
+    async fn send(&self, _: &Prepared, _: u32) -> Sent {
+        panic!("everything goes together")
+    }
+
+    fn batch(&self) -> Option<BatchLimits> {
+        Some(BatchLimits { events_max: 16, bytes_max: 1_000, window_ms: 20 })
+    }
+
+    async fn send_batch(&self, prepared: &[std::sync::Arc<Prepared>], _: u32) -> Sent {
+        tokio::task::yield_now().await;
+        self.requests.lock().unwrap().push(prepared.len());
+        let has = |key: &str| prepared.iter().any(|one| one.body == key);
+        let result = match () {
+            () if has("k3") => AttemptResult::Rejected,
+            () if has("k5") => AttemptResult::Transient,
+            () => {
+                let keys: BTreeSet<_> = prepared.iter().map(|one| &one.body).collect();
+                assert_eq!(keys.len(), prepared.len(), "an entity has one event in a request");
+                let key = |one: &Prepared| String::from_utf8(one.body.to_vec()).unwrap();
+                let taken = prepared.iter().map(|one| (key(one), one.id.parse().unwrap()));
+                self.taken.lock().unwrap().extend(taken);
+                AttemptResult::Delivered
+            }
+        };
+        Sent { result, status: 200, detail: format!("{result:?}"), response_head: String::new(), duration_us: 1 }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_is_taken_apart_until_the_bad_event_stands_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let destination = std::sync::Arc::new(Together::default());
+    hub.add_destination("erp", destination.clone(), quick());
+    let handle = hub.handle();
+    fill(&handle, 40, 400).await;
+    let tallies = until_tallies(&handle, "all settled", |t| {
+        t.published == 400 && t.destinations.get("erp").is_some_and(|d| d.pending(400) == 0)
+    })
+    .await;
+    let erp = &tallies.destinations["erp"];
+    assert_eq!((erp.delivered, erp.dead), (380, 20), "only those of the two bad entities die");
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    let rows = dead(&handle).await;
+    let all_of = |key: &str, reason: &str| rows.iter().filter(|r| r.key == key && r.reason == reason).count();
+    assert_eq!((all_of("k3", "rejected"), all_of("k5", "exhausted")), (10, 10));
+    // Those that went in company come on top.
+    assert!(rows.iter().filter(|r| r.key == "k5").all(|r| r.attempts >= 4), "three retries alone");
+    let taken = destination.taken.lock().unwrap().clone();
+    assert_in_order(&taken);
+    assert_eq!(taken.len(), 380);
+    let requests = destination.requests.lock().unwrap().clone();
+    assert!(requests.iter().any(|together| *together == 16), "{requests:?}");
     hub.shutdown().await;
 }

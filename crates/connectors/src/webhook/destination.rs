@@ -1,18 +1,22 @@
 //! Events as signed HTTP requests.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
-use lockstep_connect::destination::{Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent};
+use lockstep_connect::destination::{
+    BatchLimits, Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent,
+};
 use lockstep_connect::signature::{Secret, Signer};
 use lockstep_connect::time::parse_http_date;
 use lockstep_core::Event;
 use lockstep_core::delivery::AttemptResult;
 use serde_json::Value;
 
+use super::batch;
 use super::client::{self, End, HttpClient, HttpError, HttpOptions};
 use super::config::{WebhookConfig, WebhookError};
 
@@ -21,6 +25,8 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The ids of the events of a request that has several.
+const EVENT_IDS: HeaderName = HeaderName::from_static("lockstep-event-ids");
 
 /// How much of an answer is read, so that its connection can be used again; an answer beyond it costs the connection.
 const RESPONSE_READ_BYTES_MAX: usize = 64 * 1_024;
@@ -36,6 +42,7 @@ pub struct WebhookDestination {
     timeout: Duration,
     /// Where failures stand in answers that look like success.
     errors_at: Vec<String>,
+    batch: Option<BatchLimits>,
 }
 
 impl WebhookDestination {
@@ -72,6 +79,7 @@ impl WebhookDestination {
             headers,
             timeout: Duration::from_millis(config.timeout_ms),
             errors_at: config.errors_at.clone(),
+            batch: config.batch.map(BatchLimits::from),
         })
     }
 
@@ -119,8 +127,27 @@ impl Destination for WebhookDestination {
     }
 
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
+        self.exchange(self.request(prepared)).await
+    }
+
+    fn batch(&self) -> Option<BatchLimits> {
+        self.batch
+    }
+
+    async fn send_batch(&self, prepared: &[Arc<Prepared>], _attempt: u32) -> Sent {
+        let (together, ids) = batch::together(prepared);
+        let mut request = self.request(&together);
+        // Ids are digits and commas.
+        if let Ok(ids) = HeaderValue::from_str(&ids) {
+            request.headers_mut().insert(EVENT_IDS, ids);
+        }
+        self.exchange(request).await
+    }
+}
+
+impl WebhookDestination {
+    async fn exchange(&self, request: Request<Full<bytes::Bytes>>) -> Sent {
         let started = Instant::now();
-        let request = self.request(prepared);
         let kept_max = if self.errors_at.is_empty() { RESPONSE_HEAD_BYTES_MAX } else { RESPONSE_READ_BYTES_MAX };
         let answer = self.client.exchange(request, kept_max, RESPONSE_READ_BYTES_MAX, self.timeout).await;
         let duration_us = started.elapsed().as_micros() as u64;

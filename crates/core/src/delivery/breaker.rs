@@ -301,8 +301,11 @@ impl Breaker {
     fn waits(&self, cause: Cause) -> (u64, u64) {
         let BreakerPolicy { probe_first_ms, probe_max_ms, paused_probe_first_ms, paused_probe_max_ms, .. } =
             self.policy;
-        let (first, max) =
-            if cause.is_pause() { (paused_probe_first_ms, paused_probe_max_ms) } else { (probe_first_ms, probe_max_ms) };
+        let (first, max) = if cause.is_pause() {
+            (paused_probe_first_ms, paused_probe_max_ms)
+        } else {
+            (probe_first_ms, probe_max_ms)
+        };
         (first.min(max), max)
     }
 

@@ -142,7 +142,11 @@ mod tests {
             };
             if can_send {
                 let is_retry = left == 0;
-                if is_retry { waiting -= 1 } else { left -= 1 }
+                if is_retry {
+                    waiting -= 1
+                } else {
+                    left -= 1
+                }
                 key += 1;
                 gate.sent(key, is_retry, now_us);
                 sent.push(now_us);

@@ -27,6 +27,7 @@ pub(super) async fn attempt(generation: u64, destination: Arc<dyn Destination>, 
     let number = flight.iter().map(|(_, item)| item.number).max().unwrap_or(0) + 1;
     let prepared: Vec<Arc<Prepared>> = flight.iter().filter_map(|(_, item)| item.prepared.clone()).collect();
     let sent = match &prepared[..] {
+        [_, ..] if destination.batch().is_some() => destination.send_batch(&prepared, number).await,
         [one] => destination.send(one, number).await,
         // `prepare` has run for every item that gets here.
         _ => Sent {

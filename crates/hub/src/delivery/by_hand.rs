@@ -14,7 +14,12 @@ const HISTORY_MAX: usize = 1_000;
 const HISTORY_STEP: usize = 32;
 
 impl Runner {
-    pub(super) async fn retry_by_hand(&mut self, position: Position, record: Position, by: String) -> Result<(), RetryError> {
+    pub(super) async fn retry_by_hand(
+        &mut self,
+        position: Position,
+        record: Position,
+        by: String,
+    ) -> Result<(), RetryError> {
         // Asked for twice it is sent once; and what has ended meanwhile is not sent again.
         let row = self.hub.dead_letter(&self.name, position).await?;
         if self.window.is_retried(position) || row.is_none_or(|row| row.record != record) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use lockstep_connect::destination::Sent;
 use lockstep_core::Position;
-use lockstep_core::delivery::{Cause, Next, Verdict, next};
+use lockstep_core::delivery::{AttemptResult, Cause, Next, Verdict, next};
 use lockstep_core::record::{DeadLetterClosed, DeadLetterEnd, DeadLettered};
 
 use crate::delivery::attempt::{self, Done};
@@ -25,9 +25,32 @@ impl Runner {
         match self.judge(key, &sent, under_way + 1, now) {
             Verdict::Waits => flight.into_iter().for_each(|(id, item)| self.window.put_back(id, item)),
             Verdict::Counts(result) => {
-                let sent = Sent { result, ..sent };
-                flight.into_iter().for_each(|(id, item)| self.settle(id, item, at_us, &sent, now));
+                let together = flight.len();
+                let detail = match together {
+                    1 => sent.detail,
+                    _ => format!("{together} events in one request: {}", sent.detail),
+                };
+                let sent = Sent { result, detail, ..sent };
+                for (id, item) in flight {
+                    if together > 1 && (result.is_failure() || result == AttemptResult::Rejected) {
+                        self.take_apart(id, item, together, (at_us, now), &sent);
+                    } else {
+                        self.settle(id, item, at_us, &sent, now);
+                    }
+                }
             }
+        }
+    }
+
+    /// An event that failed with others: which of them is to blame is not known, so it uses up no retry, and goes with half
+    /// as many the next time, down to alone.
+    fn take_apart(&mut self, id: String, mut item: Item, together: usize, (at_us, now): (i64, i64), sent: &Sent) {
+        item.attempted(attempt::record(&item, at_us, sent));
+        item.together_max = (together / 2).max(1);
+        match next(&self.options.retry, 1, sent.result, now, fastrand::u64(..)) {
+            Next::RetryAt { at_us: again_us } => self.window.retry_at(id, item, again_us),
+            // Refused, so there is nothing to wait for.
+            Next::DeadLetter { .. } | Next::Delivered | Next::Paused => self.window.put_back(id, item),
         }
     }
 
@@ -77,7 +100,8 @@ impl Runner {
             return verdict;
         };
         // What came back late says nothing of why it is down.
-        let is_news = before.is_none() || sent.result.is_failure() || matches!(after.cause, Cause::Unauthorized | Cause::Gone);
+        let is_news =
+            before.is_none() || sent.result.is_failure() || matches!(after.cause, Cause::Unauthorized | Cause::Gone);
         let detail = match self.down.take() {
             Some(down) if !is_news => down.detail,
             _ => sent.detail.clone(),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use lockstep_connect::destination::Destination;
+use lockstep_connect::destination::{BatchLimits, Destination};
 use lockstep_core::Event;
 use lockstep_core::delivery::{AttemptResult, Gate, Permit};
 use lockstep_core::record::{Attempt, DeadLetterEnd, Progress};
@@ -41,6 +41,10 @@ pub(super) struct Runner {
     pub(super) gate: Gate,
     /// Where it counts as down.
     pub(super) down: Option<Down>,
+    /// How several events go in one request, where they may.
+    pub(super) batch: Option<BatchLimits>,
+    /// Since when something has been ready and waits for more to go with it.
+    pub(super) gathering_since_us: Option<i64>,
     pub(super) health: Arc<Health>,
     pub(super) stream: EventStream,
     pub(super) delivered: u64,
@@ -79,6 +83,7 @@ pub(crate) fn spawn(
         let stream = hub.stream(tally.cursor);
         let window = Window::after(&tally);
         let gate = Gate::new(&options.gate());
+        let batch = destination.batch();
         ends.health.sent_to.fetch_max(tally.read_to, Ordering::Relaxed);
         let runner = Runner {
             hub,
@@ -89,6 +94,8 @@ pub(crate) fn spawn(
             window,
             gate,
             down: None,
+            batch,
+            gathering_since_us: None,
             health: ends.health.clone(),
             stream,
             delivered: 0,
@@ -186,17 +193,55 @@ impl Runner {
                 Permit::Wait(Some(at_us)) => return Err(retry_us.map(|retry_us| retry_us.max(at_us))),
                 Permit::Send { retries_at_us } => retries_at_us,
             };
-            let Some((id, item)) = self.window.next_if(retries_at_us.is_none(), |_| true) else {
+            let with_retries = retries_at_us.is_none();
+            if let Some(until_us) = self.gathering(with_retries, now) {
+                return Err(Some(retry_us.map_or(until_us, |retry_us| retry_us.min(until_us))));
+            }
+            let flight = self.gather(with_retries);
+            if let Some((id, first)) = flight.first() {
+                self.gathering_since_us = None;
+                self.gate.sent(hash(id), first.round > 0, now);
+                return Ok(flight);
+            }
+            if !self.window.is_ready(with_retries) {
                 let held_us = retries_at_us.filter(|_| self.window.due() > 0);
                 return Err([retry_us, held_us].into_iter().flatten().min());
-            };
-            self.health.sent_to.fetch_max(item.event.position, Ordering::Relaxed);
-            let is_retry = item.round > 0;
-            if let Some((id, item)) = self.prepare(id, item) {
-                self.gate.sent(hash(&id), is_retry, now);
-                return Ok(vec![(id, item)]);
             }
         }
+    }
+
+    /// Until when what is ready waits for more to go with it, if it does.
+    fn gathering(&mut self, with_retries: bool, now_us: i64) -> Option<i64> {
+        let batch = self.batch.filter(|batch| batch.window_ms > 0 && self.down.is_none())?;
+        let due = if with_retries { self.window.due() } else { 0 };
+        let ready = self.window.ready() + due;
+        if ready == 0 || ready >= batch.events_max {
+            return None;
+        }
+        let since_us = *self.gathering_since_us.get_or_insert(now_us);
+        let until_us = since_us.saturating_add_unsigned(batch.window_ms.saturating_mul(1_000));
+        (now_us < until_us).then_some(until_us)
+    }
+
+    /// What goes in one request: one event, or several of different entities where the destination takes them.
+    fn gather(&mut self, with_retries: bool) -> Flight {
+        // A probe is a single one.
+        let batch = self.batch.filter(|_| self.down.is_none());
+        let (mut most, bytes_max) = batch.map_or((1, usize::MAX), |batch| (batch.events_max.max(1), batch.bytes_max));
+        let (mut flight, mut bytes) = (Flight::new(), 0);
+        while flight.len() < most && bytes < bytes_max {
+            let together = flight.len();
+            let takes = |item: &Item| item.together_max == 0 || together < item.together_max;
+            let Some((id, item)) = self.window.next_if(with_retries, takes) else { break };
+            self.health.sent_to.fetch_max(item.event.position, Ordering::Relaxed);
+            let Some((id, item)) = self.prepare(id, item) else { continue };
+            if item.together_max > 0 {
+                most = most.min(item.together_max);
+            }
+            bytes += item.prepared.as_ref().map_or(0, |prepared| prepared.body.len());
+            flight.push((id, item));
+        }
+        flight
     }
 
     fn take_events(&mut self, events: Vec<Arc<Event>>) {
@@ -295,7 +340,6 @@ impl Runner {
             }
         }
     }
-
 }
 
 /// What tells entities apart at the gate.

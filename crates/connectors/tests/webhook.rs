@@ -279,14 +279,14 @@ async fn an_endless_answer_costs_only_its_connection() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_transient() {
+async fn what_became_of_it_is_unknown_where_the_answer_is_not_http() {
     let address = raw(|stream| async move {
         let mut stream = stream;
         stream.write_all(b"220 mail.example ESMTP\r\n").await.unwrap();
     })
     .await;
     let sent = send_to(&format!("http://{address}/"), json!({})).await;
-    assert_eq!((sent.result, sent.status), (AttemptResult::Transient, 0), "{sent:?}");
+    assert_eq!((sent.result, sent.status), (AttemptResult::Unknown, 0), "{sent:?}");
 
     let server = Server::start(|_| reply(200, &[], "")).await;
     let sent = send_to(&server.url().replace("http:", "https:"), json!({})).await;

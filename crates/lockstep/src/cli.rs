@@ -7,8 +7,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::{self, BenchArgs};
 use crate::commands::{
-    atp, check, config, conflict, destination, dlq, entity, events, invariants, key, leakage, preference, quarantine, reservation,
-    simulate, stock, webhook, whatif,
+    atp, check, config, conflict, destination, dlq, entity, events, invariants, key, leakage, preference, quarantine,
+    reservation, simulate, stock, webhook, whatif,
 };
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};

@@ -6,6 +6,7 @@ mod by_hand;
 mod outcome;
 mod queue;
 mod runner;
+mod sending;
 mod start;
 
 use std::collections::BTreeMap;

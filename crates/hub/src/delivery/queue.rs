@@ -67,6 +67,8 @@ pub(crate) struct Window {
     ready: VecDeque<String>,
     /// Keys whose retry is due.
     due: VecDeque<String>,
+    /// Whose turn it is: that of a key that has something else to send than a retry, or that of a due retry.
+    ready_first: bool,
     retries: BinaryHeap<Reverse<(i64, String)>>,
     unsettled: BTreeSet<Position>,
     /// Retries by hand that are under way.
@@ -163,11 +165,14 @@ impl Window {
         }
     }
 
-    /// The next event that may be sent now, of a key that has none under way: due retries first, where they may go.
+    /// The next event that may be sent now, of a key that has none under way: due retries, where they may go, and
+    /// others in turn.
     /// `None` also where `takes` does not want it, which leaves it where it is.
     pub(crate) fn next_if(&mut self, with_retries: bool, takes: impl Fn(&Item) -> bool) -> Option<(String, Item)> {
-        let Self { keys, ready, due, .. } = self;
-        for queue in [with_retries.then_some(due), Some(ready)].into_iter().flatten() {
+        let Self { keys, ready, due, ready_first, .. } = self;
+        let due = with_retries.then_some(due);
+        let queues = if *ready_first { [Some(ready), due] } else { [due, Some(ready)] };
+        for queue in queues.into_iter().flatten() {
             while let Some(id) = queue.front() {
                 let key = keys.get_mut(id).filter(|key| !key.busy);
                 let Some((key, first)) = key.and_then(|key| key.waiting.pop_front().map(|first| (key, first))) else {
@@ -179,6 +184,8 @@ impl Window {
                     return None;
                 }
                 key.busy = true;
+                // In turn: keys that fail again and again must not keep the others from being tried.
+                *ready_first = !*ready_first;
                 return queue.pop_front().map(|id| (id, first));
             }
         }

@@ -101,8 +101,19 @@ fn print(one: &Value, output: &Output) -> Result<(), Failure> {
     }
     let mut table = Table::new(&["", ""]);
     for member in [
-        "published", "delivered", "pending", "filtered", "own_words", "dead", "discarded", "superseded", "skipped",
-        "cursor", "lag_s", "concurrency", "retries_held",
+        "published",
+        "delivered",
+        "pending",
+        "filtered",
+        "own_words",
+        "dead",
+        "discarded",
+        "superseded",
+        "skipped",
+        "cursor",
+        "lag_s",
+        "concurrency",
+        "retries_held",
     ] {
         if !one[member].is_null() {
             table.row([member.replace('_', " "), one[member].to_string()]);

@@ -4,6 +4,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use lockstep_connect::cloudevents;
+use lockstep_core::delivery::advice;
 use lockstep_core::record::{Attempt, Body};
 use lockstep_core::{Event, Position};
 use lockstep_hub::{DeadLetterFilter, DeadLetterRow};
@@ -78,6 +79,8 @@ pub(crate) struct DeadLetterDetail {
     request: Option<Content>,
     /// Every attempt.
     attempt_list: Vec<AttemptBody>,
+    /// What an operator can do about it.
+    advice: &'static str,
 }
 
 /// One attempt to deliver.
@@ -91,6 +94,9 @@ pub(crate) struct AttemptBody {
     at: String,
     /// How long it took.
     duration_us: u64,
+    /// What it came to, in a word: `transient`, `unknown` (whether the destination has taken it is not known),
+    /// `throttled`, `rejected` or `poison`; null where that was not kept.
+    class: Option<String>,
     /// The HTTP status; null where there was none.
     status: Option<u32>,
     /// What happened.
@@ -107,6 +113,7 @@ impl From<&Attempt> for AttemptBody {
             number: attempt.number,
             at: view::time(attempt.at_us),
             duration_us: attempt.duration_us,
+            class: Some(attempt.class.clone()).filter(|class| !class.is_empty()),
             status: (attempt.status != 0).then_some(attempt.status),
             detail: attempt.detail.clone(),
             response_head: attempt.response_head.clone(),
@@ -213,7 +220,9 @@ pub(crate) async fn show(
         Some(Body::DeadLettered(dead)) => Some(dead),
         _ => None,
     };
+    let last_class = dead.iter().flat_map(|d| &d.attempts).next_back().map_or("", |attempt| attempt.class.as_str());
     Ok(view::json(&DeadLetterDetail {
+        advice: advice(&row.reason, last_class),
         letter: DeadLetter::from(&row),
         event_body,
         request: dead.as_ref().filter(|d| !d.request.is_empty()).map(|d| Content::from(&d.request)),

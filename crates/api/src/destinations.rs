@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use lockstep_hub::delivery::Flow;
 use lockstep_hub::{DestinationTally, EventFilter, Tallies, now_us};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -24,6 +25,16 @@ pub(crate) struct DestinationBody {
     /// probed now, and everything else waits without using up attempts. Absent where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     down_since: Option<String>,
+    /// Why it is down and what to do about it. Absent where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    down: Option<DownBody>,
+    /// How many requests may be under way at once as things are: fewer than configured while its latency rises or
+    /// requests fail. Absent where it is not running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<usize>,
+    /// Retries that are due and wait, because the retry budget is used up. Absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retries_held: Option<usize>,
     /// All events that the hub has published.
     published: u64,
     /// Delivered ones, retried dead letters among them.
@@ -49,6 +60,22 @@ pub(crate) struct DestinationBody {
     lag_s: Option<f64>,
 }
 
+/// Why a destination gets nothing but single probes.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DestinationDown)]
+pub(crate) struct DownBody {
+    /// `failing`, `failing-share`, `slow` or `throttled`; `unauthorized` (401, 403) or `gone` (410) where it is paused
+    /// until a person has done something there.
+    cause: &'static str,
+    /// What the last attempt came to.
+    detail: String,
+    /// What an operator can do.
+    advice: &'static str,
+    /// When the next probe may be sent (RFC 3339).
+    #[schema(format = DateTime)]
+    next_probe: String,
+}
+
 /// All destinations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DestinationList {
@@ -56,17 +83,20 @@ pub(crate) struct DestinationList {
     items: Vec<DestinationBody>,
 }
 
-fn body(
-    name: &str,
-    tally: &DestinationTally,
-    published: u64,
-    running: bool,
-    down_since_us: Option<i64>,
-) -> DestinationBody {
+fn body(name: &str, tally: &DestinationTally, published: u64, flow: Option<&Flow>) -> DestinationBody {
+    let down = flow.and_then(|flow| flow.down.as_ref());
     DestinationBody {
         name: name.to_owned(),
-        running,
-        down_since: down_since_us.map(view::time),
+        running: flow.is_some(),
+        down_since: down.map(|down| view::time(down.since_us)),
+        down: down.map(|down| DownBody {
+            cause: down.cause.name(),
+            detail: down.detail.clone(),
+            advice: down.cause.advice(),
+            next_probe: view::time(down.probe_at_us),
+        }),
+        concurrency: flow.map(|flow| flow.concurrency),
+        retries_held: flow.map(|flow| flow.retries_held).filter(|held| *held > 0),
         published,
         delivered: tally.delivered,
         pending: tally.pending(published).max(0) as u64,
@@ -83,15 +113,12 @@ fn body(
 
 fn all(api: &Api) -> (Tallies, Vec<DestinationBody>) {
     let mut tallies = api.hub.stats().tallies();
-    let running = api.hub.destinations();
+    let flows = api.hub.destination_flows();
     // One that has nothing to report yet has no sums yet.
-    for name in &running {
+    for name in flows.keys() {
         tallies.destinations.entry(name.clone()).or_default();
     }
-    let down = api.hub.destinations_down();
-    let one = |(name, tally): (&String, &DestinationTally)| {
-        body(name, tally, tallies.published, running.contains(name), down.get(name).copied())
-    };
+    let one = |(name, tally): (&String, &DestinationTally)| body(name, tally, tallies.published, flows.get(name));
     let list = tallies.destinations.iter().map(one).collect();
     (tallies, list)
 }

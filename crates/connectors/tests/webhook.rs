@@ -150,8 +150,9 @@ async fn answers_have_their_classes() {
         (429, Some("120"), throttled(Some(120_000)), "answered 429 Too Many Requests"),
         (429, Some("Sun, 06 Nov 1994 08:49:37 GMT"), throttled(Some(0)), "answered 429 Too Many Requests"),
         (408, None, AttemptResult::Transient, "answered 408 Request Timeout"),
-        (401, None, AttemptResult::Rejected, "answered 401 Unauthorized"),
-        (410, None, AttemptResult::Rejected, "answered 410 Gone"),
+        (401, None, AttemptResult::Unauthorized, "answered 401 Unauthorized"),
+        (403, None, AttemptResult::Unauthorized, "answered 403 Forbidden"),
+        (410, None, AttemptResult::Gone, "answered 410 Gone"),
     ];
     for (status, retry_after, result, detail) in cases {
         server.answer_with(move |_| {
@@ -176,10 +177,10 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn no_answer_in_time_is_transient() {
+async fn what_became_of_it_is_unknown_without_an_answer_in_time() {
     let server = Server::start(|_| common::Reply::Silence).await;
     let sent = send_to(&server.url(), json!({"timeout_ms": 50})).await;
-    assert_eq!((sent.result, sent.status), (AttemptResult::Transient, 0));
+    assert_eq!((sent.result, sent.status), (AttemptResult::Unknown, 0));
     assert_eq!(sent.detail, format!("no answer from {} within 50 ms", server.address));
     assert!(sent.duration_us >= 50_000, "{}", sent.duration_us);
 }
@@ -196,7 +197,7 @@ async fn nobody_listening_is_transient() {
 }
 
 #[tokio::test]
-async fn a_reset_before_the_answer_is_transient() {
+async fn what_became_of_it_is_unknown_after_a_reset() {
     let address = raw(|stream| async move {
         let mut stream = stream;
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await.unwrap();
@@ -204,7 +205,7 @@ async fn a_reset_before_the_answer_is_transient() {
     })
     .await;
     let sent = send_to(&format!("http://{address}/"), json!({})).await;
-    assert_eq!((sent.result, sent.status), (AttemptResult::Transient, 0), "{sent:?}");
+    assert_eq!((sent.result, sent.status), (AttemptResult::Unknown, 0), "{sent:?}");
     assert!(sent.detail.contains("broke"), "{}", sent.detail);
 }
 
@@ -225,7 +226,7 @@ async fn once_the_status_is_there_it_counts() {
     let sent = reset_within_the_body("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart").await;
     match sent.status {
         200 => assert_eq!(sent.result, AttemptResult::Delivered, "{sent:?}"),
-        _ => assert_eq!((sent.result, sent.status), (AttemptResult::Transient, 0), "{sent:?}"),
+        _ => assert_eq!((sent.result, sent.status), (AttemptResult::Unknown, 0), "{sent:?}"),
     }
 
     // An orderly end within the body cannot overtake the head.
@@ -278,14 +279,14 @@ async fn an_endless_answer_costs_only_its_connection() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_transient() {
+async fn what_became_of_it_is_unknown_where_the_answer_is_not_http() {
     let address = raw(|stream| async move {
         let mut stream = stream;
         stream.write_all(b"220 mail.example ESMTP\r\n").await.unwrap();
     })
     .await;
     let sent = send_to(&format!("http://{address}/"), json!({})).await;
-    assert_eq!((sent.result, sent.status), (AttemptResult::Transient, 0), "{sent:?}");
+    assert_eq!((sent.result, sent.status), (AttemptResult::Unknown, 0), "{sent:?}");
 
     let server = Server::start(|_| reply(200, &[], "")).await;
     let sent = send_to(&server.url().replace("http:", "https:"), json!({})).await;

@@ -258,6 +258,26 @@ pub struct Progress {
     /// How many of the filtered ones were its own system's words.
     #[prost(uint64, tag = "8")]
     pub own_words: u64,
+    /// Open events that wait long for their next attempt, so that a restart does not begin anew with them.
+    #[prost(message, repeated, tag = "16")]
+    pub parked: Vec<Parked>,
+}
+
+/// An event that has failed and waits for its next attempt.
+#[derive(Clone, PartialEq, Eq, Message, serde::Serialize, serde::Deserialize)]
+pub struct Parked {
+    /// The event's record.
+    #[prost(uint64, tag = "1")]
+    pub event: Position,
+    /// The number of its last attempt.
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+    /// How many of its retries are used up, the first attempt among them.
+    #[prost(uint32, tag = "3")]
+    pub round: u32,
+    /// When it is tried again, microseconds since 1970 UTC.
+    #[prost(int64, tag = "4")]
+    pub again_at_us: i64,
 }
 
 /// One attempt to deliver.
@@ -284,6 +304,9 @@ pub struct Attempt {
     /// Whether an operator asked for it.
     #[prost(bool, tag = "7")]
     pub manual: bool,
+    /// The class of what it came to (`transient`, `unknown`, ...); empty in records of before it was kept.
+    #[prost(string, tag = "16")]
+    pub class: String,
 }
 
 /// A delivery given up after its retries, kept whole.

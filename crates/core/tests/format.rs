@@ -29,6 +29,7 @@ fn records() -> Vec<Record> {
         detail: "answered 503".into(),
         response_head: "busy".into(),
         manual: true,
+        ..Attempt::default()
     };
     let bodies = vec![
         Body::Fact(Box::new(Fact {
@@ -92,6 +93,7 @@ fn records() -> Vec<Record> {
             own_words: 0,
             skipped: 7,
             read_to: 400,
+            ..Progress::default()
         }),
         Body::DeadLettered(DeadLettered {
             destination: "erp".into(),

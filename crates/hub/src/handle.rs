@@ -256,6 +256,11 @@ impl HubHandle {
         self.controls.down()
     }
 
+    /// How deliveries to each running destination go at the moment.
+    pub fn destination_flows(&self) -> BTreeMap<String, crate::delivery::Flow> {
+        self.controls.flows()
+    }
+
     /// Reports of a destination's runner, to be journaled.
     pub(crate) fn report(&self, report: crate::delivery::Report) {
         // A closed inbox means shutdown; what is not journaled is delivered again with the same id.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::Position;
+use lockstep_core::record::Parked;
 use serde::{Deserialize, Serialize};
 
 /// What became of a source's deliveries. `received` is counted when a delivery reaches the loop, the outcomes
@@ -41,6 +42,9 @@ pub struct DestinationTally {
     pub read_to: Position,
     /// Events between the two that are not settled; as many as its window has.
     pub open: BTreeSet<Position>,
+    /// Those of them that wait long for their next attempt.
+    #[serde(default)]
+    pub parked: Vec<Parked>,
     /// Events published before it was added, which it was not to have.
     pub skipped: u64,
     /// Delivered events, retried dead letters among them.

@@ -2,16 +2,20 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Scripted, input, open, until, until_tallies};
-use lockstep_core::delivery::{AttemptResult, BreakerPolicy, RetryPolicy};
+use lockstep_connect::destination::{BatchLimits, Destination, PrepareError, Prepared, Sent};
+use lockstep_core::Event;
+use lockstep_core::delivery::{AttemptResult, BreakerPolicy, BudgetPolicy, Cause, PacePolicy, RetryPolicy};
 use lockstep_hub::delivery::DeliveryOptions;
 use lockstep_hub::{DeadLetterFilter, HubHandle};
 
 fn quick() -> DeliveryOptions {
     DeliveryOptions {
-        retry: RetryPolicy { retries_max: 3, backoff_first_ms: 1, backoff_max_ms: 4 },
+        retry: RetryPolicy { retries_max: 3, backoff_first_ms: 1, backoff_max_ms: 4, ..RetryPolicy::default() },
+        // These tests fail on purpose more than a budget would let them.
+        budget: BudgetPolicy { floor_per_s: 100_000, ..BudgetPolicy::default() },
         report_interval_ms: 5,
         ..DeliveryOptions::default()
     }
@@ -177,7 +181,7 @@ async fn a_destination_that_is_down_is_probed_and_its_events_wait() {
         let up = switch.load(std::sync::atomic::Ordering::Relaxed);
         if up { AttemptResult::Delivered } else { AttemptResult::Transient }
     });
-    let breaker = BreakerPolicy { failing_keys: 5, probe_first_ms: 1, probe_max_ms: 8 };
+    let breaker = BreakerPolicy { failing_keys: 5, probe_first_ms: 1, probe_max_ms: 8, ..BreakerPolicy::default() };
     let retry = RetryPolicy { retries_max: 20, ..quick().retry };
     let few = DeliveryOptions { breaker, retry, concurrency_max: 8, window_events_max: 100, ..quick() };
     hub.add_destination("erp", destination.clone(), few);
@@ -213,5 +217,212 @@ async fn a_destination_that_refuses_everything_still_moves_on() {
     .await;
     assert!(tallies.destinations["erp"].open.is_empty());
     assert_eq!(tallies.violations(), Vec::<String>::new());
+    hub.shutdown().await;
+}
+
+/// How the destination `erp` is doing.
+fn flow(handle: &HubHandle) -> lockstep_hub::delivery::Flow {
+    handle.destination_flows().remove("erp").expect("it runs")
+}
+
+#[tokio::test]
+async fn a_destination_that_lets_nobody_in_is_paused_and_nothing_dies() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let access = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let switch = access.clone();
+    // One event may never be written, whoever asks.
+    let destination = Scripted::new(move |prepared, _| match prepared.body.as_ref() {
+        b"k3" => AttemptResult::Unauthorized,
+        _ if switch.load(std::sync::atomic::Ordering::Relaxed) => AttemptResult::Delivered,
+        _ => AttemptResult::Unauthorized,
+    });
+    let breaker = BreakerPolicy { paused_probe_first_ms: 1, paused_probe_max_ms: 8, ..BreakerPolicy::default() };
+    hub.add_destination("erp", destination.clone(), DeliveryOptions { breaker, ..quick() });
+    let handle = hub.handle();
+    fill(&handle, 20, 20).await;
+    until("it is paused", || flow(&handle).down.is_some_and(|down| down.cause == Cause::Unauthorized)).await;
+    let before = destination.attempts();
+    until("it is probed", || destination.attempts() >= before + 30).await;
+    let erp = handle.stats().tallies().destinations.get("erp").cloned().unwrap_or_default();
+    assert_eq!((erp.delivered, erp.dead), (0, 0), "nothing dies and nothing arrives");
+
+    access.store(true, std::sync::atomic::Ordering::Relaxed);
+    let tallies = until_tallies(&handle, "all settled", |t| {
+        t.destinations.get("erp").is_some_and(|d| d.delivered == 19 && d.dead == 1)
+    })
+    .await;
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    let [letter] = &dead(&handle).await[..] else { panic!("one dead letter") };
+    assert_eq!((letter.key.as_str(), letter.reason.as_str(), letter.attempts), ("k3", "rejected", 1));
+    assert_eq!(flow(&handle).down, None);
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn retries_over_the_budget_wait_and_come_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let destination =
+        Scripted::new(|_, attempt| if attempt == 1 { AttemptResult::Unknown } else { AttemptResult::Delivered });
+    let budget = BudgetPolicy { retry_percent: 0, window_ms: 100, floor_per_s: 50 };
+    let breaker = BreakerPolicy { failing_keys: 0, failing_percent: 0, ..BreakerPolicy::default() };
+    hub.add_destination("erp", destination.clone(), DeliveryOptions { budget, breaker, ..quick() });
+    let handle = hub.handle();
+    fill(&handle, 40, 40).await;
+    until("retries are held back", || flow(&handle).retries_held > 5).await;
+    let tallies =
+        until_tallies(&handle, "all delivered", |t| t.destinations.get("erp").is_some_and(|d| d.delivered == 40)).await;
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    assert_eq!(destination.attempts(), 80);
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let began = std::time::Instant::now();
+    let times: std::sync::Arc<std::sync::Mutex<Vec<u128>>> = std::sync::Arc::default();
+    let noted = times.clone();
+    let destination = Scripted::new(move |_, _| {
+        noted.lock().unwrap().push(began.elapsed().as_micros());
+        AttemptResult::Delivered
+    });
+    let pace = PacePolicy { rate_per_s: 200, burst: 5 };
+    hub.add_destination("erp", destination.clone(), DeliveryOptions { pace, ..quick() });
+    let handle = hub.handle();
+    fill(&handle, 60, 60).await;
+    until_tallies(&handle, "all delivered", |t| t.destinations.get("erp").is_some_and(|d| d.delivered == 60)).await;
+    hub.shutdown().await;
+    let times = times.lock().unwrap();
+    // A limit from above holds on a slow machine too: more time allows more.
+    for (at, from) in times.iter().enumerate() {
+        let last = times[times.len() - 1];
+        let most = 5 + (last - from) * 200 / 1_000_000 + 2;
+        assert!((times.len() - at) as u128 <= most, "{} in {} us", times.len() - at, last - from);
+    }
+}
+
+#[tokio::test]
+async fn a_long_wait_goes_on_after_a_restart_with_its_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let failing = Scripted::new(|prepared, _| match prepared.body.as_ref() {
+        b"k1" => AttemptResult::Transient,
+        _ => AttemptResult::Delivered,
+    });
+    let retry = RetryPolicy { schedule_ms: vec![1, 3_600_000, 1], ..RetryPolicy::default() };
+    let options = DeliveryOptions { retry, ..quick() };
+    hub.add_destination("erp", failing.clone(), options.clone());
+    let handle = hub.handle();
+    fill(&handle, 3, 9).await;
+    let tallies = until_tallies(&handle, "it waits an hour", |t| {
+        t.destinations.get("erp").is_some_and(|d| d.delivered == 6 && !d.parked.is_empty())
+    })
+    .await;
+    let [parked] = &tallies.destinations["erp"].parked[..] else { panic!("one waits") };
+    assert_eq!((parked.number, parked.round), (2, 2));
+    let again_at_us = parked.again_at_us;
+    hub.shutdown().await;
+
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    let well = Scripted::new(|_, _| AttemptResult::Delivered);
+    hub.add_destination("erp", well.clone(), options.clone());
+    fill_more(&handle).await;
+    let tallies = until_tallies(&handle, "the new one", |t| t.destinations["erp"].delivered == 7).await;
+    let kept = &tallies.destinations["erp"].parked;
+    assert_eq!(kept.iter().map(|p| (p.number, p.again_at_us)).collect::<Vec<_>>(), [(2, again_at_us)]);
+    assert_eq!(well.taken().len(), 1, "its key waits on, with what came after it");
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    hub.shutdown().await;
+}
+
+/// A destination that takes several events in a request, all or none: it refuses each request with a bad one in it, and
+/// breaks on each with a broken one.
+#[derive(Default)]
+struct Together {
+    taken: std::sync::Mutex<Vec<(String, u64)>>,
+    requests: std::sync::Mutex<Vec<usize>>,
+}
+
+#[async_trait::async_trait]
+impl Destination for Together {
+    fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError> {
+        let body = bytes::Bytes::from(event.fact.key.clone());
+        Ok(Some(Prepared { id: event.position.to_string(), body, content_type: "text/plain", trace: None }))
+    }
+
+    async fn send(&self, _: &Prepared, _: u32) -> Sent {
+        panic!("everything goes together")
+    }
+
+    fn batch(&self) -> Option<BatchLimits> {
+        Some(BatchLimits { events_max: 16, bytes_max: 1_000, window_ms: 20 })
+    }
+
+    async fn send_batch(&self, prepared: &[std::sync::Arc<Prepared>], _: u32) -> Sent {
+        tokio::task::yield_now().await;
+        self.requests.lock().unwrap().push(prepared.len());
+        let has = |key: &str| prepared.iter().any(|one| one.body == key);
+        let result = match () {
+            () if has("k3") => AttemptResult::Rejected,
+            () if has("k5") => AttemptResult::Transient,
+            () => {
+                let keys: BTreeSet<_> = prepared.iter().map(|one| &one.body).collect();
+                assert_eq!(keys.len(), prepared.len(), "an entity has one event in a request");
+                let key = |one: &Prepared| String::from_utf8(one.body.to_vec()).unwrap();
+                let taken = prepared.iter().map(|one| (key(one), one.id.parse().unwrap()));
+                self.taken.lock().unwrap().extend(taken);
+                AttemptResult::Delivered
+            }
+        };
+        Sent { result, status: 200, detail: format!("{result:?}"), response_head: String::new(), duration_us: 1 }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_is_taken_apart_until_the_bad_event_stands_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let destination = std::sync::Arc::new(Together::default());
+    hub.add_destination("erp", destination.clone(), quick());
+    let handle = hub.handle();
+    fill(&handle, 40, 400).await;
+    let tallies = until_tallies(&handle, "all settled", |t| {
+        t.published == 400 && t.destinations.get("erp").is_some_and(|d| d.pending(400) == 0)
+    })
+    .await;
+    let erp = &tallies.destinations["erp"];
+    assert_eq!((erp.delivered, erp.dead), (380, 20), "only those of the two bad entities die");
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    let rows = dead(&handle).await;
+    let all_of = |key: &str, reason: &str| rows.iter().filter(|r| r.key == key && r.reason == reason).count();
+    assert_eq!((all_of("k3", "rejected"), all_of("k5", "exhausted")), (10, 10));
+    // Those that went in company come on top.
+    assert!(rows.iter().filter(|r| r.key == "k5").all(|r| r.attempts >= 4), "three retries alone");
+    let taken = destination.taken.lock().unwrap().clone();
+    assert_in_order(&taken);
+    assert_eq!(taken.len(), 380);
+    let requests = destination.requests.lock().unwrap().clone();
+    assert!(requests.contains(&16), "{requests:?}");
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn keys_that_fail_again_and_again_do_not_keep_others_from_being_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let destination = Scripted::new(|prepared, _| {
+        let is_early = ["k0", "k1", "k2"].map(str::as_bytes).contains(&prepared.body.as_ref());
+        if is_early { AttemptResult::Transient } else { AttemptResult::Delivered }
+    });
+    // One at a time, and a retry is always due.
+    let retry = RetryPolicy { retries_max: 1_000_000, backoff_first_ms: 0, backoff_max_ms: 0, ..quick().retry };
+    hub.add_destination("erp", destination.clone(), DeliveryOptions { retry, concurrency_max: 1, ..quick() });
+    let handle = hub.handle();
+    fill(&handle, 20, 20).await;
+    until_tallies(&handle, "all others", |t| t.destinations.get("erp").is_some_and(|d| d.delivered == 17)).await;
     hub.shutdown().await;
 }

@@ -7,8 +7,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::{self, BenchArgs};
 use crate::commands::{
-    atp, check, config, conflict, dlq, entity, events, invariants, key, leakage, preference, quarantine, reservation,
-    simulate, stock, webhook, whatif,
+    atp, check, config, conflict, destination, dlq, entity, events, invariants, key, leakage, preference, quarantine,
+    reservation, simulate, stock, webhook, whatif,
 };
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};
@@ -66,6 +66,9 @@ pub enum Command {
     /// Look at deliveries that were authentic but not understood, and release them.
     #[command(after_help = "Example:\n  lockstep quarantine list")]
     Quarantine(quarantine::QuarantineArgs),
+    /// Look at destinations: what was delivered, what is pending, and why one is down or paused.
+    #[command(after_help = "Example:\n  lockstep destination list")]
+    Destination(destination::DestinationArgs),
     /// Look at deliveries that were given up (dead letters), retry or discard them.
     #[command(after_help = "Example:\n  lockstep dlq list --destination erp")]
     Dlq(dlq::DlqArgs),
@@ -133,6 +136,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Events(args) => wait(events::run(&args, &output)),
         Command::Entity(args) => wait(entity::run(&args, &output)),
         Command::Quarantine(args) => wait(quarantine::run(&args, &output)),
+        Command::Destination(args) => wait(destination::run(&args, &output)),
         Command::Dlq(args) => wait(dlq::run(&args, &output)),
         Command::Conflict(args) => wait(conflict::run(&args, &output)),
         Command::Preference(args) => wait(preference::run(&args, &output)),

@@ -11,6 +11,8 @@ mod filter;
 pub mod kit;
 mod outlet;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_core::Event;
@@ -38,6 +40,37 @@ pub trait Destination: Send + Sync {
     /// Makes one attempt. `attempt` counts from 1. It ends within the destination's own time limit, whatever the
     /// other side does.
     async fn send(&self, prepared: &Prepared, attempt: u32) -> Sent;
+
+    /// How it takes several events in one request; nothing where it takes one at a time.
+    fn batch(&self) -> Option<BatchLimits> {
+        None
+    }
+
+    /// Makes one attempt with several events in one request, each of another entity: either all of them arrive or none
+    /// does. Where it fails, the hub takes them apart until what is refused stands alone.
+    async fn send_batch(&self, prepared: &[Arc<Prepared>], attempt: u32) -> Sent {
+        if let [one] = prepared {
+            return self.send(one, attempt).await;
+        }
+        Sent {
+            result: AttemptResult::Rejected,
+            status: 0,
+            detail: "this kind of destination takes one event at a time".to_owned(),
+            response_head: String::new(),
+            duration_us: 0,
+        }
+    }
+}
+
+/// How a destination takes several events in one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// The most events in a request.
+    pub events_max: usize,
+    /// A request has enough once its events have so many bytes.
+    pub bytes_max: usize,
+    /// How long an event may wait for others to go with it.
+    pub window_ms: u64,
 }
 
 /// A request, ready to be sent as often as needed.

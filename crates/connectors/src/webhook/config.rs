@@ -11,18 +11,20 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::address::PrivateAddress;
+use super::batch::{self, Batch};
 use super::client::{self, HttpError};
 
 /// The longest time limit: a request that takes longer holds a place that others wait for.
 const TIMEOUT_MS_MAX: u64 = 300_000;
 
 /// Headers that belong to the protocol or the signature, so that a configuration cannot set them.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 12] = [
     "connection",
     "content-length",
     "content-type",
     "host",
     "idempotency-key",
+    "lockstep-event-ids",
     "te",
     "traceparent",
     "transfer-encoding",
@@ -62,6 +64,9 @@ pub struct WebhookConfig {
     #[serde(default = "concurrency_max")]
     #[schemars(range(min = 1))]
     pub concurrency_max: u32,
+    /// Several events in one request, as a JSON array; one at a time without it.
+    #[serde(default)]
+    pub batch: Option<Batch>,
 }
 
 fn timeout_ms() -> u64 {
@@ -84,6 +89,7 @@ impl fmt::Debug for WebhookConfig {
             .field("headers", &self.headers.keys())
             .field("allow_private_addresses", &self.allow_private_addresses)
             .field("concurrency_max", &self.concurrency_max)
+            .field("batch", &self.batch)
             .finish()
     }
 }
@@ -139,6 +145,17 @@ impl WebhookConfig {
         {
             if value == 0 || value > max {
                 return Err(WebhookError::Range { field, value, max });
+            }
+        }
+        if let Some(Batch { max, window_ms, bytes_max }) = self.batch {
+            for (field, value, max) in [
+                ("batch.max", u64::from(max), u64::from(batch::EVENTS_MAX)),
+                ("batch.window_ms", window_ms.max(1), batch::WINDOW_MS_MAX),
+                ("batch.bytes_max", bytes_max, batch::BYTES_MAX),
+            ] {
+                if value == 0 || value > max {
+                    return Err(WebhookError::Range { field, value, max });
+                }
             }
         }
         if let Some(pointer) = self.errors_at.iter().find(|pointer| !pointer.starts_with('/')) {

@@ -1,18 +1,22 @@
 //! Events as signed HTTP requests.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
-use lockstep_connect::destination::{Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent};
+use lockstep_connect::destination::{
+    BatchLimits, Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent,
+};
 use lockstep_connect::signature::{Secret, Signer};
 use lockstep_connect::time::parse_http_date;
 use lockstep_core::Event;
 use lockstep_core::delivery::AttemptResult;
 use serde_json::Value;
 
+use super::batch;
 use super::client::{self, End, HttpClient, HttpError, HttpOptions};
 use super::config::{WebhookConfig, WebhookError};
 
@@ -21,6 +25,8 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The ids of the events of a request that has several.
+const EVENT_IDS: HeaderName = HeaderName::from_static("lockstep-event-ids");
 
 /// How much of an answer is read, so that its connection can be used again; an answer beyond it costs the connection.
 const RESPONSE_READ_BYTES_MAX: usize = 64 * 1_024;
@@ -36,6 +42,7 @@ pub struct WebhookDestination {
     timeout: Duration,
     /// Where failures stand in answers that look like success.
     errors_at: Vec<String>,
+    batch: Option<BatchLimits>,
 }
 
 impl WebhookDestination {
@@ -44,7 +51,8 @@ impl WebhookDestination {
         config.check()?;
         let client = HttpClient::new(HttpOptions {
             allow_private_addresses: config.allow_private_addresses,
-            connect_timeout_ms: config.timeout_ms,
+            // What does not even connect is known not to have arrived, so that ends first.
+            connect_timeout_ms: config.timeout_ms - config.timeout_ms / 10,
             idle_connections_max: config.concurrency_max as usize,
             ..HttpOptions::default()
         })
@@ -71,6 +79,7 @@ impl WebhookDestination {
             headers,
             timeout: Duration::from_millis(config.timeout_ms),
             errors_at: config.errors_at.clone(),
+            batch: config.batch.map(BatchLimits::from),
         })
     }
 
@@ -118,8 +127,27 @@ impl Destination for WebhookDestination {
     }
 
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
+        self.exchange(self.request(prepared)).await
+    }
+
+    fn batch(&self) -> Option<BatchLimits> {
+        self.batch
+    }
+
+    async fn send_batch(&self, prepared: &[Arc<Prepared>], _attempt: u32) -> Sent {
+        let (together, ids) = batch::together(prepared);
+        let mut request = self.request(&together);
+        // Ids are digits and commas.
+        if let Ok(ids) = HeaderValue::from_str(&ids) {
+            request.headers_mut().insert(EVENT_IDS, ids);
+        }
+        self.exchange(request).await
+    }
+}
+
+impl WebhookDestination {
+    async fn exchange(&self, request: Request<Full<bytes::Bytes>>) -> Sent {
         let started = Instant::now();
-        let request = self.request(prepared);
         let kept_max = if self.errors_at.is_empty() { RESPONSE_HEAD_BYTES_MAX } else { RESPONSE_READ_BYTES_MAX };
         let answer = self.client.exchange(request, kept_max, RESPONSE_READ_BYTES_MAX, self.timeout).await;
         let duration_us = started.elapsed().as_micros() as u64;
@@ -135,7 +163,13 @@ impl Destination for WebhookDestination {
                 // A private address stays one until a person changes the configuration.
                 result: match error {
                     HttpError::PrivateAddress(_) => AttemptResult::Rejected,
-                    _ => AttemptResult::Transient,
+                    // The request was sent, or may have been: who knows what became of it.
+                    HttpError::TimedOut { .. } | HttpError::Broken { .. } | HttpError::TooLarge { .. } => {
+                        AttemptResult::Unknown
+                    }
+                    HttpError::Url { .. } | HttpError::Tls { .. } | HttpError::Connect { .. } => {
+                        AttemptResult::Transient
+                    }
                 },
                 status: 0,
                 detail: client::chain(&error),
@@ -146,7 +180,8 @@ impl Destination for WebhookDestination {
     }
 }
 
-/// The class of an answer. Its head decides: what becomes of the body behind it changes nothing.
+/// The class of an answer. Its head decides: what becomes of the body behind it changes nothing. Standard Webhooks has the
+/// sender stop at 410, and throttle at 429, 502 and 504: each failure lowers how many requests are under way.
 fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
     match status.as_u16() {
         200..=299 => AttemptResult::Delivered,
@@ -155,6 +190,8 @@ fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
             AttemptResult::Throttled { retry_after_ms: retry_after_ms(headers) }
         }
         408 | 500.. => AttemptResult::Transient,
+        401 | 403 => AttemptResult::Unauthorized,
+        410 => AttemptResult::Gone,
         _ => AttemptResult::Rejected,
     }
 }
@@ -237,9 +274,13 @@ mod tests {
         for status in [200, 201, 202, 204, 299] {
             check(status, None, AttemptResult::Delivered);
         }
-        for status in [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 413, 422, 499] {
+        for status in [300, 301, 302, 304, 307, 308, 400, 402, 404, 409, 413, 422, 499] {
             check(status, None, AttemptResult::Rejected);
         }
+        for status in [401, 403] {
+            check(status, None, AttemptResult::Unauthorized);
+        }
+        check(410, None, AttemptResult::Gone);
         for status in [408, 500, 501, 502, 503, 504, 599, 999] {
             check(status, None, AttemptResult::Transient);
         }

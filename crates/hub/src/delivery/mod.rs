@@ -1,14 +1,19 @@
 //! Delivery: one ordered stream of events a destination, keys in parallel, outcomes reported back to the loop
 //! and journaled. What is delivered and not yet journaled is delivered again after a crash, with the same id.
 
+mod attempt;
+mod by_hand;
+mod outcome;
 mod queue;
 mod runner;
+mod sending;
+mod start;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lockstep_core::delivery::{BreakerPolicy, RetryPolicy};
+use lockstep_core::delivery::{BreakerPolicy, BudgetPolicy, Cause, GatePolicy, LimitPolicy, PacePolicy, RetryPolicy};
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,8 +41,16 @@ pub struct DeliveryOptions {
     pub retry: RetryPolicy,
     /// When it counts as down.
     pub breaker: BreakerPolicy,
+    /// How many retries it may get.
+    pub budget: BudgetPolicy,
+    /// How many requests it may get in a time.
+    pub pace: PacePolicy,
     /// The most requests under way at once.
     pub concurrency_max: usize,
+    /// Whether fewer are under way when its latency rises or requests fail.
+    pub adaptive: bool,
+    /// Latencies below it are all the same to that.
+    pub latency_floor_ms: u64,
     /// The most events taken up and not settled; the others wait in the journal.
     pub window_events_max: usize,
     /// The most bytes of such events.
@@ -54,13 +67,50 @@ impl Default for DeliveryOptions {
             system: String::new(),
             retry: RetryPolicy::default(),
             breaker: BreakerPolicy::default(),
+            budget: BudgetPolicy::default(),
+            pace: PacePolicy::default(),
             concurrency_max: 32,
+            adaptive: true,
+            latency_floor_ms: LimitPolicy::default().latency_floor_ms,
             window_events_max: 4_096,
             window_bytes_max: 8 * 1024 * 1024,
             report_interval_ms: 100,
             start: Start::Beginning,
         }
     }
+}
+
+impl DeliveryOptions {
+    /// What decides when something may be sent.
+    fn gate(&self) -> GatePolicy {
+        let Self { retry, breaker, budget, pace, adaptive, latency_floor_ms, .. } = self.clone();
+        let concurrency_max = u32::try_from(self.concurrency_max).unwrap_or(u32::MAX);
+        GatePolicy { retry, breaker, budget, pace, limit: LimitPolicy { concurrency_max, adaptive, latency_floor_ms } }
+    }
+}
+
+/// A destination that gets nothing but single probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// Since when, microseconds since 1970 UTC.
+    pub since_us: i64,
+    /// Why.
+    pub cause: Cause,
+    /// What the last attempt came to, in one sentence.
+    pub detail: String,
+    /// When the next probe may be sent, microseconds since 1970 UTC.
+    pub probe_at_us: i64,
+}
+
+/// How deliveries to a destination go at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Where it counts as down: why, and since when.
+    pub down: Option<Down>,
+    /// How many requests may be under way at once as things are.
+    pub concurrency: usize,
+    /// Retries that are due and wait, because the retry budget is used up.
+    pub retries_held: usize,
 }
 
 /// What a runner tells the loop.
@@ -99,10 +149,15 @@ const ORDERS_MAX: usize = 1_024;
 /// What a runner shows of itself.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// Since when it has counted as down, microseconds since 1970 UTC; 0 where it does not.
-    pub(crate) down_since_us: AtomicI64,
+    flow: Mutex<Flow>,
     /// The last event of which an attempt was made, or had been made before it began.
     pub(crate) sent_to: AtomicU64,
+}
+
+impl Health {
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Line {
@@ -154,8 +209,13 @@ impl Controls {
 
     /// Since when each destination that counts as down does.
     pub(crate) fn down(&self) -> BTreeMap<String, i64> {
-        let since = |line: &Line| Some(line.health.down_since_us.load(Ordering::Relaxed)).filter(|since| *since != 0);
+        let since = |line: &Line| line.health.flow().down.as_ref().map(|down| down.since_us);
         self.lines().iter().filter_map(|(name, line)| Some((name.clone(), since(line)?))).collect()
+    }
+
+    /// How deliveries to each destination go.
+    pub(crate) fn flows(&self) -> BTreeMap<String, Flow> {
+        self.lines().iter().map(|(name, line)| (name.clone(), line.health.flow().clone())).collect()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

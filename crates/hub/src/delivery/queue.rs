@@ -1,12 +1,14 @@
 //! The events of a destination that are taken up and not settled: in order for each key, keys side by side.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use lockstep_connect::destination::Prepared;
-use lockstep_core::record::Attempt;
+use lockstep_core::record::{Attempt, Parked};
 use lockstep_core::{Event, Position};
+
+use crate::tally::DestinationTally;
 
 /// One event on its way.
 pub(crate) struct Item {
@@ -14,10 +16,39 @@ pub(crate) struct Item {
     pub(crate) bytes: usize,
     pub(crate) prepared: Option<Arc<Prepared>>,
     pub(crate) attempts: Vec<Attempt>,
+    /// The number of the last attempt, also where the attempts themselves are not remembered.
+    pub(crate) number: u32,
     /// Attempts of this round: a retry by hand begins a new one, and the numbers go on.
     pub(crate) round: u32,
     /// Who asked for it, where it is a dead letter's retry.
     pub(crate) manual: Option<String>,
+    /// In a batch with at most so many others, after one that failed; 0: no matter how many.
+    pub(crate) together_max: usize,
+    /// When it is tried again, while it waits for that.
+    pub(crate) again_at_us: i64,
+}
+
+impl Item {
+    /// An event that has not been tried.
+    pub(crate) fn new(event: Arc<Event>, bytes: usize) -> Self {
+        Self {
+            event,
+            bytes,
+            prepared: None,
+            attempts: Vec::new(),
+            number: 0,
+            round: 0,
+            manual: None,
+            together_max: 0,
+            again_at_us: 0,
+        }
+    }
+
+    /// Notes an attempt.
+    pub(crate) fn attempted(&mut self, attempt: Attempt) {
+        self.number = self.number.max(attempt.number);
+        self.attempts.push(attempt);
+    }
 }
 
 #[derive(Default)]
@@ -34,6 +65,10 @@ struct Key {
 pub(crate) struct Window {
     keys: HashMap<String, Key>,
     ready: VecDeque<String>,
+    /// Keys whose retry is due.
+    due: VecDeque<String>,
+    /// Whose turn it is: that of a key that has something else to send than a retry, or that of a due retry.
+    ready_first: bool,
     retries: BinaryHeap<Reverse<(i64, String)>>,
     unsettled: BTreeSet<Position>,
     /// Retries by hand that are under way.
@@ -41,14 +76,22 @@ pub(crate) struct Window {
     /// Where the journal says that it stood when it began.
     settled_to: Position,
     open_before: BTreeSet<Position>,
+    parked_before: BTreeMap<Position, Parked>,
     read_to: Position,
     bytes: usize,
 }
 
 impl Window {
     /// A window that begins where the journal says: everything up to `read_to` that is not in `open` is settled.
-    pub(crate) fn after(cursor: Position, read_to: Position, open: BTreeSet<Position>) -> Self {
-        Self { read_to: cursor, settled_to: read_to.max(cursor), open_before: open, ..Self::default() }
+    pub(crate) fn after(tally: &DestinationTally) -> Self {
+        let DestinationTally { cursor, read_to, open, parked, .. } = tally;
+        Self {
+            read_to: *cursor,
+            settled_to: *read_to.max(cursor),
+            open_before: open.clone(),
+            parked_before: parked.iter().map(|parked| (parked.event, parked.clone())).collect(),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn events(&self) -> usize {
@@ -93,8 +136,8 @@ impl Window {
         self.read_to = self.read_to.max(position);
     }
 
-    /// Takes an event up.
-    pub(crate) fn add(&mut self, id: String, item: Item) {
+    /// Takes an event up. One that waits for its retry since before the window began goes on waiting.
+    pub(crate) fn add(&mut self, id: String, mut item: Item) {
         self.bytes += item.bytes;
         if item.manual.is_none() {
             self.unsettled.insert(item.event.position);
@@ -102,27 +145,78 @@ impl Window {
         } else {
             self.manual.insert(item.event.position);
         }
+        let parked = self.parked_before.remove(&item.event.position).filter(|_| item.manual.is_none());
+        if let Some(parked) = &parked {
+            (item.number, item.round, item.again_at_us) = (parked.number, parked.round, parked.again_at_us);
+        }
         let key = self.keys.entry(id.clone()).or_default();
         // A retry by hand is older than what waits: it goes first.
         let at = key.waiting.partition_point(|other| other.event.position < item.event.position);
         key.waiting.insert(at, item);
-        if !key.busy && key.waiting.len() == 1 {
-            self.ready.push_back(id);
+        if key.busy || key.waiting.len() > 1 {
+            return;
+        }
+        match parked {
+            Some(parked) => {
+                key.busy = true;
+                self.retries.push(Reverse((parked.again_at_us, id)));
+            }
+            None => self.ready.push_back(id),
         }
     }
 
-    /// The next event that may be sent now, of a key that has none under way.
-    pub(crate) fn next(&mut self) -> Option<(String, Item)> {
-        while let Some(id) = self.ready.pop_front() {
-            if let Some(key) = self.keys.get_mut(&id)
-                && !key.busy
-                && let Some(item) = key.waiting.pop_front()
-            {
+    /// The next event that may be sent now, of a key that has none under way: due retries, where they may go, and
+    /// others in turn.
+    /// `None` also where `takes` does not want it, which leaves it where it is.
+    pub(crate) fn next_if(&mut self, with_retries: bool, takes: impl Fn(&Item) -> bool) -> Option<(String, Item)> {
+        let Self { keys, ready, due, ready_first, .. } = self;
+        let due = with_retries.then_some(due);
+        let queues = if *ready_first { [Some(ready), due] } else { [due, Some(ready)] };
+        for queue in queues.into_iter().flatten() {
+            while let Some(id) = queue.front() {
+                let key = keys.get_mut(id).filter(|key| !key.busy);
+                let Some((key, first)) = key.and_then(|key| key.waiting.pop_front().map(|first| (key, first))) else {
+                    queue.pop_front();
+                    continue;
+                };
+                if !takes(&first) {
+                    key.waiting.push_front(first);
+                    return None;
+                }
                 key.busy = true;
-                return Some((id, item));
+                // In turn: keys that fail again and again must not keep the others from being tried.
+                *ready_first = !*ready_first;
+                return queue.pop_front().map(|id| (id, first));
             }
         }
         None
+    }
+
+    /// How many retries are due.
+    pub(crate) fn due(&self) -> usize {
+        self.due.len()
+    }
+
+    /// How many keys have something to send that is no retry.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The events that wait for a retry later than this, up to so many.
+    pub(crate) fn parked(&self, after_us: i64, most: usize) -> Vec<Parked> {
+        let first = |Reverse((at_us, id)): &Reverse<(i64, String)>| {
+            let item = self.keys.get(id).filter(|_| *at_us > after_us)?.waiting.front()?;
+            let Item { number, round, again_at_us, .. } = *item;
+            (item.manual.is_none() && again_at_us == *at_us).then(|| Parked {
+                event: item.event.position,
+                number,
+                round,
+                again_at_us,
+            })
+        };
+        let mut parked: Vec<Parked> = self.retries.iter().filter_map(first).take(most).collect();
+        parked.sort_by_key(|parked| parked.event);
+        parked
     }
 
     /// Whether something newer of this key was delivered while it was in the window.
@@ -131,7 +225,8 @@ impl Window {
     }
 
     /// Puts an event back: its key waits with everything behind it until then.
-    pub(crate) fn retry_at(&mut self, id: String, item: Item, at_us: i64) {
+    pub(crate) fn retry_at(&mut self, id: String, mut item: Item, at_us: i64) {
+        item.again_at_us = at_us;
         if let Some(key) = self.keys.get_mut(&id) {
             key.waiting.push_front(item);
         }
@@ -149,8 +244,8 @@ impl Window {
     }
 
     /// Whether a key has something to send.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+    pub(crate) fn is_ready(&self, with_retries: bool) -> bool {
+        !self.ready.is_empty() || with_retries && !self.due.is_empty()
     }
 
     /// When the next retry is due.
@@ -158,14 +253,14 @@ impl Window {
         self.retries.peek().map(|Reverse((at_us, _))| *at_us)
     }
 
-    /// Makes keys ready whose retry is due.
+    /// Makes keys due whose retry is.
     pub(crate) fn wake(&mut self, now_us: i64) {
         while self.next_retry_us().is_some_and(|at_us| at_us <= now_us) {
             if let Some(Reverse((_, id))) = self.retries.pop()
                 && let Some(key) = self.keys.get_mut(&id)
             {
                 key.busy = false;
-                self.ready.push_front(id);
+                self.due.push_back(id);
             }
         }
     }

@@ -230,6 +230,7 @@ impl State {
                 tally.cursor = progress.cursor;
                 tally.read_to = progress.read_to;
                 tally.open = progress.open.iter().copied().collect();
+                tally.parked.clone_from(&progress.parked);
                 tally.delivered += progress.delivered;
                 tally.filtered += progress.filtered;
                 tally.own_words += progress.own_words;

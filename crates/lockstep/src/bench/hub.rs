@@ -162,3 +162,16 @@ pub(super) async fn run(
         memory_peak_bytes: memory::peak_bytes(),
     })
 }
+
+/// How many events an empty hub has published once so many changes are durable: what an entity had said later already is
+/// none.
+pub(super) async fn published(handle: &HubHandle, changes: u64) -> u64 {
+    loop {
+        let tallies = handle.stats().tallies();
+        // The sums are shown a little behind.
+        if tallies.sources.values().map(|source| source.applied + source.superseded).sum::<u64>() >= changes {
+            return tallies.published;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -4,8 +4,10 @@
 //! goes over HTTP is measured against the real binary in a process of its own, with the generator on the same
 //! cores.
 
+mod backlog;
 mod child;
 mod client;
+mod deliver;
 mod disk;
 mod end_to_end;
 mod hub;
@@ -75,6 +77,19 @@ enum Bench {
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
         entities: u64,
     },
+    /// Deliveries a second, and the CPU time of one, to 1, 10 and 100 receivers; how long one takes at half that rate.
+    #[command(after_help = "Example:\n  lockstep bench deliver --receivers 1,10,100")]
+    Deliver(deliver::DeliverArgs),
+    /// A destination that is down with very many events pending: memory, kill -9, and all of it delivered in order.
+    #[command(after_help = "Example:\n  lockstep bench backlog --events 3000000")]
+    Backlog {
+        /// How many events are pending.
+        #[arg(long, default_value_t = 3_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+        events: u64,
+        /// Of how many entities.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+        entities: u64,
+    },
     /// Stock reserved by many clients over gRPC, durable, beside PostgreSQL if there is one.
     #[command(after_help = "Examples:\n  lockstep bench reserve --seconds 10\n  \
                             lockstep bench reserve --open 1000000 --skus 100000")]
@@ -127,6 +142,17 @@ pub async fn run(args: &BenchArgs, output: &Output) -> Result<Exit, Failure> {
             let bar = output.progress(*changes, "changes");
             let figures =
                 restart::run(&dir, *changes, *entities, |done| bar.set_position(done)).await.map_err(failed)?;
+            bar.finish_and_clear();
+            print(output, &figures, &figures.lines())
+        }
+        Bench::Deliver(args) => {
+            let figures = deliver::run(&dir, args).await.map_err(failed)?;
+            print(output, &figures, &figures.lines())
+        }
+        Bench::Backlog { events, entities } => {
+            let bar = output.progress(*events, "events");
+            let figures =
+                backlog::run(&dir, *events, *entities, |done| bar.set_position(done)).await.map_err(failed)?;
             bar.finish_and_clear();
             print(output, &figures, &figures.lines())
         }

@@ -9,23 +9,39 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// What is done with each delivery: its head in lower case, and its body.
+pub(super) type Note = Arc<dyn Fn(&str, &[u8]) + Send + Sync>;
+
 /// When each numbered request was received, microseconds after the start; 0: not yet.
 pub(super) struct Received {
     start: Instant,
     at_us: Vec<AtomicU64>,
     count: AtomicU64,
+    taken: AtomicU64,
+    connections: AtomicU64,
 }
 
 impl Received {
     /// Room for so many numbers.
     pub(super) fn new(start: Instant, numbers: u64) -> Arc<Self> {
         let at_us = (0..numbers).map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { start, at_us, count: AtomicU64::new(0) })
+        let (count, taken, connections) = <(AtomicU64, AtomicU64, AtomicU64)>::default();
+        Arc::new(Self { start, at_us, count, taken, connections })
     }
 
-    /// How many were received.
+    /// How many numbered ones were received.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many were received at all, numbered or not.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// How many connections there were.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// When a number was received.
@@ -34,9 +50,23 @@ impl Received {
         (at != 0).then_some(at)
     }
 
-    fn note(&self, number: u64) {
+    fn note(&self, head: &str, body: &[u8]) {
         let now = self.start.elapsed().as_micros() as u64;
-        if let Some(at) = self.at_us.get(number as usize)
+        let number = |trace: &str| Some(u64::from_str_radix(trace.get(19..35)?, 16).ok()?.saturating_sub(1));
+        if header(head, "content-type") == Some("application/cloudevents-batch+json") {
+            // Each event of a batch has its own.
+            let text = String::from_utf8_lossy(body);
+            for event in text.split("\"specversion\"").skip(1) {
+                self.note_one(event.split_once("\"traceparent\":\"").and_then(|(_, trace)| number(trace)), now);
+            }
+            return;
+        }
+        self.note_one(header(head, "traceparent").and_then(number), now);
+    }
+
+    fn note_one(&self, number: Option<u64>, now: u64) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        if let Some(at) = number.and_then(|number| self.at_us.get(number as usize))
             && at.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             self.count.fetch_add(1, Ordering::Relaxed);
@@ -44,19 +74,39 @@ impl Received {
     }
 }
 
+/// A header's value in a head.
+pub(super) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 /// Starts a receiver that answers 204 after `delay`.
 pub(super) async fn start(received: Option<Arc<Received>>, delay: Duration) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, received.clone(), delay));
+    let counted = received.clone();
+    let note: Note = Arc::new(move |head, body| {
+        if let Some(received) = &received {
+            received.note(head, body);
         }
     });
+    let connected = move || {
+        if let Some(received) = &counted {
+            received.connections.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    tokio::spawn(accept(listener, note, delay, connected));
     Ok(address)
 }
 
-async fn serve(mut stream: TcpStream, received: Option<Arc<Received>>, delay: Duration) -> std::io::Result<()> {
+/// Takes what comes to a listener, for ever.
+pub(super) async fn accept(listener: TcpListener, note: Note, delay: Duration, connected: impl Fn() + Send) {
+    while let Ok((stream, _)) = listener.accept().await {
+        connected();
+        tokio::spawn(serve(stream, note.clone(), delay));
+    }
+}
+
+async fn serve(mut stream: TcpStream, note: Note, delay: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 64 * 1024];
     let mut filled = 0;
@@ -68,9 +118,7 @@ async fn serve(mut stream: TcpStream, received: Option<Arc<Received>>, delay: Du
             filled += read(&mut stream, &mut buffer, filled).await?;
         };
         let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
-        let header = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
-        let length: usize = header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
-        let number = header("traceparent").and_then(|t| u64::from_str_radix(t.get(19..35)?, 16).ok());
+        let length: usize = header(&text, "content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
         while filled < head + 4 + length {
             filled += read(&mut stream, &mut buffer, filled).await?;
         }
@@ -78,9 +126,7 @@ async fn serve(mut stream: TcpStream, received: Option<Arc<Received>>, delay: Du
             tokio::time::sleep(delay).await;
         }
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
-        if let (Some(received), Some(number)) = (&received, number) {
-            received.note(number.saturating_sub(1));
-        }
+        note(&text, &buffer[head + 4..head + 4 + length]);
         buffer.copy_within(head + 4 + length..filled, 0);
         filled -= head + 4 + length;
     }

@@ -165,7 +165,8 @@ fn print(letter: &Value, output: &Output) -> Result<(), Failure> {
         output.styled(Style::Red, &text("reason")),
         time::shorten(&text("dead_at"))
     ))?;
-    let mut table = Table::new(&["attempt", "at", "took", "status", "by hand", "detail"]);
+    output.line(&text("advice"))?;
+    let mut table = Table::new(&["attempt", "at", "took", "status", "class", "by hand", "detail"]);
     for attempt in letter["attempt_list"].as_array().into_iter().flatten() {
         let text = |member: &str| attempt[member].as_str().unwrap_or_default().to_owned();
         table.row([
@@ -173,6 +174,7 @@ fn print(letter: &Value, output: &Output) -> Result<(), Failure> {
             time::shorten(&text("at")),
             format!("{} ms", attempt["duration_us"].as_u64().unwrap_or(0) / 1_000),
             attempt["status"].as_u64().map_or("-".to_owned(), |status| status.to_string()),
+            text("class"),
             if attempt["manual"] == true { "yes" } else { "no" }.to_owned(),
             text("detail"),
         ]);

@@ -4,6 +4,7 @@ pub mod atp;
 pub mod check;
 pub mod config;
 pub mod conflict;
+pub mod destination;
 pub mod dlq;
 pub mod entity;
 pub mod events;

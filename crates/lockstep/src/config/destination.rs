@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use lockstep_connect::destination::Filter;
 use lockstep_connectors::DestinationConfig as Connector;
-use lockstep_core::delivery::{BreakerPolicy, RetryPolicy};
+use lockstep_core::delivery::{BudgetPolicy, PacePolicy};
 use lockstep_hub::delivery::DeliveryOptions;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::delivery::{Breaker, Budget, Limit, Retry};
 use super::secret::SecretRef;
 
 /// A way out. In the file both parts stand in one table.
@@ -48,40 +49,15 @@ pub struct Delivery {
     /// When the destination counts as down, and how it is probed then.
     #[serde(default)]
     pub breaker: Breaker,
+    /// How many retries it may get, as a part of what is sent to it.
+    #[serde(default)]
+    pub budget: Budget,
+    /// How many requests it may get in a time, and at once.
+    #[serde(default)]
+    pub limit: Limit,
     /// Where the destination begins when it is new.
     #[serde(default)]
     pub start: Start,
-}
-
-/// When a delivery is tried again, and how often, before it becomes a dead letter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retry {
-    /// How many retries follow the first attempt.
-    #[schemars(range(max = 1_000))]
-    pub retries_max: u32,
-    /// The first wait in milliseconds, doubled with each retry. The real wait is chosen at random below it.
-    #[schemars(range(min = 1))]
-    pub backoff_first_ms: u64,
-    /// The longest wait in milliseconds.
-    #[schemars(range(min = 1))]
-    pub backoff_max_ms: u64,
-}
-
-/// When a destination counts as down: then nothing is sent to it and no attempt is used up, but single probes look
-/// whether it is back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Breaker {
-    /// So many different entities' deliveries failing without a success between them; 0: it never counts as down.
-    #[schemars(range(max = 100_000))]
-    pub failing_keys: u32,
-    /// The wait before the first probe in milliseconds, doubled with each that fails.
-    #[schemars(range(min = 1))]
-    pub probe_first_ms: u64,
-    /// The longest wait between probes in milliseconds.
-    #[schemars(range(min = 1))]
-    pub probe_max_ms: u64,
 }
 
 /// Where a destination begins that the hub has not known.
@@ -95,28 +71,6 @@ pub enum Start {
     Now,
 }
 
-impl Default for Retry {
-    fn default() -> Self {
-        let policy = RetryPolicy::default();
-        Self {
-            retries_max: policy.retries_max,
-            backoff_first_ms: policy.backoff_first_ms,
-            backoff_max_ms: policy.backoff_max_ms,
-        }
-    }
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        let policy = BreakerPolicy::default();
-        Self {
-            failing_keys: policy.failing_keys,
-            probe_first_ms: policy.probe_first_ms,
-            probe_max_ms: policy.probe_max_ms,
-        }
-    }
-}
-
 impl DestinationConfig {
     /// Which events go there.
     pub fn filter(&self) -> &Filter {
@@ -125,19 +79,16 @@ impl DestinationConfig {
 
     /// How the hub delivers to it.
     pub fn options(&self) -> DeliveryOptions {
-        let Delivery { system, retry, breaker, start, .. } = &self.delivery;
+        let Delivery { system, retry, breaker, budget, limit, start, .. } = &self.delivery;
+        let Budget { retry_percent, window_ms, floor_per_s } = *budget;
         DeliveryOptions {
             system: system.clone(),
-            retry: RetryPolicy {
-                retries_max: retry.retries_max,
-                backoff_first_ms: retry.backoff_first_ms,
-                backoff_max_ms: retry.backoff_max_ms,
-            },
-            breaker: BreakerPolicy {
-                failing_keys: breaker.failing_keys,
-                probe_first_ms: breaker.probe_first_ms,
-                probe_max_ms: breaker.probe_max_ms,
-            },
+            retry: retry.policy(),
+            breaker: breaker.policy(),
+            budget: BudgetPolicy { retry_percent, window_ms, floor_per_s },
+            pace: PacePolicy { rate_per_s: limit.rate_per_s, burst: limit.burst },
+            adaptive: limit.adaptive,
+            latency_floor_ms: limit.latency_floor_ms,
             concurrency_max: self.connector.concurrency_max() as usize,
             start: match start {
                 Start::Beginning => lockstep_hub::delivery::Start::Beginning,

@@ -4,6 +4,7 @@
 //! everything in it (`document`), its shape is compared with the types' own JSON Schema (`shape`), and what it
 //! names is looked up and compiled (`resolve`).
 
+mod delivery;
 mod destination;
 mod document;
 mod event_types;
@@ -14,6 +15,7 @@ mod secret;
 mod shape;
 mod stock;
 mod types;
+mod wait;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -21,7 +23,8 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use destination::{Delivery, DestinationConfig, Retry, Start};
+pub use delivery::Retry;
+pub use destination::{Delivery, DestinationConfig, Start};
 pub use document::Document;
 pub use packs::check_packs;
 pub use problem::{Level, Problem, line_column, nearest, suggestion};

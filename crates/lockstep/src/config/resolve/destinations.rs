@@ -37,6 +37,7 @@ impl Resolver<'_> {
         for (table, wait, first, max) in [
             ("retry", "backoff", retry.backoff_first_ms, retry.backoff_max_ms),
             ("breaker", "probe", breaker.probe_first_ms, breaker.probe_max_ms),
+            ("breaker", "paused_probe", breaker.paused_probe_first_ms, breaker.paused_probe_max_ms),
         ] {
             if max < first {
                 let message = format!("`{wait}_max_ms` ({max}) must not be less than `{wait}_first_ms` ({first})");

@@ -1,0 +1,56 @@
+//! One attempt: a request on its way with what it is about.
+
+use std::sync::Arc;
+
+use lockstep_connect::destination::{Destination, Prepared, Sent};
+use lockstep_core::delivery::AttemptResult;
+use lockstep_core::record::Attempt;
+
+use crate::delivery::queue::Item;
+use crate::stats::now_us;
+
+/// What is sent together: mostly one event, with the name of its entity.
+pub(super) type Flight = Vec<(String, Item)>;
+
+/// An attempt under way comes back with what it was about and its generation.
+pub(super) struct Done {
+    pub(super) generation: u64,
+    pub(super) flight: Flight,
+    pub(super) at_us: i64,
+    pub(super) sent: Sent,
+}
+
+/// Makes an attempt.
+pub(super) async fn attempt(generation: u64, destination: Arc<dyn Destination>, flight: Flight) -> Done {
+    let at_us = now_us();
+    // Numbers never go back, and those sent together have one.
+    let number = flight.iter().map(|(_, item)| item.number).max().unwrap_or(0) + 1;
+    let prepared: Vec<Arc<Prepared>> = flight.iter().filter_map(|(_, item)| item.prepared.clone()).collect();
+    let sent = match &prepared[..] {
+        [_, ..] if destination.batch().is_some() => destination.send_batch(&prepared, number).await,
+        [one] => destination.send(one, number).await,
+        // `prepare` has run for every item that gets here.
+        _ => Sent {
+            result: AttemptResult::Poison,
+            status: 0,
+            detail: "not prepared".into(),
+            response_head: String::new(),
+            duration_us: 0,
+        },
+    };
+    Done { generation, flight, at_us, sent }
+}
+
+/// The record of an attempt of an item.
+pub(super) fn record(item: &Item, at_us: i64, sent: &Sent) -> Attempt {
+    Attempt {
+        number: item.number + 1,
+        at_us,
+        duration_us: sent.duration_us,
+        status: u32::from(sent.status),
+        detail: sent.detail.clone(),
+        response_head: sent.response_head.clone(),
+        manual: item.manual.is_some(),
+        class: sent.result.name().to_owned(),
+    }
+}

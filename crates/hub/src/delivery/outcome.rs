@@ -1,0 +1,168 @@
+//! What becomes of an attempt: settled, tried again, or given up, as the pure core says.
+
+use std::time::Instant;
+
+use lockstep_connect::destination::Sent;
+use lockstep_core::Position;
+use lockstep_core::delivery::{AttemptResult, Cause, Next, Verdict, next};
+use lockstep_core::record::{DeadLetterClosed, DeadLetterEnd, DeadLettered};
+
+use crate::delivery::attempt::{self, Done};
+use crate::delivery::queue::Item;
+use crate::delivery::runner::{PARKED_AFTER_US, Runner, WARN_EVERY, hash};
+use crate::delivery::{Down, ReportBody};
+use crate::stats::now_us;
+
+impl Runner {
+    /// Takes an attempt in that has come back; so many are still under way.
+    pub(super) fn take(&mut self, done: Done, under_way: usize) {
+        let Done { generation, flight, at_us, sent } = done;
+        if generation != self.generation {
+            return;
+        }
+        let now = now_us();
+        let key = flight.first().map_or(0, |(id, _)| hash(id));
+        match self.judge(key, &sent, under_way + 1, now) {
+            Verdict::Waits => flight.into_iter().for_each(|(id, item)| self.window.put_back(id, item)),
+            Verdict::Counts(result) => {
+                let together = flight.len();
+                let detail = match together {
+                    1 => sent.detail,
+                    _ => format!("{together} events in one request: {}", sent.detail),
+                };
+                let sent = Sent { result, detail, ..sent };
+                for (id, item) in flight {
+                    if together > 1 && (result.is_failure() || result == AttemptResult::Rejected) {
+                        self.take_apart(id, item, together, (at_us, now), &sent);
+                    } else {
+                        self.settle(id, item, at_us, &sent, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An event that failed with others: which of them is to blame is not known, so it uses up no retry, and goes with half
+    /// as many the next time, down to alone.
+    fn take_apart(&mut self, id: String, mut item: Item, together: usize, (at_us, now): (i64, i64), sent: &Sent) {
+        item.attempted(attempt::record(&item, at_us, sent));
+        item.together_max = (together / 2).max(1);
+        match next(&self.options.retry, 1, sent.result, now, fastrand::u64(..)) {
+            Next::RetryAt { at_us: again_us } => self.window.retry_at(id, item, again_us),
+            // Refused, so there is nothing to wait for.
+            Next::DeadLetter { .. } | Next::Delivered | Next::Paused => self.window.put_back(id, item),
+        }
+    }
+
+    fn settle(&mut self, id: String, mut item: Item, at_us: i64, sent: &Sent, now: i64) {
+        match next(&self.options.retry, item.round + 1, sent.result, now, fastrand::u64(..)) {
+            Next::Paused => self.window.put_back(id, item),
+            Next::Delivered => {
+                if item.manual.is_some() {
+                    item.attempted(attempt::record(&item, at_us, sent));
+                    self.close(&item, DeadLetterEnd::Delivered);
+                } else {
+                    let received_at_us = item.event.fact.received_at_us;
+                    self.hub.stats.end_to_end.record_us((now - received_at_us).max(0) as u64);
+                    self.delivered += 1;
+                }
+                self.window.settle(&id, &item, true);
+            }
+            Next::RetryAt { at_us: again_us } => {
+                item.round += 1;
+                item.attempted(attempt::record(&item, at_us, sent));
+                let (event, number) = (item.event.position, item.number);
+                tracing::debug!(destination = self.name, event, number, detail = sent.detail, "attempt failed");
+                // A long wait is worth being known after a restart.
+                self.moved |= again_us > now + PARKED_AFTER_US;
+                self.window.retry_at(id, item, again_us);
+            }
+            Next::DeadLetter { reason } => {
+                self.warn_given_up(item.event.position, reason, &sent.detail);
+                item.attempted(attempt::record(&item, at_us, sent));
+                self.dead_letter(&item, reason);
+                self.window.settle(&id, &item, false);
+            }
+        }
+    }
+
+    /// What an attempt's result counts as; the log is told when the destination goes down and comes back.
+    fn judge(&mut self, key: u64, sent: &Sent, under_way: usize, now_us: i64) -> Verdict {
+        let before = self.gate.open().map(|open| (open.cause, open.since_us));
+        let verdict = self.gate.take(key, sent.result, sent.duration_us, under_way, now_us);
+        let Some(after) = self.gate.open().copied() else {
+            if let Some((cause, since_us)) = before {
+                self.down = None;
+                self.show_flow();
+                let (down_s, cause) = ((now_us - since_us) as f64 / 1e6, cause.name());
+                tracing::info!(destination = self.name, down_s, cause, "the destination answers again");
+            }
+            return verdict;
+        };
+        // What came back late says nothing of why it is down.
+        let is_news =
+            before.is_none() || sent.result.is_failure() || matches!(after.cause, Cause::Unauthorized | Cause::Gone);
+        let detail = match self.down.take() {
+            Some(down) if !is_news => down.detail,
+            _ => sent.detail.clone(),
+        };
+        if before.map(|(cause, _)| cause) != Some(after.cause) {
+            let (cause, advice) = (after.cause.name(), after.cause.advice());
+            tracing::warn!(
+                destination = self.name,
+                cause,
+                detail,
+                advice,
+                "the destination is down or paused: deliveries wait until a probe gets through"
+            );
+        }
+        let (since_us, probe_at_us) = (after.since_us, after.probe_at_us);
+        self.down = Some(Down { since_us, cause: after.cause, detail, probe_at_us });
+        self.show_flow();
+        verdict
+    }
+
+    /// One line now and then, with how many there were: a dead destination must not fill the log. Every dead
+    /// letter is in the list with all its attempts.
+    fn warn_given_up(&mut self, event: Position, reason: &str, detail: &str) {
+        self.given_up += 1;
+        let now = Instant::now();
+        if self.warned.is_some_and(|last| now.duration_since(last) < WARN_EVERY) {
+            return;
+        }
+        self.warned = Some(now);
+        let count = std::mem::take(&mut self.given_up);
+        tracing::warn!(destination = self.name, count, event, reason, detail, "deliveries given up");
+    }
+
+    pub(super) fn dead_letter(&mut self, item: &Item, reason: &str) {
+        if item.manual.is_none() {
+            // So that the journal has the event as open before it hears of its end.
+            self.moved = true;
+            self.report_progress();
+            self.moved = true;
+        }
+        self.tell(ReportBody::DeadLettered(DeadLettered {
+            destination: self.name.clone(),
+            event: item.event.position,
+            kind: item.event.fact.kind.clone(),
+            key: item.event.fact.key.clone(),
+            reason: reason.to_owned(),
+            attempts: item.attempts.clone(),
+            request: item.prepared.as_ref().map(|p| p.body.clone()).unwrap_or_default(),
+            event_type: item.event.fact.event_type.clone(),
+            again: item.manual.is_some(),
+        }));
+    }
+
+    pub(super) fn close(&self, item: &Item, end: DeadLetterEnd) {
+        self.tell(ReportBody::Closed(DeadLetterClosed {
+            destination: self.name.clone(),
+            event: item.event.position,
+            end: end as i32,
+            reason: String::new(),
+            by: item.manual.clone().unwrap_or_default(),
+            attempts: item.attempts.clone(),
+        }));
+    }
+}

@@ -34,6 +34,7 @@ mod options;
 mod params;
 mod preferences;
 mod problem;
+mod propagation;
 mod quarantine;
 mod resolve;
 mod resolve_value;
@@ -43,6 +44,7 @@ mod slow;
 mod stock;
 mod stream;
 mod trace;
+mod until;
 mod view;
 mod webhooks;
 

@@ -10,7 +10,8 @@ use utoipa_axum::routes;
 
 use crate::{
     Api, aliases, conflicts, dead_letters, deletion, destinations, entities, events, explain, health, history,
-    incomplete, merges, metrics, middleware, preferences, quarantine, resolve, schemas, stock, stream, view, webhooks,
+    incomplete, merges, metrics, middleware, preferences, propagation, quarantine, resolve, schemas, stock, stream,
+    view, webhooks,
 };
 
 /// Every resource: a newcomer adds a line here.
@@ -19,6 +20,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(webhooks::receive))
         .routes(routes!(events::post, events::list))
         .routes(routes!(events::show))
+        .routes(routes!(propagation::show))
+        .routes(routes!(propagation::stream))
         .routes(routes!(stream::stream))
         .routes(routes!(entities::list))
         .routes(routes!(entities::show, entities::patch, deletion::delete))

@@ -43,6 +43,9 @@ pub struct DestinationTally {
     pub open: BTreeSet<Position>,
     /// Events published before it was added, which it was not to have.
     pub skipped: u64,
+    /// The last position that it was not to have; 0 where it has everything, or where that was not noted yet.
+    #[serde(default)]
+    pub skipped_to: Position,
     /// Delivered events, retried dead letters among them.
     pub delivered: u64,
     /// Events that its filter kept back.
@@ -59,6 +62,11 @@ pub struct DestinationTally {
 }
 
 impl DestinationTally {
+    /// Whether an event is settled: delivered, filtered, dead or given up.
+    pub fn is_settled(&self, event: Position) -> bool {
+        event <= self.cursor || (event <= self.read_to && !self.open.contains(&event))
+    }
+
     /// All events that are accounted for.
     pub fn accounted(&self) -> u64 {
         self.skipped + self.delivered + self.filtered + self.dead + self.discarded + self.superseded

@@ -13,6 +13,7 @@ mod limits;
 mod openapi;
 mod operating;
 mod problems;
+mod propagation;
 mod quarantine;
 mod schemas;
 mod stock;

@@ -1,20 +1,26 @@
 //! Delivery: one ordered stream of events a destination, keys in parallel, outcomes reported back to the loop
 //! and journaled. What is delivered and not yet journaled is delivered again after a crash, with the same id.
 
+mod board;
+mod propagation;
 mod queue;
 mod runner;
+mod settled;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lockstep_connect::destination::Destination;
 use lockstep_core::delivery::{BreakerPolicy, RetryPolicy};
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::tally::DestinationTally;
 
+pub use board::{Parked, Watch};
+pub use propagation::{Propagated, PropagationError, Reached, Standing, Unreached, WATCHED_MAX};
 pub(crate) use runner::spawn as spawn_runner;
 
 /// Where a destination that the hub has not known begins.
@@ -103,10 +109,20 @@ pub(crate) struct Health {
     pub(crate) down_since_us: AtomicI64,
     /// The last event of which an attempt was made, or had been made before it began.
     pub(crate) sent_to: AtomicU64,
+    /// What became of single events.
+    pub(crate) board: board::Board,
+}
+
+impl Health {
+    /// Since when it has counted as down, microseconds since 1970 UTC.
+    fn down_since_us(&self) -> Option<i64> {
+        Some(self.down_since_us.load(Ordering::Relaxed)).filter(|since| *since != 0)
+    }
 }
 
 struct Line {
     system: String,
+    destination: Arc<dyn Destination>,
     health: Arc<Health>,
     orders: mpsc::Sender<Retry>,
     phase: watch::Sender<Phase>,
@@ -123,21 +139,31 @@ pub(crate) struct Ends {
 }
 
 /// The ways to the runners.
-#[derive(Clone, Default)]
-pub(crate) struct Controls(Arc<Mutex<BTreeMap<String, Line>>>);
+#[derive(Clone)]
+pub(crate) struct Controls {
+    lines: Arc<Mutex<BTreeMap<String, Line>>>,
+    /// How much may be watched at once.
+    watches: Arc<Semaphore>,
+}
+
+impl Default for Controls {
+    fn default() -> Self {
+        Self { lines: Arc::default(), watches: Arc::new(Semaphore::new(WATCHED_MAX)) }
+    }
+}
 
 impl Controls {
     fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self, name: &str, system: &str) -> Ends {
+    fn register(&self, name: &str, system: &str, destination: Arc<dyn Destination>) -> Ends {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
         let (end, ending) = mpsc::channel(1);
         let health = Arc::new(Health::default());
-        self.lines()
-            .insert(name.to_owned(), Line { system: system.to_owned(), health: health.clone(), orders, phase, end });
+        let line = Line { system: system.to_owned(), destination, health: health.clone(), orders, phase, end };
+        self.lines().insert(name.to_owned(), line);
         Ends { health, orders: ordered, phase: watching, end: ending }
     }
 
@@ -154,8 +180,7 @@ impl Controls {
 
     /// Since when each destination that counts as down does.
     pub(crate) fn down(&self) -> BTreeMap<String, i64> {
-        let since = |line: &Line| Some(line.health.down_since_us.load(Ordering::Relaxed)).filter(|since| *since != 0);
-        self.lines().iter().filter_map(|(name, line)| Some((name.clone(), since(line)?))).collect()
+        self.lines().iter().filter_map(|(name, line)| Some((name.clone(), line.health.down_since_us()?))).collect()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

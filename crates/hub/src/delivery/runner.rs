@@ -12,6 +12,7 @@ use lockstep_core::record::{Attempt, DeadLetterClosed, DeadLetterEnd, DeadLetter
 use lockstep_core::{Event, Position};
 use tokio::time::MissedTickBehavior;
 
+use crate::delivery::board::{End, Parked};
 use crate::delivery::queue::{Item, Window};
 use crate::delivery::{DeliveryOptions, Ends, Health, Phase, Report, ReportBody, Retry, Start};
 use crate::handle::HubHandle;
@@ -69,7 +70,7 @@ pub(crate) fn spawn(
     options: DeliveryOptions,
     tally: Option<DestinationTally>,
 ) {
-    let ends = hub.controls.register(&name, &options.system);
+    let ends = hub.controls.register(&name, &options.system, destination.clone());
     tokio::spawn(async move {
         let mut skipped = 0;
         let tally = match tally {
@@ -260,6 +261,7 @@ impl Runner {
             Ok(None) if item.manual.is_some() => self.close(&item, DeadLetterEnd::Discarded),
             Ok(None) => {
                 self.filtered += 1;
+                self.health.board.ended(&id, item.event.position, End::Filtered);
                 self.own_words += u64::from(self.destination.keeps_own_word(&item.event));
             }
             Err(error) => {
@@ -299,6 +301,7 @@ impl Runner {
                 } else {
                     self.hub.stats.end_to_end.record_us((now - received_at_us).max(0) as u64);
                     self.delivered += 1;
+                    self.health.board.ended(&id, item.event.position, End::Delivered);
                 }
                 self.window.settle(&id, &item, true);
             }
@@ -311,6 +314,8 @@ impl Runner {
                     "attempt failed"
                 );
                 item.attempts.push(attempt_record(number, at_us, &sent, item.manual.is_some()));
+                let (position, attempts) = (item.event.position, number);
+                self.health.board.parked(&id, Parked { position, attempts, next_us: again_us, detail: sent.detail });
                 self.window.retry_at(id, item, again_us);
             }
             Next::DeadLetter { reason } => {
@@ -358,6 +363,7 @@ impl Runner {
     }
 
     fn dead_letter(&mut self, item: &Item, reason: &str) {
+        self.ended(item, End::Dead);
         if item.manual.is_none() {
             // So that the journal has the event as open before it hears of its end.
             self.moved = true;
@@ -377,7 +383,20 @@ impl Runner {
         }));
     }
 
+    fn ended(&self, item: &Item, end: End) {
+        let id = lockstep_core::entity_id(&item.event.fact.kind, &item.event.fact.key);
+        self.health.board.ended(&id, item.event.position, end);
+    }
+
     fn close(&self, item: &Item, end: DeadLetterEnd) {
+        self.ended(
+            item,
+            match end {
+                DeadLetterEnd::Delivered => End::Delivered,
+                DeadLetterEnd::Superseded => End::Superseded,
+                DeadLetterEnd::Discarded | DeadLetterEnd::Unspecified => End::Filtered,
+            },
+        );
         self.tell(ReportBody::Closed(DeadLetterClosed {
             destination: self.name.clone(),
             event: item.event.position,
@@ -419,6 +438,7 @@ impl Runner {
                 if generation != self.generation {
                     let (tally, skipped) = tally.map_or_else(|| self.origin.clone(), |tally| (tally, 0));
                     self.generation = generation;
+                    self.health.board.forget();
                     self.stream = self.hub.stream(tally.cursor);
                     self.window = Window::after(tally.cursor, tally.read_to, tally.open);
                     (self.delivered, self.filtered, self.own_words, self.skipped) = (0, 0, 0, skipped);

@@ -234,6 +234,10 @@ impl State {
                 tally.filtered += progress.filtered;
                 tally.own_words += progress.own_words;
                 tally.skipped += progress.skipped;
+                if progress.skipped > 0 {
+                    // Its runner says so before it takes up the first event.
+                    tally.skipped_to = progress.cursor;
+                }
             }
             Some(Body::DeadLettered(dead)) => {
                 let tally = tally(&mut self.tallies.destinations, &dead.destination);

@@ -11,6 +11,7 @@ pub mod invariants;
 pub mod key;
 pub mod leakage;
 pub mod preference;
+mod propagation;
 pub mod quarantine;
 pub mod reservation;
 pub mod simulate;

@@ -92,6 +92,7 @@ fn records() -> Vec<Record> {
             own_words: 0,
             skipped: 7,
             read_to: 400,
+            taken: None,
         }),
         Body::DeadLettered(DeadLettered {
             destination: "erp".into(),

@@ -12,6 +12,7 @@ mod ledger_schemas;
 mod limits;
 mod openapi;
 mod operating;
+mod oversight;
 mod problems;
 mod propagation;
 mod quarantine;

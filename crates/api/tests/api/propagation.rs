@@ -15,7 +15,7 @@ use crate::stream::Reader;
 
 /// What a [`Port`] does with deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
     Takes,
     Rejects,
     Fails,
@@ -24,10 +24,10 @@ enum Mode {
 }
 
 /// A destination that does what it is told.
-struct Port(watch::Sender<Mode>);
+pub(crate) struct Port(watch::Sender<Mode>);
 
 impl Port {
-    fn set(&self, mode: Mode) {
+    pub(crate) fn set(&self, mode: Mode) {
         self.0.send_replace(mode);
     }
 }
@@ -52,7 +52,7 @@ impl Destination for Port {
     }
 }
 
-fn add(server: &Server, name: &str, mode: Mode) -> Arc<Port> {
+pub(crate) fn add(server: &Server, name: &str, mode: Mode) -> Arc<Port> {
     let port = Arc::new(Port(watch::Sender::new(mode)));
     // Whoever fails waits longer than any test.
     let retry = RetryPolicy { retries_max: 3, backoff_first_ms: 900_000, backoff_max_ms: 900_000 };

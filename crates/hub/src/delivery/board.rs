@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lockstep_core::{EntityId, Position};
+use lockstep_core::delivery::{Counts, Lately};
+use lockstep_core::{EntityId, Event, Position};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::stats::now_us;
@@ -42,6 +43,9 @@ struct Notes {
     recent: VecDeque<Position>,
     ended: HashMap<Position, (End, i64)>,
     parked: HashMap<EntityId, Parked>,
+    /// What is taken up and not settled: kind, and when the hub decided it. As much as the window holds.
+    open: BTreeMap<Position, (EntityId, i64)>,
+    lately: Lately,
     watched: BTreeMap<Position, Vec<(usize, Arc<Bell>)>>,
 }
 
@@ -66,9 +70,46 @@ impl Board {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An event was taken up.
+    pub(crate) fn taken(&self, event: &Event) {
+        self.notes().open.insert(event.position, (event.fact.kind.as_str().into(), event.recorded_at_us));
+    }
+
+    /// An attempt was made.
+    pub(crate) fn attempted(&self, success: bool, now_us: i64) {
+        self.notes().lately.count(success, now_us);
+    }
+
+    /// The oldest event that is taken up and not settled, and when the hub decided it.
+    pub(crate) fn oldest(&self) -> Option<(Position, i64)> {
+        self.notes().open.first_key_value().map(|(position, (_, at_us))| (*position, *at_us))
+    }
+
+    /// When the hub decided the oldest event of a kind that is taken up and not settled, and the newest of any kind, and
+    /// how many there are.
+    pub(crate) fn oldest_of(&self, kind: &str) -> (Option<i64>, Option<i64>, usize) {
+        let notes = self.notes();
+        let oldest = notes.open.values().find(|(of, _)| of == kind).map(|(_, at_us)| *at_us);
+        (oldest, notes.open.last_key_value().map(|(_, (_, at_us))| *at_us), notes.open.len())
+    }
+
+    /// Whether an event of a kind waits for its retry.
+    pub(crate) fn is_retrying(&self, kind: &str) -> bool {
+        let is_of = |id: &EntityId| id.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
+        self.notes().parked.keys().any(is_of)
+    }
+
+    /// When something was last delivered, and what attempts came to over five minutes and a day.
+    pub(crate) fn lately(&self, now_us: i64) -> (Option<i64>, Counts, Counts) {
+        let mut notes = self.notes();
+        let (minutes, day) = notes.lately.counts(now_us);
+        (notes.lately.last_success_us, minutes, day)
+    }
+
     /// An event has ended.
     pub(crate) fn ended(&self, id: &str, position: Position, end: End) {
         let mut notes = self.notes();
+        notes.open.remove(&position);
         if notes.parked.get(id).is_some_and(|parked| parked.position == position) {
             notes.parked.remove(id);
         }
@@ -110,6 +151,7 @@ impl Board {
         notes.recent.clear();
         notes.ended.clear();
         notes.parked.clear();
+        notes.open.clear();
     }
 
     /// How an event ended, and when (microseconds since 1970 UTC), where that is remembered.

@@ -2,6 +2,7 @@
 //! and journaled. What is delivered and not yet journaled is delivered again after a crash, with the same id.
 
 mod board;
+mod flow;
 mod propagation;
 mod queue;
 mod runner;
@@ -20,6 +21,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::tally::DestinationTally;
 
 pub use board::{Parked, Watch};
+pub use flow::Flow;
 pub use propagation::{Propagated, PropagationError, Reached, Standing, Unreached, WATCHED_MAX};
 pub(crate) use runner::spawn as spawn_runner;
 

@@ -112,7 +112,7 @@ pub struct Reached {
 }
 
 impl Controls {
-    fn health(&self, name: &str) -> Option<(Arc<Health>, Arc<dyn Destination>)> {
+    pub(super) fn health(&self, name: &str) -> Option<(Arc<Health>, Arc<dyn Destination>)> {
         self.lines().get(name).map(|line| (line.health.clone(), line.destination.clone()))
     }
 

@@ -43,6 +43,8 @@ struct Runner {
     filtered: u64,
     own_words: u64,
     skipped: u64,
+    /// Events looked at for the first time.
+    taken: u64,
     /// Something else than a count has changed that must be journaled.
     moved: bool,
     paused: bool,
@@ -99,6 +101,7 @@ pub(crate) fn spawn(
             filtered: 0,
             own_words: 0,
             skipped,
+            taken: 0,
             moved: false,
             paused: false,
             given_up: 0,
@@ -235,6 +238,8 @@ impl Runner {
             if self.window.is_settled(event.position) {
                 continue;
             }
+            self.taken += u64::from(event.position > self.window.seen_to());
+            self.health.board.taken(&event);
             let bytes = bytes_of(&event);
             let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
             self.window
@@ -287,6 +292,7 @@ impl Runner {
         }
         let number = item.attempts.last().map_or(0, |a| a.number) + 1;
         let now = now_us();
+        self.health.board.attempted(sent.result == AttemptResult::Delivered, now);
         if !self.breaker_takes(&id, &sent, now) {
             self.window.put_back(id, item);
             return;
@@ -423,6 +429,7 @@ impl Runner {
             own_words: std::mem::take(&mut self.own_words),
             skipped: std::mem::take(&mut self.skipped),
             read_to: self.window.seen_to(),
+            taken: Some(std::mem::take(&mut self.taken)),
         };
         self.tell(ReportBody::Progress(progress));
     }
@@ -442,6 +449,7 @@ impl Runner {
                     self.stream = self.hub.stream(tally.cursor);
                     self.window = Window::after(tally.cursor, tally.read_to, tally.open);
                     (self.delivered, self.filtered, self.own_words, self.skipped) = (0, 0, 0, skipped);
+                    self.taken = 0;
                     // A probe under way was abandoned with everything else.
                     self.breaker.unprobed();
                 }

@@ -1,12 +1,15 @@
 //! The commands, one file each.
 
+pub mod alert;
 pub mod atp;
 pub mod check;
 pub mod config;
 pub mod conflict;
+pub mod delivery;
 pub mod dlq;
 pub mod entity;
 pub mod events;
+pub mod freshness;
 pub mod invariants;
 pub mod key;
 pub mod leakage;

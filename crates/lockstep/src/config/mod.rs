@@ -7,6 +7,7 @@
 mod destination;
 mod document;
 mod event_types;
+mod oversight;
 mod packs;
 mod problem;
 mod resolve;

@@ -9,6 +9,10 @@ use lockstep_hub::{AlertRow, FreshnessRow, Tallies, now_us};
 
 use crate::metrics::Text;
 
+fn windows(flow: &Flow) -> [(&'static str, Counts); 2] {
+    [("5m", flow.minutes), ("1d", flow.day)]
+}
+
 /// The families of flows.
 pub(crate) fn render(tallies: &Tallies, flows: &BTreeMap<String, Flow>) -> String {
     let mut text = Text::default();
@@ -35,11 +39,9 @@ pub(crate) fn render(tallies: &Tallies, flows: &BTreeMap<String, Flow>) -> Strin
         let at_s = flow.last_success_us.unwrap_or(0) as f64 / 1e6;
         text.sample("destination_last_success_timestamp_seconds", &[("destination", name)], at_s);
     }
-    let windows: [(&str, fn(&Flow) -> Counts); 2] = [("5m", |flow| flow.minutes), ("1d", |flow| flow.day)];
     text.family("destination_attempts_lately", "gauge", "Attempts in a sliding time, by what they came to.");
     for (name, flow) in flows {
-        for (window, counts) in windows {
-            let counts = counts(flow);
+        for (window, counts) in windows(flow) {
             for (result, count) in [("succeeded", counts.succeeded), ("failed", counts.failed)] {
                 let labels = [("destination", name.as_str()), ("window", window), ("result", result)];
                 text.sample("destination_attempts_lately", &labels, count);
@@ -52,8 +54,8 @@ pub(crate) fn render(tallies: &Tallies, flows: &BTreeMap<String, Flow>) -> Strin
         "The share of those that succeeded; absent where there was none.",
     );
     for (name, flow) in flows {
-        for (window, counts) in windows {
-            if let Some(ratio) = counts(flow).ratio() {
+        for (window, counts) in windows(flow) {
+            if let Some(ratio) = counts.ratio() {
                 text.sample("destination_success_ratio", &[("destination", name.as_str()), ("window", window)], ratio);
             }
         }

@@ -114,14 +114,11 @@ fn count(
             }
             sums.cursor = progress.cursor;
         }
-        Some(Body::DeadLettered(dead)) if dead.again => {
-            if !count.dead.contains(&dead.event) {
-                broken.push(format!("destination {name}: event {} is dead again and was not dead", dead.event));
-            }
-        }
         Some(Body::DeadLettered(dead)) => {
-            if !count.dead.insert(dead.event) {
-                broken.push(format!("destination {name}: event {} became a dead letter twice", dead.event));
+            let is_new = count.dead.insert(dead.event);
+            if is_new == dead.again {
+                let wrong = if is_new { "is dead again and was not dead" } else { "became a dead letter twice" };
+                broken.push(format!("destination {name}: event {} {wrong}", dead.event));
             }
         }
         Some(Body::DeadLetterClosed(closed)) => {

@@ -2,8 +2,9 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use lockstep_hub::delivery::Flow;
-use lockstep_hub::{DestinationTally, EventFilter, Tallies, now_us};
+use lockstep_core::delivery::Counts;
+use lockstep_hub::delivery::{Condition, Flow};
+use lockstep_hub::{DestinationTally, now_us};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -55,9 +56,53 @@ pub(crate) struct DestinationBody {
     skipped: u64,
     /// Every event up to this position is settled.
     cursor: u64,
-    /// How old the oldest event is that is not settled, in seconds; 0 where there is none. Not in lists.
+    /// Events that were taken up and of which nobody knows what became of them: 0 unless conservation is broken.
+    unaccounted: i64,
+    /// How old the oldest event is that is not settled, in seconds; 0 where there is none.
+    lag_s: f64,
+    /// That event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lag_s: Option<f64>,
+    oldest_pending: Option<u64>,
+    /// When something was last delivered since the hub started (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_success_at: Option<String>,
+    /// Attempts of the last five minutes, as far as the hub has run.
+    attempts_5m: AttemptsBody,
+    /// Attempts of the last day, as far as the hub has run.
+    attempts_1d: AttemptsBody,
+}
+
+/// What attempts came to.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempts)]
+pub(crate) struct AttemptsBody {
+    /// Those that the destination confirmed.
+    succeeded: u64,
+    /// All others.
+    failed: u64,
+    /// The share of those that succeeded; absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    success_ratio: Option<f64>,
+}
+
+impl From<Counts> for AttemptsBody {
+    fn from(counts: Counts) -> Self {
+        Self { succeeded: counts.succeeded, failed: counts.failed, success_ratio: counts.ratio() }
+    }
+}
+
+/// What came in and what became of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Conservation)]
+pub(crate) struct ConservationBody {
+    /// Whether all sums add up.
+    holds: bool,
+    /// Those that do not, one sentence each.
+    violations: Vec<String>,
+    /// All events that the hub has published.
+    published: u64,
+    /// How many sources and destinations were looked at.
+    checked: usize,
 }
 
 /// Why a destination gets nothing but single probes.
@@ -83,11 +128,17 @@ pub(crate) struct DestinationList {
     items: Vec<DestinationBody>,
 }
 
-fn body(name: &str, tally: &DestinationTally, published: u64, flow: Option<&Flow>) -> DestinationBody {
-    let down = flow.and_then(|flow| flow.down.as_ref());
+fn body(
+    name: &str,
+    tally: &DestinationTally,
+    published: u64,
+    condition: Option<&Condition>,
+    flow: Flow,
+) -> DestinationBody {
+    let down = condition.and_then(|condition| condition.down.as_ref());
     DestinationBody {
         name: name.to_owned(),
-        running: flow.is_some(),
+        running: condition.is_some(),
         down_since: down.map(|down| view::time(down.since_us)),
         down: down.map(|down| DownBody {
             cause: down.cause.name(),
@@ -95,8 +146,8 @@ fn body(name: &str, tally: &DestinationTally, published: u64, flow: Option<&Flow
             advice: down.cause.advice(),
             next_probe: view::time(down.probe_at_us),
         }),
-        concurrency: flow.map(|flow| flow.concurrency),
-        retries_held: flow.map(|flow| flow.retries_held).filter(|held| *held > 0),
+        concurrency: condition.map(|condition| condition.concurrency),
+        retries_held: condition.map(|condition| condition.retries_held).filter(|held| *held > 0),
         published,
         delivered: tally.delivered,
         pending: tally.pending(published).max(0) as u64,
@@ -107,20 +158,28 @@ fn body(name: &str, tally: &DestinationTally, published: u64, flow: Option<&Flow
         superseded: tally.superseded,
         skipped: tally.skipped,
         cursor: tally.cursor,
-        lag_s: None,
+        unaccounted: tally.unaccounted(),
+        lag_s: flow.lag_us(now_us()) as f64 / 1e6,
+        oldest_pending: flow.oldest.map(|(position, _)| position),
+        last_success_at: flow.last_success_us.map(view::time),
+        attempts_5m: flow.minutes.into(),
+        attempts_1d: flow.day.into(),
     }
 }
 
-fn all(api: &Api) -> (Tallies, Vec<DestinationBody>) {
+async fn all(api: &Api) -> Result<Vec<DestinationBody>, Problem> {
     let mut tallies = api.hub.stats().tallies();
-    let flows = api.hub.destination_flows();
+    let conditions = api.hub.destination_conditions();
     // One that has nothing to report yet has no sums yet.
-    for name in flows.keys() {
+    for name in conditions.keys() {
         tallies.destinations.entry(name.clone()).or_default();
     }
-    let one = |(name, tally): (&String, &DestinationTally)| body(name, tally, tallies.published, flows.get(name));
-    let list = tallies.destinations.iter().map(one).collect();
-    (tallies, list)
+    let mut list = Vec::with_capacity(tallies.destinations.len());
+    for (name, tally) in &tallies.destinations {
+        let flow = api.hub.flow(name).await?;
+        list.push(body(name, tally, tallies.published, conditions.get(name), flow));
+    }
+    Ok(list)
 }
 
 /// Refuses the name of a destination that the hub has never had.
@@ -145,7 +204,33 @@ pub(crate) fn check_known(api: &Api, name: &str) -> Result<(), Problem> {
     security(("key" = ["read"])),
 )]
 pub(crate) async fn list(State(api): State<Api>, _caller: Reader) -> Result<Response, Problem> {
-    Ok(view::json(&DestinationList { items: all(&api).1 }))
+    Ok(view::json(&DestinationList { items: all(&api).await? }))
+}
+
+/// Whether everything that came in is accounted for, as the running hub asserts it.
+///
+/// Where it is not, the hub is not ready. `lockstep delivery audit --data-dir` counts again from the journal.
+#[utoipa::path(
+    get,
+    path = "/v1/conservation",
+    operation_id = "getConservation",
+    tag = "destinations",
+    responses(
+        (status = 200, description = "What was found", body = ConservationBody),
+        (status = 401, description = "No valid key", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The key may not read", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("key" = ["read"])),
+)]
+pub(crate) async fn conservation(State(api): State<Api>, _caller: Reader) -> Result<Response, Problem> {
+    let tallies = api.hub.stats().tallies();
+    let violations = tallies.violations();
+    Ok(view::json(&ConservationBody {
+        holds: violations.is_empty(),
+        violations,
+        published: tallies.published,
+        checked: tallies.sources.len() + tallies.destinations.len(),
+    }))
 }
 
 /// One destination and where it stands.
@@ -169,16 +254,8 @@ pub(crate) async fn show(
     Segments(name): Segments<String>,
 ) -> Result<Response, Problem> {
     check_known(&api, &name)?;
-    let (_, list) = all(&api);
-    let Some(mut body) = list.into_iter().find(|d| d.name == name) else {
+    let Some(body) = all(&api).await?.into_iter().find(|d| d.name == name) else {
         return Err(Problem::new(Code::UnknownDestination, format!("there is no destination `{name}`")));
     };
-    let mut lag_us = 0;
-    if body.pending > 0 {
-        // What follows the cursor is by definition not settled.
-        let page = api.hub.events(body.cursor, EventFilter::default(), 1).await?;
-        lag_us = page.events.first().map_or(0, |event| (now_us() - event.recorded_at_us).max(0));
-    }
-    body.lag_s = Some(lag_us as f64 / 1e6);
     Ok(view::json(&body))
 }

@@ -19,7 +19,7 @@ use crate::params::{Params, Segments};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::trace::Trace;
 use crate::view::{self, OutcomeBody};
-use crate::{Api, body, current, events};
+use crate::{Api, body, current, events, freshness};
 
 /// An entity's current document.
 #[derive(Debug, Serialize, ToSchema)]
@@ -121,7 +121,10 @@ pub(crate) async fn list(
     let after = params.text("after").unwrap_or_default();
     let page = current::ask(|| api.hub.entities(&kind, after, limit)).await?;
     let next_after = page.items.last().filter(|_| page.more).map(|e| e.key.to_string());
-    Ok(view::json(&EntityList { items: page.items.iter().map(|e| EntityBody::from(&**e)).collect(), next_after }))
+    let items = page.items.iter().map(|e| EntityBody::from(&**e)).collect();
+    let mut response = view::json(&EntityList { items, next_after });
+    freshness::tell(&api, &kind, response.headers_mut());
+    Ok(response)
 }
 
 /// An entity as it is now.
@@ -136,7 +139,10 @@ pub(crate) async fn list(
         ("If-None-Match" = Option<String>, Header, description = "ETags that the client has: 304 where one of them is current"),
     ),
     responses(
-        (status = 200, description = "The entity; its `ETag` is its version in quotes", body = EntityBody, headers(("ETag" = String, description = "The version in quotes"))),
+        (status = 200, description = "The entity; its `ETag` is its version in quotes", body = EntityBody, headers(
+            ("ETag" = String, description = "The version in quotes"),
+            ("Lockstep-Freshness" = String, description = "How fresh the hub itself is, where the domain has a limit: `current`, or `delayed; why=source; since=\"...\"`"),
+        )),
         (status = 304, description = "The client has the current version"),
         (status = 400, description = "A parameter is not valid", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "No valid key", body = ProblemBody, content_type = "application/problem+json"),
@@ -162,6 +168,7 @@ pub(crate) async fn show(
     };
     response.headers_mut().insert(header::ETAG, tag);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    freshness::tell(&api, &entity.kind, response.headers_mut());
     Ok(response)
 }
 

@@ -3,8 +3,8 @@
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, header};
-use lockstep_connect::cloudevents::{self, CloudEventsError, Limits, Mode, Parsed};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use lockstep_connect::cloudevents::{self, CloudEventsError, IncomingEvent, Limits, Mode, Parsed};
 use lockstep_core::{Event, Outcome, Position};
 use lockstep_hub::{Answer, EventFilter, now_us};
 use serde::Serialize;
@@ -15,6 +15,7 @@ use crate::intake::{self, Request};
 use crate::params::{Params, Segments};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::trace::Trace;
+use crate::until::{ReachedBody, Until};
 use crate::view::{self, OutcomeBody};
 use crate::{Api, body, entities};
 
@@ -29,6 +30,9 @@ pub(crate) struct EventResults {
     results: Vec<OutcomeBody>,
     /// How many of them were refused (a reused id, another version, a time too far ahead): those were not taken, the others were.
     refused: usize,
+    /// What waiting with `until` came to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reached: Option<ReachedBody>,
 }
 
 /// Takes CloudEvents in: one in structured or binary mode, or a batch.
@@ -37,12 +41,18 @@ pub(crate) struct EventResults {
 /// the extension attributes `sequence`, `expectedversion` and `traceparent` are understood. The event's `source`
 /// and `id` together are its identity: a repetition is answered with `duplicate`, the same identity with other
 /// content is refused. One invalid event refuses the whole request before anything is recorded.
+///
+/// With `until=delivered:search,cache` the answer waits until these destinations have confirmed the events that the
+/// request published: 200 where they have, else 202 with what is missing, at once where a destination keeps an event
+/// back or has given it up. What was written stands either way.
 #[utoipa::path(
     post,
     path = "/v1/events",
     operation_id = "postEvents",
     tag = "events",
     params(
+        ("until" = Option<String>, Query, description = "`delivered:` and the names of destinations with commas between them: the answer waits for them"),
+        ("Prefer" = Option<String>, Header, description = "With `until`: `wait=2` waits for 2 seconds at most, 60 is the longest; 10 where it is absent (RFC 7240)"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the whole request one that may be repeated: with other content it is refused"),
         ("If-Match" = Option<String>, Header, description = "With a single event: the version that the entity must have, as its ETag"),
     ),
@@ -52,11 +62,13 @@ pub(crate) struct EventResults {
         (serde_json::Value = "application/json"),
     )),
     responses(
-        (status = 200, description = "Durable", body = EventResults),
+        (status = 200, description = "Durable, and delivered where that was asked for", body = EventResults),
+        (status = 202, description = "Durable, and not delivered to all that were named in `until`: `reached` says what is missing", body = EventResults),
         (status = 400, description = "The body is not JSON, or a header is not valid", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "No valid key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "The key may not write", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The order can't be changed so any more", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "A destination of `until` is not there", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The order can't be changed so any more, or a destination of `until` is not running", body = ProblemBody, content_type = "application/problem+json"),
         (status = 412, description = "The entity has another version", body = ProblemBody, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemBody, content_type = "application/problem+json"),
@@ -67,10 +79,17 @@ pub(crate) struct EventResults {
     ),
     security(("key" = ["write"])),
 )]
-pub(crate) async fn post(State(api): State<Api>, caller: Writer, request: HttpRequest) -> Result<Response, Problem> {
+pub(crate) async fn post(
+    State(api): State<Api>,
+    caller: Writer,
+    params: Params,
+    request: HttpRequest,
+) -> Result<Response, Problem> {
     let (source, system) = caller.speaks_for()?;
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
+    params.only(&["until"])?;
+    let until = Until::of(&api, &params, &headers)?;
     let request_key = idempotency_key(&headers)?;
     let expected_version = entities::if_match(&headers)?;
     let body = body::read(&headers, body, api.options.events_bytes_max, &api.options).await?;
@@ -94,9 +113,21 @@ pub(crate) async fn post(State(api): State<Api>, caller: Writer, request: HttpRe
     }
     let mode = parsed.mode;
     let request = Request { request_key, received_at_us, trace };
+    // Only who waits needs to know afterwards what he spoke of.
+    let spoken_of = |event: &IncomingEvent| (event.change.kind.clone(), event.change.key.clone());
+    let entities: Vec<_> = until.iter().flat_map(|_| &parsed.events).map(spoken_of).collect();
     let inputs = intake::inputs(parsed.events, (source, system), &request);
     let answers = api.hub.submit(inputs).await?;
-    answer(answers, mode)
+    let Some(until) = until else { return answer(&answers, mode, None) };
+    let applied = until.applied();
+    // Where nothing was taken, there is nothing to wait for.
+    let reached = match intake::refusal_of_all(&answers) {
+        Some(_) => None,
+        None => Some(until.wait(&api, &answers, &entities).await?),
+    };
+    let mut response = answer(&answers, mode, reached)?;
+    response.headers_mut().extend(applied.map(|value| (HeaderName::from_static("preference-applied"), value)));
+    Ok(response)
 }
 
 fn parse(api: &Api, headers: &HeaderMap, body: &Bytes, received_at_us: i64) -> Result<Parsed, Problem> {
@@ -104,8 +135,8 @@ fn parse(api: &Api, headers: &HeaderMap, body: &Bytes, received_at_us: i64) -> R
     cloudevents::parse(headers, body, &limits, received_at_us, &*api.schemas).map_err(Problem::from)
 }
 
-fn answer(answers: Vec<Answer>, mode: Mode) -> Result<Response, Problem> {
-    if let Some(refusal) = intake::refusal_of_all(&answers) {
+fn answer(answers: &[Answer], mode: Mode, reached: Option<ReachedBody>) -> Result<Response, Problem> {
+    if let Some(refusal) = intake::refusal_of_all(answers) {
         let problem = Problem::from(refusal.clone());
         return Err(match (problem.code(), mode) {
             (Code::ClockSkew, Mode::Structured) => problem.with("pointer", "/time"),
@@ -118,7 +149,12 @@ fn answer(answers: Vec<Answer>, mode: Mode) -> Result<Response, Problem> {
         Ok(outcome) => OutcomeBody::from(outcome),
         Err(refusal) => OutcomeBody::from(refusal),
     });
-    Ok(view::json(&EventResults { results: results.collect(), refused }))
+    let is_missing = reached.as_ref().is_some_and(|reached| !reached.is_delivered());
+    let mut response = view::json(&EventResults { results: results.collect(), refused, reached });
+    if is_missing {
+        *response.status_mut() = StatusCode::ACCEPTED;
+    }
+    Ok(response)
 }
 
 impl From<CloudEventsError> for Problem {

@@ -6,6 +6,7 @@
 //!
 //! What it never knows: a concrete connector, the configuration file, how the hub decides or keeps its data.
 
+mod alerts;
 mod aliases;
 mod auth;
 mod body;
@@ -18,6 +19,7 @@ mod destinations;
 mod entities;
 mod events;
 mod explain;
+mod freshness;
 mod health;
 mod history;
 mod http_stats;
@@ -26,6 +28,7 @@ pub mod intake;
 mod keys;
 mod merges;
 mod metrics;
+mod metrics_flow;
 mod middleware;
 mod neighbour;
 mod openapi;
@@ -34,6 +37,7 @@ mod options;
 mod params;
 mod preferences;
 mod problem;
+mod propagation;
 mod quarantine;
 mod resolve;
 mod resolve_value;
@@ -43,6 +47,7 @@ mod slow;
 mod stock;
 mod stream;
 mod trace;
+mod until;
 mod view;
 mod webhooks;
 

@@ -16,7 +16,7 @@ use crate::auth::authorize;
 use crate::http_stats::HttpFigures;
 use crate::keys::Scope;
 use crate::problem::{Problem, ProblemBody};
-use crate::{Api, view};
+use crate::{Api, metrics_flow, view};
 
 /// Figures for Prometheus.
 ///
@@ -43,21 +43,27 @@ pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Result<R
     for name in &running {
         tallies.destinations.entry(name.clone()).or_default();
     }
-    let text = render(stats, &tallies, (&running, &api.hub.destinations_down()), &api.http.figures());
+    let mut flows = BTreeMap::new();
+    for name in tallies.destinations.keys() {
+        flows.insert(name.clone(), api.hub.flow(name).await?);
+    }
+    let mut text = render(stats, &tallies, (&running, &api.hub.destinations_down()), &api.http.figures());
+    text.push_str(&metrics_flow::render(&tallies, &flows));
+    text.push_str(&metrics_flow::oversight(&api.hub.freshness(), &api.hub.alerts().await.unwrap_or_default()));
     Ok(view::json_bytes("text/plain; version=0.0.4; charset=utf-8", text.into()))
 }
 
 /// Writes families in the text format.
 #[derive(Default)]
-struct Text(String);
+pub(crate) struct Text(pub(crate) String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing into a string can't fail.
         let _ = writeln!(self.0, "# HELP lockstep_{name} {help}\n# TYPE lockstep_{name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
         let _ = write!(self.0, "lockstep_{name}");
         for (at, (label, text)) in labels.iter().enumerate() {
             let open = if at == 0 { '{' } else { ',' };
@@ -67,7 +73,7 @@ impl Text {
         let _ = writeln!(self.0, "{close} {value}");
     }
 
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+    pub(crate) fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }

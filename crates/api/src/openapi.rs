@@ -9,8 +9,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::{
-    Api, aliases, conflicts, dead_letters, deletion, destinations, entities, events, explain, health, history,
-    incomplete, merges, metrics, middleware, preferences, quarantine, resolve, schemas, stock, stream, view, webhooks,
+    Api, alerts, aliases, conflicts, dead_letters, deletion, destinations, entities, events, explain, freshness,
+    health, history, incomplete, merges, metrics, middleware, preferences, propagation, quarantine, resolve, schemas,
+    stock, stream, view, webhooks,
 };
 
 /// Every resource: a newcomer adds a line here.
@@ -19,6 +20,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(webhooks::receive))
         .routes(routes!(events::post, events::list))
         .routes(routes!(events::show))
+        .routes(routes!(propagation::show))
+        .routes(routes!(propagation::stream))
         .routes(routes!(stream::stream))
         .routes(routes!(entities::list))
         .routes(routes!(entities::show, entities::patch, deletion::delete))
@@ -26,6 +29,12 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(explain::show))
         .routes(routes!(destinations::list))
         .routes(routes!(destinations::show))
+        .routes(routes!(destinations::conservation))
+        .routes(routes!(freshness::list))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alerts::silences, alerts::silence))
+        .routes(routes!(alerts::unsilence))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::retry_all))
         .routes(routes!(dead_letters::show))

@@ -99,6 +99,10 @@ codes! {
     UnknownDestination = "unknown-destination", NOT_FOUND, "There is no such destination";
     /// There is no such open dead letter.
     UnknownDeadLetter = "unknown-dead-letter", NOT_FOUND, "There is no such open dead letter";
+    /// There is no such alert.
+    UnknownAlert = "unknown-alert", NOT_FOUND, "There is no such alert";
+    /// There is no such silence, or it is over.
+    UnknownSilence = "unknown-silence", NOT_FOUND, "There is no such silence";
     /// There is no such quarantined delivery.
     UnknownQuarantine = "unknown-quarantine", NOT_FOUND, "There is no such quarantined delivery";
     /// There is no conflict about this field.
@@ -111,6 +115,8 @@ codes! {
     Trimmed = "trimmed", GONE, "This part of the journal is no longer kept";
     /// The destination is known but not running.
     DestinationNotRunning = "destination-not-running", CONFLICT, "The destination is not running";
+    /// The alert is not open: somebody has acknowledged it, or it is over.
+    AlertNotOpen = "alert-not-open", CONFLICT, "The alert is not open";
     /// The quarantined delivery was released before.
     AlreadyReleased = "already-released", CONFLICT, "The delivery is no longer in quarantine";
     /// The conflict is not open: a person has decided, or the systems agree by now.

@@ -153,6 +153,13 @@ pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>
             "resolved" if first || was != is => "resolved",
             _ => "changed",
         },
+        "alert" => match name(is).as_str() {
+            "opened" => "opened",
+            "escalated" => "escalated",
+            "acknowledged" => "acknowledged",
+            "resolved" => "resolved",
+            _ => "changed",
+        },
         "product" if first => "created",
         "stock" => "counted",
         // Once told, what happened has not happened again because something else of it changes.

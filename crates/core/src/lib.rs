@@ -7,6 +7,7 @@
 //! list of [`record::Record`]s, and [`fold`] is the only function that turns a record into state, live and on
 //! replay alike.
 
+pub mod alert;
 pub mod alias;
 pub mod change;
 pub mod decide;
@@ -14,6 +15,7 @@ pub mod delivery;
 pub mod entity;
 pub mod event;
 pub mod fold;
+pub mod freshness;
 pub mod json;
 pub mod merge;
 pub mod money;

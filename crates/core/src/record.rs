@@ -258,6 +258,10 @@ pub struct Progress {
     /// How many of the filtered ones were its own system's words.
     #[prost(uint64, tag = "8")]
     pub own_words: u64,
+    /// How many events it has looked at for the first time since the last progress record: counted where they come in, so
+    /// that it can be held against what became of them. The first hubs did not say it.
+    #[prost(uint64, optional, tag = "12")]
+    pub taken: Option<u64>,
     /// Open events that wait long for their next attempt, so that a restart does not begin anew with them.
     #[prost(message, repeated, tag = "16")]
     pub parked: Vec<Parked>,

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::delivery::{Controls, Retry};
 use crate::failure::Unavailable;
 use crate::looper::{Message, Query, Submission};
+use crate::oversight::Oversight;
 use crate::reading::{EventFilter, EventStream, ReadError};
 use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
 use crate::stats::Stats;
@@ -85,6 +86,7 @@ pub struct HubHandle {
     pub(crate) tail: Arc<Tail>,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) controls: Controls,
+    pub(crate) oversight: Oversight,
 }
 
 impl HubHandle {
@@ -256,9 +258,9 @@ impl HubHandle {
         self.controls.down()
     }
 
-    /// How deliveries to each running destination go at the moment.
-    pub fn destination_flows(&self) -> BTreeMap<String, crate::delivery::Flow> {
-        self.controls.flows()
+    /// What each running destination is sent at the moment.
+    pub fn destination_conditions(&self) -> BTreeMap<String, crate::delivery::Condition> {
+        self.controls.conditions()
     }
 
     /// Reports of a destination's runner, to be journaled.

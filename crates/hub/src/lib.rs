@@ -6,6 +6,7 @@
 //!
 //! The hub knows no concrete connector, no HTTP and no configuration file.
 
+mod audit;
 pub mod delivery;
 mod failing;
 mod failure;
@@ -17,6 +18,7 @@ mod loading;
 mod looper;
 mod open;
 mod options;
+mod oversight;
 mod reading;
 mod state;
 mod stats;
@@ -28,10 +30,12 @@ mod time;
 mod timers;
 mod view;
 
+pub use audit::DeliveryAudit;
 pub use failure::{OpenError, Unavailable};
 pub use handle::{Answer, DeadLetterFilter, Enqueued, HubHandle, IncompleteFilter, Page, QuarantineFilter};
 pub use open::Hub;
 pub use options::HubOptions;
+pub use oversight::{AlertError, AlertRow, AlertRule, Figure, FreshnessRow, OversightOptions, Silence};
 pub use reading::{EventFilter, EventStream, ReadError, StreamItem};
 pub use state::rows::{DeadLetterRow, EntityRow, IncompleteEntity, IncompleteRow, QuarantineRow};
 pub use stats::{IncompleteFigure, Latency, Readiness, Stats, now_us};

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use lockstep_connect::destination::Destination;
@@ -15,6 +15,7 @@ use lockstep_core::stock::record::StockBody;
 use lockstep_core::{Entity, Facts, Position, Rules, fold, stock};
 use lockstep_journal::{Batch, Journal, Reader, SqliteJournal, SqliteOptions};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use crate::delivery::{Controls, DeliveryOptions, spawn_runner};
 use crate::failure::OpenError;
@@ -23,6 +24,7 @@ use crate::handle::HubHandle;
 use crate::journaler::{Journaler, ToJournal};
 use crate::looper::{Clock, Looper, Message, Mode};
 use crate::options::HubOptions;
+use crate::oversight::{self, Oversight, OversightOptions};
 use crate::state::State;
 use crate::state::file::StateFile;
 use crate::stats::{Stats, now_us};
@@ -41,6 +43,8 @@ pub struct Hub {
     handle: HubHandle,
     threads: Vec<JoinHandle<()>>,
     abandon: Arc<AtomicBool>,
+    /// Watches the hub's own figures.
+    overseer: Mutex<Option<AbortHandle>>,
     /// Given back when the threads have ended: until then the folder is theirs.
     _lock: File,
 }
@@ -73,7 +77,7 @@ impl Hub {
             spawn("hub-journal", Box::new(move || journaler.run(journal_work)))?,
             spawn("hub-flush", Box::new(move || flusher.run(flush_work, flush_done, wake)))?,
         ];
-        Ok(Self { handle, threads, abandon, _lock: lock })
+        Ok(Self { handle, threads, abandon, overseer: Mutex::default(), _lock: lock })
     }
 
     /// The handle by which everything else talks to the hub.
@@ -87,8 +91,23 @@ impl Hub {
         spawn_runner(self.handle.clone(), name.to_owned(), destination, options, tally);
     }
 
+    /// Starts watching the hub's own figures. Needs a tokio runtime, and the destinations that are to be watched.
+    pub fn oversee(&self, options: OversightOptions) {
+        let watching = tokio::spawn(oversight::watch(self.handle.clone(), options)).abort_handle();
+        if let Some(before) = self.overseer.lock().unwrap_or_else(PoisonError::into_inner).replace(watching) {
+            before.abort();
+        }
+    }
+
+    fn stop_overseeing(&self) {
+        if let Some(watching) = self.overseer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            watching.abort();
+        }
+    }
+
     /// Ends in order: what was accepted is decided, synced and answered, the state is flushed.
     pub async fn shutdown(mut self) {
+        self.stop_overseeing();
         self.handle.controls.stop().await;
         // The loop may have ended already.
         let _ = self.handle.inbox.send(Message::Shutdown);
@@ -109,6 +128,7 @@ impl Hub {
 impl Drop for Hub {
     /// Ends the threads where they are. After [`Hub::shutdown`] there are none.
     fn drop(&mut self) {
+        self.stop_overseeing();
         // The loop may have ended already.
         let _ = self.handle.inbox.send(Message::Crash);
         for thread in std::mem::take(&mut self.threads) {
@@ -213,6 +233,7 @@ impl Parts {
             tail: tail.clone(),
             reader: reader.clone(),
             controls: controls.clone(),
+            oversight: Oversight::default(),
         };
         let looper = Looper {
             options,

@@ -127,6 +127,11 @@ impl Stats {
         self.tallies.lock().map(|t| t.clone()).unwrap_or_default()
     }
 
+    /// Looks at the sums as of the last batch, without copying them.
+    pub(crate) fn with_tallies<T>(&self, look: impl FnOnce(&Tallies) -> T) -> T {
+        look(&self.tallies.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
     /// The incomplete entities, as of the last second.
     pub fn incomplete(&self) -> Vec<IncompleteFigure> {
         self.incomplete.lock().map(|figures| figures.clone()).unwrap_or_default()

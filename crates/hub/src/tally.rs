@@ -47,6 +47,13 @@ pub struct DestinationTally {
     pub parked: Vec<Parked>,
     /// Events published before it was added, which it was not to have.
     pub skipped: u64,
+    /// The last position that it was not to have; 0 where it has everything, or where that was not noted yet.
+    #[serde(default)]
+    pub skipped_to: Position,
+    /// How many events it has looked at, beside those skipped: counted where they come in. None where a part of them was
+    /// looked at before that was noted.
+    #[serde(default)]
+    pub taken: Option<u64>,
     /// Delivered events, retried dead letters among them.
     pub delivered: u64,
     /// Events that its filter kept back.
@@ -63,9 +70,21 @@ pub struct DestinationTally {
 }
 
 impl DestinationTally {
+    /// Whether an event is settled: delivered, filtered, dead or given up.
+    pub fn is_settled(&self, event: Position) -> bool {
+        event <= self.cursor || (event <= self.read_to && !self.open.contains(&event))
+    }
+
     /// All events that are accounted for.
     pub fn accounted(&self) -> u64 {
         self.skipped + self.delivered + self.filtered + self.dead + self.discarded + self.superseded
+    }
+
+    /// Events that it has looked at and of which nobody knows what became of them (negative: that became more than one
+    /// thing); 0 where all is well.
+    pub fn unaccounted(&self) -> i64 {
+        let Some(taken) = self.taken else { return 0 };
+        (taken + self.skipped) as i64 - (self.accounted() + self.open.len() as u64) as i64
     }
 
     /// Events that are still to be settled: `published` is the hub's count of all events.
@@ -97,6 +116,14 @@ impl Tallies {
         let destinations = self.destinations.iter().filter_map(|(name, t)| {
             let pending = t.pending(self.published);
             let drained = t.read_to >= self.last_event && t.open.is_empty();
+            let lost = t.unaccounted();
+            if lost != 0 {
+                let (accounted, open) = (t.accounted(), t.open.len());
+                return Some(format!(
+                    "destination {name}: {} events taken up, {accounted} accounted for and {open} open",
+                    t.taken.unwrap_or(0) + t.skipped
+                ));
+            }
             (pending < 0 || (drained && pending != 0)).then(|| {
                 format!(
                     "destination {name}: {} events published, {} accounted for, cursor {}",

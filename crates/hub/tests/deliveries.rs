@@ -8,8 +8,8 @@ use common::{Scripted, input, open, until, until_tallies};
 use lockstep_connect::destination::{BatchLimits, Destination, PrepareError, Prepared, Sent};
 use lockstep_core::Event;
 use lockstep_core::delivery::{AttemptResult, BreakerPolicy, BudgetPolicy, Cause, PacePolicy, RetryPolicy};
-use lockstep_hub::delivery::DeliveryOptions;
-use lockstep_hub::{DeadLetterFilter, HubHandle};
+use lockstep_hub::delivery::{DeliveryOptions, Start};
+use lockstep_hub::{DeadLetterFilter, HubHandle, Standing};
 
 fn quick() -> DeliveryOptions {
     DeliveryOptions {
@@ -221,8 +221,8 @@ async fn a_destination_that_refuses_everything_still_moves_on() {
 }
 
 /// How the destination `erp` is doing.
-fn flow(handle: &HubHandle) -> lockstep_hub::delivery::Flow {
-    handle.destination_flows().remove("erp").expect("it runs")
+fn condition(handle: &HubHandle) -> lockstep_hub::delivery::Condition {
+    handle.destination_conditions().remove("erp").expect("it runs")
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn a_destination_that_lets_nobody_in_is_paused_and_nothing_dies() {
     hub.add_destination("erp", destination.clone(), DeliveryOptions { breaker, ..quick() });
     let handle = hub.handle();
     fill(&handle, 20, 20).await;
-    until("it is paused", || flow(&handle).down.is_some_and(|down| down.cause == Cause::Unauthorized)).await;
+    until("it is paused", || condition(&handle).down.is_some_and(|down| down.cause == Cause::Unauthorized)).await;
     let before = destination.attempts();
     until("it is probed", || destination.attempts() >= before + 30).await;
     let erp = handle.stats().tallies().destinations.get("erp").cloned().unwrap_or_default();
@@ -255,7 +255,7 @@ async fn a_destination_that_lets_nobody_in_is_paused_and_nothing_dies() {
     assert_eq!(tallies.violations(), Vec::<String>::new());
     let [letter] = &dead(&handle).await[..] else { panic!("one dead letter") };
     assert_eq!((letter.key.as_str(), letter.reason.as_str(), letter.attempts), ("k3", "rejected", 1));
-    assert_eq!(flow(&handle).down, None);
+    assert_eq!(condition(&handle).down, None);
     hub.shutdown().await;
 }
 
@@ -270,7 +270,7 @@ async fn retries_over_the_budget_wait_and_come_through() {
     hub.add_destination("erp", destination.clone(), DeliveryOptions { budget, breaker, ..quick() });
     let handle = hub.handle();
     fill(&handle, 40, 40).await;
-    until("retries are held back", || flow(&handle).retries_held > 5).await;
+    until("retries are held back", || condition(&handle).retries_held > 5).await;
     let tallies =
         until_tallies(&handle, "all delivered", |t| t.destinations.get("erp").is_some_and(|d| d.delivered == 40)).await;
     assert_eq!(tallies.violations(), Vec::<String>::new());
@@ -425,4 +425,54 @@ async fn keys_that_fail_again_and_again_do_not_keep_others_from_being_sent() {
     fill(&handle, 20, 20).await;
     until_tallies(&handle, "all others", |t| t.destinations.get("erp").is_some_and(|d| d.delivered == 17)).await;
     hub.shutdown().await;
+}
+
+/// What the journal alone says of deliveries is what the sums say, also while a part is under way.
+#[tokio::test]
+async fn an_audit_counts_everything_again_from_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let destination = Scripted::new(|prepared, attempt| match prepared.body.as_ref() {
+        b"k1" if attempt < 3 => AttemptResult::Transient,
+        b"k2" => AttemptResult::Rejected,
+        _ => AttemptResult::Delivered,
+    });
+    hub.add_destination("erp", destination, quick());
+    let handle = hub.handle();
+    fill(&handle, 5, 200).await;
+    let late = Scripted::new(|_, _| AttemptResult::Delivered);
+    until_tallies(&handle, "all published", |t| t.published == 200).await;
+    hub.add_destination("late", late, DeliveryOptions { start: Start::Now, ..quick() });
+    for key in ["hidden", "poison"] {
+        handle.submit(vec![input("wms", key, key, 1, 1)]).await.unwrap();
+    }
+    let settled = |t: &lockstep_hub::Tallies| t.destinations.values().all(|d| d.pending(202) == 0);
+    until_tallies(&handle, "all settled", |t| t.published == 202 && t.destinations.len() == 2 && settled(t)).await;
+    let rows = dead(&handle).await;
+    assert!(handle.discard_dead_letter("erp", rows[0].event, "x", "me").await.unwrap());
+    let audit = |path: &std::path::Path| {
+        Standing::beside(path, lockstep_core::stock::Limits::default()).unwrap().audit_deliveries(|_| {}).unwrap()
+    };
+    let found = audit(dir.path());
+    assert_eq!(found.broken, Vec::<String>::new());
+    let erp = &found.tallies.destinations["erp"];
+    assert_eq!((erp.filtered, erp.discarded, erp.unaccounted(), erp.taken), (1, 1, 0, Some(202)));
+    assert_eq!(found.tallies.destinations["late"].skipped, 200);
+    hub.shutdown().await;
+    assert_eq!(audit(dir.path()).broken, Vec::<String>::new());
+
+    // A sum that is wrong is found, whichever it is.
+    let state = rusqlite::Connection::open(dir.path().join("state.sqlite")).unwrap();
+    let meta: Vec<u8> = state.query_row("SELECT value FROM meta WHERE key = 'tallies'", [], |row| row.get(0)).unwrap();
+    let meta = String::from_utf8(meta).unwrap();
+    let wrong = meta.replacen("\"filtered\":1", "\"filtered\":2", 1);
+    assert_ne!(meta, wrong);
+    state.execute("UPDATE meta SET value = ?1 WHERE key = 'tallies'", [wrong.into_bytes()]).unwrap();
+    drop(state);
+    let found = audit(dir.path());
+    assert!(
+        found.broken.iter().any(|line| line.contains("the journal has 1 filtered, the sums say 2")),
+        "{:?}",
+        found.broken
+    );
 }

@@ -7,8 +7,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::{self, BenchArgs};
 use crate::commands::{
-    atp, check, config, conflict, destination, dlq, entity, events, invariants, key, leakage, preference, quarantine,
-    reservation, simulate, stock, webhook, whatif,
+    alert, atp, check, config, conflict, delivery, destination, dlq, entity, events, freshness, invariants, key, leakage,
+    preference, quarantine, reservation, simulate, stock, webhook, whatif,
 };
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};
@@ -69,6 +69,17 @@ pub enum Command {
     /// Look at destinations: what was delivered, what is pending, and why one is down or paused.
     #[command(after_help = "Example:\n  lockstep destination list")]
     Destination(destination::DestinationArgs),
+    /// Look at how deliveries go, and check that nothing is lost.
+    #[command(after_help = "Example:\n  lockstep delivery list\n  lockstep delivery audit")]
+    Delivery(delivery::DeliveryArgs),
+    /// Say how fresh each domain with a limit is, in the hub and at each destination.
+    #[command(
+        after_help = "Example:\n  lockstep freshness --domain order\n\nExit codes: 0 everything is current, 1 something is delayed, partial or unreliable."
+    )]
+    Freshness(freshness::FreshnessArgs),
+    /// Look at alerts, acknowledge and silence them.
+    #[command(after_help = "Example:\n  lockstep alert list")]
+    Alert(alert::AlertArgs),
     /// Look at deliveries that were given up (dead letters), retry or discard them.
     #[command(after_help = "Example:\n  lockstep dlq list --destination erp")]
     Dlq(dlq::DlqArgs),
@@ -137,6 +148,9 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Entity(args) => wait(entity::run(&args, &output)),
         Command::Quarantine(args) => wait(quarantine::run(&args, &output)),
         Command::Destination(args) => wait(destination::run(&args, &output)),
+        Command::Delivery(args) => wait(delivery::run(&args, &output)),
+        Command::Freshness(args) => wait(freshness::run(&args, &output)),
+        Command::Alert(args) => wait(alert::run(&args, &output)),
         Command::Dlq(args) => wait(dlq::run(&args, &output)),
         Command::Conflict(args) => wait(conflict::run(&args, &output)),
         Command::Preference(args) => wait(preference::run(&args, &output)),

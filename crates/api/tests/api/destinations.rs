@@ -31,7 +31,9 @@ async fn one_that_is_behind_says_how_old_its_oldest_event_is() {
     door.hold();
     server.event(&price("1", "A", 1)).await.ok();
     let behind = server
-        .until("/v1/destinations/erp", "lag", |a| a.status == 200 && a.json()["lag_s"].as_f64() > Some(0.0))
+        .until("/v1/destinations/erp", "lag", |a| {
+            a.status == 200 && a.json()["pending"] == 1 && a.json()["lag_s"].as_f64() > Some(0.0)
+        })
         .await
         .ok();
     assert_eq!(behind["pending"], 1);

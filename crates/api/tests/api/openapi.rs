@@ -122,6 +122,8 @@ async fn every_documented_path_answers_with_a_documented_answer() {
             .replace("{system}", "shop")
             .replace("{type}", "id")
             .replace("{id}", "1")
+            .replace("{rule}", "late")
+            .replace("{subject}", "erp")
             .replace("{sku}", "A")
             .replace("{location}", "berlin")
             .replace("{channel}", "web");

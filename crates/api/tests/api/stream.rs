@@ -8,21 +8,21 @@ use crate::harness::{Server, Setup, price};
 
 /// One block of a stream.
 #[derive(Debug, Default, PartialEq)]
-struct Block {
+pub(crate) struct Block {
     id: String,
-    event: String,
+    pub(crate) event: String,
     data: String,
     comment: String,
     retry: String,
 }
 
 impl Block {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 }
 
-struct Reader(BufReader<TcpStream>);
+pub(crate) struct Reader(BufReader<TcpStream>);
 
 impl Reader {
     async fn open(server: &Server, query: &str, headers: &str) -> Self {
@@ -30,11 +30,18 @@ impl Reader {
         Self::on(stream, server, query, headers).await
     }
 
-    async fn on(mut stream: TcpStream, server: &Server, query: &str, headers: &str) -> Self {
-        let request = format!(
-            "GET /v1/stream{query} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n{headers}\r\n",
-            server.admin
-        );
+    /// Another stream than that of events.
+    pub(crate) async fn of(server: &Server, path: &str) -> Self {
+        Self::at(TcpStream::connect(server.addr).await.unwrap(), server, path, "").await
+    }
+
+    async fn on(stream: TcpStream, server: &Server, query: &str, headers: &str) -> Self {
+        Self::at(stream, server, &format!("/v1/stream{query}"), headers).await
+    }
+
+    async fn at(mut stream: TcpStream, server: &Server, path: &str, headers: &str) -> Self {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n{headers}\r\n", server.admin);
         stream.write_all(request.as_bytes()).await.unwrap();
         Self(BufReader::new(stream))
     }
@@ -48,7 +55,7 @@ impl Reader {
     }
 
     /// The answer's head.
-    async fn head(&mut self) -> Vec<String> {
+    pub(crate) async fn head(&mut self) -> Vec<String> {
         let mut head = Vec::new();
         while let Some(line) = self.line().await.filter(|l| !l.is_empty()) {
             head.push(line);
@@ -79,7 +86,7 @@ impl Reader {
     }
 
     /// The next event; comments are passed over.
-    async fn event(&mut self) -> Option<Block> {
+    pub(crate) async fn event(&mut self) -> Option<Block> {
         loop {
             let block = self.block().await?;
             if !block.event.is_empty() {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which events go to a destination: those that meet every condition. An empty list is no condition, but the hub's own
-/// kinds, `conflict` and `preference`, go only where `kinds` or `types` names them.
+/// kinds (`alert`, `conflict`, `freshness`, ...) go only where `kinds` or `types` names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {

@@ -32,9 +32,11 @@ pub use members::{INTO_FIELD, MERGE_KIND, chain, conflicts_of_merge, may_merge, 
 pub use order_stock::{Waiting, orders_of, reservations_of, retry, waiting};
 pub use refusal::Refusal;
 
+use crate::alert::{ALERT_KIND, SILENCE_KIND};
 use crate::alias::ALIAS_KIND;
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
 use crate::entity::{DELETED_FIELD, Entity, FieldState};
+use crate::freshness::FRESHNESS_KIND;
 use crate::merge::Rule;
 use crate::path::base_of;
 use crate::record::{Body, QuarantineClosed, Quarantined, Record};
@@ -46,7 +48,8 @@ use crate::{EntityId, Position, delivery_hash, entity_id};
 pub const PREFERENCE_KIND: &str = "preference";
 
 /// The kinds of what the hub itself keeps of its work: of use to who asks for it, not to a copy of the business.
-pub const OWN_KINDS: [&str; 4] = [ALIAS_KIND, CONFLICT_KIND, MERGE_KIND, PREFERENCE_KIND];
+pub const OWN_KINDS: [&str; 7] =
+    [ALERT_KIND, ALIAS_KIND, CONFLICT_KIND, FRESHNESS_KIND, MERGE_KIND, PREFERENCE_KIND, SILENCE_KIND];
 
 /// A fixed hasher: no randomness enters the core.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,6 +7,7 @@ mod class;
 mod gate;
 mod limit;
 mod pace;
+mod ratio;
 mod sliding;
 
 pub use breaker::{Breaker, BreakerPermit, BreakerPolicy, Cause, Open, Verdict};
@@ -15,6 +16,7 @@ pub use class::{AttemptResult, advice};
 pub use gate::{Gate, GatePolicy, Permit};
 pub use limit::{Limit, LimitPolicy};
 pub use pace::{Pace, PacePolicy};
+pub use ratio::{Counts, Lately, Sliding};
 
 /// When to try again, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]

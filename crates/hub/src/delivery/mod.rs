@@ -2,24 +2,32 @@
 //! and journaled. What is delivered and not yet journaled is delivered again after a crash, with the same id.
 
 mod attempt;
+mod board;
 mod by_hand;
+mod flow;
 mod outcome;
+mod propagation;
 mod queue;
 mod runner;
 mod sending;
+mod settled;
 mod start;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lockstep_connect::destination::Destination;
 use lockstep_core::delivery::{BreakerPolicy, BudgetPolicy, Cause, GatePolicy, LimitPolicy, PacePolicy, RetryPolicy};
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::tally::DestinationTally;
 
+pub use board::{Parked, Watch};
+pub use flow::Flow;
+pub use propagation::{Propagated, PropagationError, Reached, Standing, Unreached, WATCHED_MAX};
 pub(crate) use runner::spawn as spawn_runner;
 
 /// Where a destination that the hub has not known begins.
@@ -102,9 +110,9 @@ pub struct Down {
     pub probe_at_us: i64,
 }
 
-/// How deliveries to a destination go at the moment.
+/// What a destination is sent at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
+pub struct Condition {
     /// Where it counts as down: why, and since when.
     pub down: Option<Down>,
     /// How many requests may be under way at once as things are.
@@ -149,19 +157,27 @@ const ORDERS_MAX: usize = 1_024;
 /// What a runner shows of itself.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    flow: Mutex<Flow>,
+    condition: Mutex<Condition>,
     /// The last event of which an attempt was made, or had been made before it began.
     pub(crate) sent_to: AtomicU64,
+    /// What became of single events.
+    pub(crate) board: board::Board,
 }
 
 impl Health {
-    fn flow(&self) -> MutexGuard<'_, Flow> {
-        self.flow.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Since when it has counted as down, microseconds since 1970 UTC.
+    fn down_since_us(&self) -> Option<i64> {
+        self.condition().down.as_ref().map(|down| down.since_us)
+    }
+
+    fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Line {
     system: String,
+    destination: Arc<dyn Destination>,
     health: Arc<Health>,
     orders: mpsc::Sender<Retry>,
     phase: watch::Sender<Phase>,
@@ -178,21 +194,31 @@ pub(crate) struct Ends {
 }
 
 /// The ways to the runners.
-#[derive(Clone, Default)]
-pub(crate) struct Controls(Arc<Mutex<BTreeMap<String, Line>>>);
+#[derive(Clone)]
+pub(crate) struct Controls {
+    lines: Arc<Mutex<BTreeMap<String, Line>>>,
+    /// How much may be watched at once.
+    watches: Arc<Semaphore>,
+}
+
+impl Default for Controls {
+    fn default() -> Self {
+        Self { lines: Arc::default(), watches: Arc::new(Semaphore::new(WATCHED_MAX)) }
+    }
+}
 
 impl Controls {
     fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self, name: &str, system: &str) -> Ends {
+    fn register(&self, name: &str, system: &str, destination: Arc<dyn Destination>) -> Ends {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
         let (end, ending) = mpsc::channel(1);
         let health = Arc::new(Health::default());
-        self.lines()
-            .insert(name.to_owned(), Line { system: system.to_owned(), health: health.clone(), orders, phase, end });
+        let line = Line { system: system.to_owned(), destination, health: health.clone(), orders, phase, end };
+        self.lines().insert(name.to_owned(), line);
         Ends { health, orders: ordered, phase: watching, end: ending }
     }
 
@@ -209,13 +235,12 @@ impl Controls {
 
     /// Since when each destination that counts as down does.
     pub(crate) fn down(&self) -> BTreeMap<String, i64> {
-        let since = |line: &Line| line.health.flow().down.as_ref().map(|down| down.since_us);
-        self.lines().iter().filter_map(|(name, line)| Some((name.clone(), since(line)?))).collect()
+        self.lines().iter().filter_map(|(name, line)| Some((name.clone(), line.health.down_since_us()?))).collect()
     }
 
-    /// How deliveries to each destination go.
-    pub(crate) fn flows(&self) -> BTreeMap<String, Flow> {
-        self.lines().iter().map(|(name, line)| (name.clone(), line.health.flow().clone())).collect()
+    /// What each destination is sent at the moment.
+    pub(crate) fn conditions(&self) -> BTreeMap<String, Condition> {
+        self.lines().iter().map(|(name, line)| (name.clone(), line.health.condition().clone())).collect()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

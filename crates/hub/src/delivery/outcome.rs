@@ -8,6 +8,7 @@ use lockstep_core::delivery::{AttemptResult, Cause, Next, Verdict, next};
 use lockstep_core::record::{DeadLetterClosed, DeadLetterEnd, DeadLettered};
 
 use crate::delivery::attempt::{self, Done};
+use crate::delivery::board::{End, Parked};
 use crate::delivery::queue::Item;
 use crate::delivery::runner::{PARKED_AFTER_US, Runner, WARN_EVERY, hash};
 use crate::delivery::{Down, ReportBody};
@@ -21,6 +22,7 @@ impl Runner {
             return;
         }
         let now = now_us();
+        self.health.board.attempted(sent.result == AttemptResult::Delivered, now);
         let key = flight.first().map_or(0, |(id, _)| hash(id));
         match self.judge(key, &sent, under_way + 1, now) {
             Verdict::Waits => flight.into_iter().for_each(|(id, item)| self.window.put_back(id, item)),
@@ -48,7 +50,7 @@ impl Runner {
         item.attempted(attempt::record(&item, at_us, sent));
         item.together_max = (together / 2).max(1);
         match next(&self.options.retry, 1, sent.result, now, fastrand::u64(..)) {
-            Next::RetryAt { at_us: again_us } => self.window.retry_at(id, item, again_us),
+            Next::RetryAt { at_us: again_us } => self.park(id, item, again_us, &sent.detail),
             // Refused, so there is nothing to wait for.
             Next::DeadLetter { .. } | Next::Delivered | Next::Paused => self.window.put_back(id, item),
         }
@@ -65,6 +67,7 @@ impl Runner {
                     let received_at_us = item.event.fact.received_at_us;
                     self.hub.stats.end_to_end.record_us((now - received_at_us).max(0) as u64);
                     self.delivered += 1;
+                    self.health.board.ended(&id, item.event.position, End::Delivered);
                 }
                 self.window.settle(&id, &item, true);
             }
@@ -75,7 +78,7 @@ impl Runner {
                 tracing::debug!(destination = self.name, event, number, detail = sent.detail, "attempt failed");
                 // A long wait is worth being known after a restart.
                 self.moved |= again_us > now + PARKED_AFTER_US;
-                self.window.retry_at(id, item, again_us);
+                self.park(id, item, again_us, &sent.detail);
             }
             Next::DeadLetter { reason } => {
                 self.warn_given_up(item.event.position, reason, &sent.detail);
@@ -86,6 +89,13 @@ impl Runner {
         }
     }
 
+    /// Puts an event back until its retry is due.
+    fn park(&mut self, id: String, item: Item, again_us: i64, detail: &str) {
+        let (position, attempts, detail) = (item.event.position, item.number, detail.to_owned());
+        self.health.board.parked(&id, Parked { position, attempts, next_us: again_us, detail });
+        self.window.retry_at(id, item, again_us);
+    }
+
     /// What an attempt's result counts as; the log is told when the destination goes down and comes back.
     fn judge(&mut self, key: u64, sent: &Sent, under_way: usize, now_us: i64) -> Verdict {
         let before = self.gate.open().map(|open| (open.cause, open.since_us));
@@ -93,7 +103,7 @@ impl Runner {
         let Some(after) = self.gate.open().copied() else {
             if let Some((cause, since_us)) = before {
                 self.down = None;
-                self.show_flow();
+                self.show_condition();
                 let (down_s, cause) = ((now_us - since_us) as f64 / 1e6, cause.name());
                 tracing::info!(destination = self.name, down_s, cause, "the destination answers again");
             }
@@ -118,7 +128,7 @@ impl Runner {
         }
         let (since_us, probe_at_us) = (after.since_us, after.probe_at_us);
         self.down = Some(Down { since_us, cause: after.cause, detail, probe_at_us });
-        self.show_flow();
+        self.show_condition();
         verdict
     }
 
@@ -136,6 +146,7 @@ impl Runner {
     }
 
     pub(super) fn dead_letter(&mut self, item: &Item, reason: &str) {
+        self.ended(item, End::Dead);
         if item.manual.is_none() {
             // So that the journal has the event as open before it hears of its end.
             self.moved = true;
@@ -155,7 +166,18 @@ impl Runner {
         }));
     }
 
+    fn ended(&self, item: &Item, end: End) {
+        let id = lockstep_core::entity_id(&item.event.fact.kind, &item.event.fact.key);
+        self.health.board.ended(&id, item.event.position, end);
+    }
+
     pub(super) fn close(&self, item: &Item, end: DeadLetterEnd) {
+        let ended = match end {
+            DeadLetterEnd::Delivered => End::Delivered,
+            DeadLetterEnd::Superseded => End::Superseded,
+            DeadLetterEnd::Discarded | DeadLetterEnd::Unspecified => End::Filtered,
+        };
+        self.ended(item, ended);
         self.tell(ReportBody::Closed(DeadLetterClosed {
             destination: self.name.clone(),
             event: item.event.position,

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use crate::delivery::attempt::attempt;
 use crate::delivery::queue::{Item, Window};
 use crate::delivery::start::origin;
-use crate::delivery::{DeliveryOptions, Down, Ends, Flow, Health, Phase, Report, ReportBody, Retry};
+use crate::delivery::{Condition, DeliveryOptions, Down, Ends, Health, Phase, Report, ReportBody, Retry};
 use crate::handle::HubHandle;
 use crate::reading::{EventStream, StreamItem};
 use crate::stats::now_us;
@@ -51,6 +51,8 @@ pub(super) struct Runner {
     pub(super) filtered: u64,
     pub(super) own_words: u64,
     pub(super) skipped: u64,
+    /// Events looked at for the first time.
+    pub(super) taken: u64,
     /// Something else than a count has changed that must be journaled.
     pub(super) moved: bool,
     pub(super) paused: bool,
@@ -69,7 +71,7 @@ pub(crate) fn spawn(
     options: DeliveryOptions,
     tally: Option<DestinationTally>,
 ) {
-    let ends = hub.controls.register(&name, &options.system);
+    let ends = hub.controls.register(&name, &options.system, destination.clone());
     tokio::spawn(async move {
         let mut skipped = 0;
         let tally = match tally {
@@ -102,6 +104,7 @@ pub(crate) fn spawn(
             filtered: 0,
             own_words: 0,
             skipped,
+            taken: 0,
             moved: false,
             paused: false,
             given_up: 0,
@@ -167,7 +170,7 @@ impl Runner {
                 () = tokio::time::sleep(Duration::from_micros(wake_in.unwrap_or(0))), if !self.paused && wake_in.is_some() => {}
                 _ = report.tick() => {
                     self.report_progress();
-                    self.show_flow();
+                    self.show_condition();
                 }
                 read = self.stream.next(), if room && !self.paused => match read {
                     Ok(StreamItem::Events(events)) => self.take_events(events),
@@ -185,6 +188,8 @@ impl Runner {
             if self.window.is_settled(event.position) {
                 continue;
             }
+            self.taken += u64::from(event.position > self.window.seen_to());
+            self.health.board.taken(&event);
             let bytes = bytes_of(&event);
             let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
             self.window.add(id.into(), Item::new(event, bytes));
@@ -208,15 +213,17 @@ impl Runner {
             own_words: std::mem::take(&mut self.own_words),
             skipped: std::mem::take(&mut self.skipped),
             read_to: self.window.seen_to(),
+            taken: Some(std::mem::take(&mut self.taken)),
             parked: self.window.parked(now_us() + PARKED_AFTER_US, PARKED_MAX),
         };
         self.tell(ReportBody::Progress(progress));
     }
 
     /// Shows how it goes at the moment.
-    pub(super) fn show_flow(&self) {
+    pub(super) fn show_condition(&self) {
         let retries_held = self.window.due();
-        *self.health.flow() = Flow { down: self.down.clone(), concurrency: self.gate.concurrency(), retries_held };
+        let (down, concurrency) = (self.down.clone(), self.gate.concurrency());
+        *self.health.condition() = Condition { down, concurrency, retries_held };
     }
 
     pub(super) fn tell(&self, body: ReportBody) {
@@ -230,9 +237,11 @@ impl Runner {
                 if generation != self.generation {
                     let (tally, skipped) = tally.map_or_else(|| self.origin.clone(), |tally| (tally, 0));
                     self.generation = generation;
+                    self.health.board.forget();
                     self.stream = self.hub.stream(tally.cursor);
                     self.window = Window::after(&tally);
                     (self.delivered, self.filtered, self.own_words, self.skipped) = (0, 0, 0, skipped);
+                    self.taken = 0;
                     // A probe under way was abandoned with everything else.
                     self.gate.abandoned();
                 }

@@ -7,6 +7,7 @@ use lockstep_core::delivery::{AttemptResult, Permit};
 use lockstep_core::record::{Attempt, DeadLetterEnd};
 
 use crate::delivery::attempt::Flight;
+use crate::delivery::board::End;
 use crate::delivery::queue::Item;
 use crate::delivery::runner::{Runner, hash};
 use crate::stats::now_us;
@@ -94,6 +95,7 @@ impl Runner {
             Ok(None) if item.manual.is_some() => self.close(&item, DeadLetterEnd::Discarded),
             Ok(None) => {
                 self.filtered += 1;
+                self.health.board.ended(&id, item.event.position, End::Filtered);
                 self.own_words += u64::from(self.destination.keeps_own_word(&item.event));
             }
             Err(error) => {

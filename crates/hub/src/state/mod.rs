@@ -32,7 +32,7 @@ use crate::state::overlay::Overlay;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 use crate::state::seen::{Run, SeenMap};
 use crate::state::stock::{StockImages, StockState};
-use crate::tally::Tallies;
+use crate::tally::{DestinationTally, Tallies};
 
 /// What a round writes beside its entities: everything that changed up to the position at which it began.
 #[derive(Debug, Default)]
@@ -227,6 +227,9 @@ impl State {
             }
             Some(Body::Progress(progress)) => {
                 let tally = tally(&mut self.tallies.destinations, &progress.destination);
+                // From its first word on, or never: what was not counted then can't be any more.
+                let counts = if *tally == DestinationTally::default() { Some(0) } else { tally.taken };
+                tally.taken = counts.zip(progress.taken).map(|(before, taken)| before + taken);
                 tally.cursor = progress.cursor;
                 tally.read_to = progress.read_to;
                 tally.open = progress.open.iter().copied().collect();
@@ -235,6 +238,10 @@ impl State {
                 tally.filtered += progress.filtered;
                 tally.own_words += progress.own_words;
                 tally.skipped += progress.skipped;
+                if progress.skipped > 0 {
+                    // Its runner says so before it takes up the first event.
+                    tally.skipped_to = progress.cursor;
+                }
             }
             Some(Body::DeadLettered(dead)) => {
                 let tally = tally(&mut self.tallies.destinations, &dead.destination);

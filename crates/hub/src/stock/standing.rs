@@ -17,9 +17,9 @@ use crate::state::file::StateFile;
 
 /// See the module.
 pub struct Standing {
-    pub(super) state: State,
+    pub(crate) state: State,
     pub(super) facts: Facts,
-    pub(super) reader: Arc<dyn Reader>,
+    pub(crate) reader: Arc<dyn Reader>,
     _lock: Option<File>,
 }
 

@@ -15,6 +15,7 @@ mod ingest;
 mod load;
 mod memory;
 mod orders;
+mod propagation;
 mod receiver;
 mod reserve;
 mod restart;
@@ -67,6 +68,9 @@ enum Bench {
     /// From a signed webhook to the acknowledged delivery, at a given rate.
     #[command(after_help = "Example:\n  lockstep bench end-to-end --rate 2000 --seconds 20")]
     EndToEnd(end_to_end::EndToEndArgs),
+    /// Writers that wait until two destinations have confirmed: what waiting adds, and what is answered with one dead.
+    #[command(after_help = "Example:\n  lockstep bench propagation --rate 500 --seconds 10")]
+    Propagation(propagation::PropagationArgs),
     /// Ready again after kill -9, with a long journal.
     #[command(after_help = "Example:\n  lockstep bench restart --changes 5000000")]
     Restart {
@@ -136,6 +140,10 @@ pub async fn run(args: &BenchArgs, output: &Output) -> Result<Exit, Failure> {
         }
         Bench::EndToEnd(args) => {
             let figures = end_to_end::run(&dir, args).await.map_err(failed)?;
+            print(output, &figures, &figures.lines())
+        }
+        Bench::Propagation(args) => {
+            let figures = propagation::run(&dir, args).await.map_err(failed)?;
             print(output, &figures, &figures.lines())
         }
         Bench::Restart { changes, entities } => {

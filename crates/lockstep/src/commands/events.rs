@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::propagation;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style};
 use crate::remote::{Remote, RemoteArgs, query};
@@ -28,6 +29,11 @@ enum EventsCommand {
     /// Print one event.
     #[command(after_help = "Example:\n  lockstep events show 42")]
     Show(ShowArgs),
+    /// Say where one event stands at each destination: delivered, pending, parked, dead or filtered.
+    #[command(
+        after_help = "Example:\n  lockstep events propagation 42\n  lockstep events propagation 42 --follow\n\nExit codes: 0 everybody who is to have it has it, 1 somebody has not: pending, parked, dead or discarded."
+    )]
+    Propagation(propagation::PropagationArgs),
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +75,7 @@ pub async fn run(args: &EventsArgs, output: &Output) -> Result<Exit, Failure> {
     match &args.command {
         EventsCommand::Tail(args) if args.once => page(args, output).await,
         EventsCommand::Tail(args) => follow(args, output).await,
+        EventsCommand::Propagation(args) => propagation::run(args, output).await,
         EventsCommand::Show(args) => {
             let event = Remote::new(&args.remote)?.get(&format!("/v1/events/{}", args.position)).await?.body;
             show::document(&event, output)?;

@@ -1,17 +1,21 @@
 //! The commands, one file each.
 
+pub mod alert;
 pub mod atp;
 pub mod check;
 pub mod config;
 pub mod conflict;
+pub mod delivery;
 pub mod destination;
 pub mod dlq;
 pub mod entity;
 pub mod events;
+pub mod freshness;
 pub mod invariants;
 pub mod key;
 pub mod leakage;
 pub mod preference;
+mod propagation;
 pub mod quarantine;
 pub mod reservation;
 pub mod simulate;

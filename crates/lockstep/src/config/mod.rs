@@ -8,6 +8,7 @@ mod delivery;
 mod destination;
 mod document;
 mod event_types;
+mod oversight;
 mod packs;
 mod problem;
 mod resolve;

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::destination::DestinationConfig;
+use super::oversight::{AlertConfig, FreshnessConfig};
 use super::secret::SecretRef;
 use super::stock::StockConfig;
 
@@ -33,6 +34,10 @@ pub struct Config {
     pub systems: BTreeMap<String, SystemConfig>,
     /// Stock: limits, and the systems whose word goes into its ledger.
     pub stock: StockConfig,
+    /// How fresh what the hub hands on has to be.
+    pub freshness: FreshnessConfig,
+    /// What somebody has to be told of, by name.
+    pub alerts: BTreeMap<String, AlertConfig>,
     /// The ways in, each at `POST /v1/webhooks/<name>`.
     pub sources: BTreeMap<String, SourceConfig>,
     /// The ways out.

@@ -85,6 +85,11 @@ impl Remote {
         self.request(Method::POST, path, body).await
     }
 
+    /// Takes something away.
+    pub async fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        self.request(Method::DELETE, path, None).await
+    }
+
     /// Has something written, which the key makes one however often it is asked for.
     pub async fn write(
         &self,

@@ -137,6 +137,7 @@ impl Parts {
             sources: resolved.sources,
             destinations: resolved.destinations,
             api: ApiOptions { hold_s: config.stock.hold_s, ..config.http.options() },
+            oversight: config.oversight(),
             hub_source: format!("/hubs/{}", config.hub.name),
             open_metrics: config.http.open_metrics,
             listen: config.http.listen.clone(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lockstep_api::{Api, ApiOptions, ApiParts, Keys, WebhookSource};
 use lockstep_connect::schema::Schemas;
 use lockstep_grpc::GrpcOptions;
-use lockstep_hub::{Hub, HubHandle, HubOptions, OpenError};
+use lockstep_hub::{Hub, HubHandle, HubOptions, OpenError, OversightOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -25,6 +25,8 @@ pub struct Parts {
     pub sources: Vec<WebhookSource>,
     /// The ways out.
     pub destinations: Vec<ResolvedDestination>,
+    /// What the hub watches of itself.
+    pub oversight: OversightOptions,
     /// The limits of the HTTP interface.
     pub api: ApiOptions,
     /// The hub as the source of its events.
@@ -82,6 +84,7 @@ impl Running {
                 for way_out in parts.destinations {
                     hub.add_destination(&way_out.name, way_out.destination, way_out.options);
                 }
+                hub.oversee(parts.oversight);
                 let api = Api::new(ApiParts {
                     hub: hub.handle(),
                     sources: parts.sources,

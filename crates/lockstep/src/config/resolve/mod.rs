@@ -3,6 +3,7 @@
 
 mod destinations;
 mod domains;
+mod oversight;
 mod sources;
 
 use std::collections::BTreeSet;
@@ -82,6 +83,7 @@ pub fn examine(loaded: &Loaded, config: &Config, secrets: Secrets) -> Resolution
     resolver.reservations();
     let (rules, schemas) = resolver.domains();
     let schemas = Arc::new(schemas);
+    resolver.oversight(&schemas);
     let sources = resolver.sources(&schemas);
     let destinations = resolver.destinations(&schemas);
     let whole = resolver.problems.iter().all(|problem| !problem.is_error());

@@ -1,0 +1,247 @@
+//! What a runner has last said of single events, in memory and bounded: so that it can be asked where an event stands,
+//! and so that somebody can wait for it without asking the loop.
+//!
+//! Nothing here is the truth of what was delivered, that is the journal. What has left the board is looked up there.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lockstep_core::delivery::{Counts, Lately};
+use lockstep_core::{EntityId, Event, Position};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use crate::stats::now_us;
+
+/// How many ended events each destination remembers exactly.
+const RECENT_MAX: usize = 4_096;
+
+/// How an event ended at a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Delivered,
+    Filtered,
+    Dead,
+    Superseded,
+}
+
+/// An event whose key waits for its retry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// The event that is tried again.
+    pub position: Position,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried again, microseconds since 1970 UTC.
+    pub next_us: i64,
+    /// What came of the last attempt.
+    pub detail: String,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    recent: VecDeque<Position>,
+    ended: HashMap<Position, (End, i64)>,
+    parked: HashMap<EntityId, Parked>,
+    /// What is taken up and not settled: kind, and when the hub decided it. As much as the window holds.
+    open: BTreeMap<Position, (EntityId, i64)>,
+    lately: Lately,
+    watched: BTreeMap<Position, Vec<(usize, Arc<Bell>)>>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    notes: Mutex<Notes>,
+    /// How many positions are watched: mostly none.
+    watched: AtomicUsize,
+}
+
+/// What somebody who waits hears.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    notify: Notify,
+    /// What ended since it was last looked: the number of the destination, and the event. At most as much as is watched.
+    ended: Mutex<Vec<(usize, Position, End)>>,
+}
+
+impl Board {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An event was taken up.
+    pub(crate) fn taken(&self, event: &Event) {
+        self.notes().open.insert(event.position, (event.fact.kind.as_str().into(), event.recorded_at_us));
+    }
+
+    /// An attempt was made.
+    pub(crate) fn attempted(&self, success: bool, now_us: i64) {
+        self.notes().lately.count(success, now_us);
+    }
+
+    /// The oldest event that is taken up and not settled, and when the hub decided it.
+    pub(crate) fn oldest(&self) -> Option<(Position, i64)> {
+        self.notes().open.first_key_value().map(|(position, (_, at_us))| (*position, *at_us))
+    }
+
+    /// When the hub decided the oldest event of a kind that is taken up and not settled, and the newest of any kind, and
+    /// how many there are.
+    pub(crate) fn oldest_of(&self, kind: &str) -> (Option<i64>, Option<i64>, usize) {
+        let notes = self.notes();
+        let oldest = notes.open.values().find(|(of, _)| of == kind).map(|(_, at_us)| *at_us);
+        (oldest, notes.open.last_key_value().map(|(_, (_, at_us))| *at_us), notes.open.len())
+    }
+
+    /// Whether an event of a kind waits for its retry.
+    pub(crate) fn is_retrying(&self, kind: &str) -> bool {
+        let is_of = |id: &EntityId| id.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
+        self.notes().parked.keys().any(is_of)
+    }
+
+    /// When something was last delivered, and what attempts came to over five minutes and a day.
+    pub(crate) fn lately(&self, now_us: i64) -> (Option<i64>, Counts, Counts) {
+        let mut notes = self.notes();
+        let (minutes, day) = notes.lately.counts(now_us);
+        (notes.lately.last_success_us, minutes, day)
+    }
+
+    /// An event has ended.
+    pub(crate) fn ended(&self, id: &str, position: Position, end: End) {
+        let mut notes = self.notes();
+        notes.open.remove(&position);
+        if notes.parked.get(id).is_some_and(|parked| parked.position == position) {
+            notes.parked.remove(id);
+        }
+        if notes.ended.insert(position, (end, now_us())).is_none() {
+            notes.recent.push_back(position);
+            if notes.recent.len() > RECENT_MAX
+                && let Some(old) = notes.recent.pop_front()
+            {
+                notes.ended.remove(&old);
+            }
+        }
+        if self.watched.load(Ordering::Relaxed) > 0
+            && let Some(bells) = notes.watched.get(&position)
+        {
+            for (number, bell) in bells {
+                bell.ended.lock().unwrap_or_else(PoisonError::into_inner).push((*number, position, end));
+                bell.notify.notify_one();
+            }
+        }
+    }
+
+    /// An event's key waits for its retry.
+    pub(crate) fn parked(&self, id: &str, parked: Parked) {
+        let mut notes = self.notes();
+        if self.watched.load(Ordering::Relaxed) > 0 {
+            // What waits behind it is parked too, and nobody knows here of which key a watched event is.
+            notes
+                .watched
+                .range(parked.position..)
+                .flat_map(|(_, bells)| bells)
+                .for_each(|(_, b)| b.notify.notify_one());
+        }
+        notes.parked.insert(id.into(), parked);
+    }
+
+    /// Everything under way was given up: the journal does not have it.
+    pub(crate) fn forget(&self) {
+        let mut notes = self.notes();
+        notes.recent.clear();
+        notes.ended.clear();
+        notes.parked.clear();
+        notes.open.clear();
+    }
+
+    /// How an event ended, and when (microseconds since 1970 UTC), where that is remembered.
+    pub(crate) fn end_of(&self, position: Position) -> Option<(End, i64)> {
+        self.notes().ended.get(&position).copied()
+    }
+
+    /// What an event of this entity waits for.
+    pub(crate) fn parked_before(&self, id: &str, position: Position) -> Option<Parked> {
+        self.notes().parked.get(id).filter(|parked| parked.position <= position).cloned()
+    }
+}
+
+/// Hears what becomes of events at destinations, until it is dropped.
+pub struct Watch {
+    bell: Arc<Bell>,
+    boards: Vec<Arc<super::Health>>,
+    positions: Vec<Position>,
+    /// Its share of what may be watched at all.
+    _share: OwnedSemaphorePermit,
+}
+
+impl Watch {
+    /// Watches each of these events on each of these boards.
+    pub(super) fn new(boards: Vec<Arc<super::Health>>, positions: &[Position], share: OwnedSemaphorePermit) -> Self {
+        let bell = Arc::new(Bell::default());
+        for (number, health) in boards.iter().enumerate() {
+            let mut notes = health.board.notes();
+            for position in positions {
+                notes.watched.entry(*position).or_default().push((number, bell.clone()));
+            }
+            health.board.watched.store(notes.watched.len(), Ordering::Relaxed);
+        }
+        Self { bell, boards, positions: positions.to_vec(), _share: share }
+    }
+
+    /// Waits until there is something new of one of them. Safe to drop.
+    pub async fn changed(&self) {
+        self.bell.notify.notified().await;
+    }
+
+    /// What ended since this was last asked: the number of the destination, the event, and whether it was delivered.
+    pub(super) fn take(&self) -> Vec<(usize, Position, End)> {
+        std::mem::take(&mut *self.bell.ended.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        for health in &self.boards {
+            let mut notes = health.board.notes();
+            for position in &self.positions {
+                if let Some(bells) = notes.watched.get_mut(position) {
+                    bells.retain(|(_, bell)| !Arc::ptr_eq(bell, &self.bell));
+                    if bells.is_empty() {
+                        notes.watched.remove(position);
+                    }
+                }
+            }
+            health.board.watched.store(notes.watched.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_remembers_the_newest_ends_and_no_more() {
+        let board = Board::default();
+        for position in 1..=RECENT_MAX as Position + 10 {
+            board.ended("price/A", position, End::Delivered);
+        }
+        assert_eq!(board.end_of(10), None);
+        assert!(matches!(board.end_of(11), Some((End::Delivered, _))));
+        assert_eq!(board.notes().ended.len(), RECENT_MAX);
+        assert_eq!(board.notes().recent.len(), RECENT_MAX);
+    }
+
+    #[test]
+    fn what_waits_behind_a_parked_event_is_parked_too() {
+        let board = Board::default();
+        let parked = Parked { position: 5, attempts: 1, next_us: 9, detail: String::new() };
+        board.parked("price/A", parked.clone());
+        assert_eq!(board.parked_before("price/A", 4), None);
+        assert_eq!(board.parked_before("price/A", 5), Some(parked.clone()));
+        assert_eq!(board.parked_before("price/A", 8), Some(parked));
+        assert_eq!(board.parked_before("price/B", 8), None);
+        board.ended("price/A", 5, End::Dead);
+        assert_eq!(board.parked_before("price/A", 8), None);
+    }
+}

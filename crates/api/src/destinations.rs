@@ -12,7 +12,7 @@ use crate::problem::{Code, Problem, ProblemBody};
 use crate::{Api, view};
 
 /// Where a destination stands. Every published event is accounted for:
-/// `published = delivered + pending + filtered + dead + discarded + superseded + skipped`.
+/// `published + imported = delivered + pending + filtered + dead + discarded + superseded + skipped`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Destination)]
 pub(crate) struct DestinationBody {
@@ -42,6 +42,8 @@ pub(crate) struct DestinationBody {
     superseded: u64,
     /// Those published before it was added, which it was not to have.
     skipped: u64,
+    /// Dead letters that were brought in from outside, whatever has become of them.
+    imported: u64,
     /// Every event up to this position is settled.
     cursor: u64,
     /// How old the oldest event is that is not settled, in seconds; 0 where there is none. Not in lists.
@@ -76,6 +78,7 @@ fn body(
         discarded: tally.discarded,
         superseded: tally.superseded,
         skipped: tally.skipped,
+        imported: tally.imported,
         cursor: tally.cursor,
         lag_s: None,
     }

@@ -103,6 +103,7 @@ fn records() -> Vec<Record> {
             request: Bytes::from_static(b"{}"),
             event_type: "order.placed".into(),
             again: true,
+            ..DeadLettered::default()
         }),
         Body::DeadLetterClosed(DeadLetterClosed {
             destination: "erp".into(),
@@ -111,6 +112,7 @@ fn records() -> Vec<Record> {
             reason: "by hand".into(),
             by: "ops".into(),
             attempts: vec![attempt],
+            ..DeadLetterClosed::default()
         }),
         Body::Probe(Probe {}),
         Body::QuarantineClosed(QuarantineClosed { source: "shop".into(), position: 40 }),

@@ -6,12 +6,14 @@
 //!
 //! The hub knows no concrete connector, no HTTP and no configuration file.
 
+mod dead_letters;
 pub mod delivery;
 mod failing;
 mod failure;
 mod flush;
 mod flushing;
 mod handle;
+mod importing;
 mod journaler;
 mod loading;
 mod looper;
@@ -28,12 +30,14 @@ mod time;
 mod timers;
 mod view;
 
+pub use dead_letters::{BulkAction, DeadLetterFilter, ImpactOrder, Looked};
 pub use failure::{OpenError, Unavailable};
-pub use handle::{Answer, DeadLetterFilter, Enqueued, HubHandle, IncompleteFilter, Page, QuarantineFilter};
+pub use handle::{Answer, Enqueued, HubHandle, IncompleteFilter, Page, QuarantineFilter};
+pub use importing::{ImportError, Imported, LetterEvent};
 pub use open::Hub;
 pub use options::HubOptions;
 pub use reading::{EventFilter, EventStream, ReadError, StreamItem};
-pub use state::rows::{DeadLetterRow, EntityRow, IncompleteEntity, IncompleteRow, QuarantineRow};
+pub use state::rows::{DeadLetterRow, EntityRow, IncompleteEntity, IncompleteRow, QuarantineRow, RetryPlan};
 pub use stats::{IncompleteFigure, Latency, Readiness, Stats, now_us};
 pub use stock::invariants::Invariants;
 pub use stock::standing::Standing;

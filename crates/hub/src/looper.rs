@@ -428,16 +428,7 @@ impl Looper {
     }
 
     pub(crate) fn dead_letter(&self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
-        let key = (destination.to_owned(), event);
-        for layer in self.state.overlays().into_iter().rev() {
-            if let Some(row) = layer.dead_opened.get(&key) {
-                return Ok(Some(row.clone()));
-            }
-            if layer.dead_closed.contains(&key) {
-                return Ok(None);
-            }
-        }
-        self.state.file.dead_letter(destination, event).map_err(unreadable)
+        self.state.dead_letter(destination, event).map_err(unreadable)
     }
 
     /// Records something that needs no decision.

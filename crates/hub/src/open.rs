@@ -16,7 +16,7 @@ use lockstep_core::{Entity, Facts, Position, Rules, fold, stock};
 use lockstep_journal::{Batch, Journal, Reader, SqliteJournal, SqliteOptions};
 use tokio::sync::Semaphore;
 
-use crate::delivery::{Controls, DeliveryOptions, spawn_runner};
+use crate::delivery::{Controls, DeliveryOptions, spawn_runner, spawn_scheduled};
 use crate::failure::OpenError;
 use crate::flush::{Flushed, Flusher, ToFlusher};
 use crate::handle::HubHandle;
@@ -85,6 +85,7 @@ impl Hub {
     pub fn add_destination(&self, name: &str, destination: Arc<dyn Destination>, options: DeliveryOptions) {
         let tally = self.handle.stats.tallies().destinations.get(name).cloned();
         spawn_runner(self.handle.clone(), name.to_owned(), destination, options, tally);
+        spawn_scheduled(self.handle.clone(), name.to_owned());
     }
 
     /// Ends in order: what was accepted is decided, synced and answered, the state is flushed.

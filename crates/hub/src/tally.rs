@@ -56,6 +56,9 @@ pub struct DestinationTally {
     pub discarded: u64,
     /// Dead letters overtaken by something newer of the same entity.
     pub superseded: u64,
+    /// Dead letters that were brought in from outside, open or not: deliveries beside those of published events.
+    #[serde(default)]
+    pub imported: u64,
 }
 
 impl DestinationTally {
@@ -66,7 +69,7 @@ impl DestinationTally {
 
     /// Events that are still to be settled: `published` is the hub's count of all events.
     pub fn pending(&self, published: u64) -> i64 {
-        published as i64 - self.accounted() as i64
+        (published + self.imported) as i64 - self.accounted() as i64
     }
 }
 
@@ -95,8 +98,9 @@ impl Tallies {
             let drained = t.read_to >= self.last_event && t.open.is_empty();
             (pending < 0 || (drained && pending != 0)).then(|| {
                 format!(
-                    "destination {name}: {} events published, {} accounted for, cursor {}",
+                    "destination {name}: {} events published, {} brought in, {} accounted for, cursor {}",
                     self.published,
+                    t.imported,
                     t.accounted(),
                     t.cursor
                 )

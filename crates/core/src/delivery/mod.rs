@@ -2,8 +2,10 @@
 //! chance for the jitter come in as data.
 
 mod breaker;
+mod impact;
 
 pub use breaker::{Breaker, BreakerPolicy, Permit};
+pub use impact::{Impact, Worth};
 
 /// When to try again, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 mod queue;
 mod runner;
+mod scheduled;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -11,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lockstep_core::delivery::{BreakerPolicy, RetryPolicy};
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::tally::DestinationTally;
 
 pub(crate) use runner::spawn as spawn_runner;
+pub(crate) use scheduled::spawn as spawn_scheduled;
 
 /// Where a destination that the hub has not known begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +111,8 @@ struct Line {
     system: String,
     health: Arc<Health>,
     orders: mpsc::Sender<Retry>,
+    /// Another time has come for a retry.
+    retries: Arc<Notify>,
     phase: watch::Sender<Phase>,
     end: mpsc::Sender<oneshot::Sender<()>>,
 }
@@ -136,8 +140,9 @@ impl Controls {
         let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
         let (end, ending) = mpsc::channel(1);
         let health = Arc::new(Health::default());
-        self.lines()
-            .insert(name.to_owned(), Line { system: system.to_owned(), health: health.clone(), orders, phase, end });
+        let (system, health_too) = (system.to_owned(), health.clone());
+        let line = Line { system, health: health_too, orders, retries: Arc::default(), phase, end };
+        self.lines().insert(name.to_owned(), line);
         Ends { health, orders: ordered, phase: watching, end: ending }
     }
 
@@ -160,6 +165,18 @@ impl Controls {
 
     pub(crate) fn names(&self) -> Vec<String> {
         self.lines().keys().cloned().collect()
+    }
+
+    /// What wakes whoever hands over retries of a destination when they are due.
+    pub(crate) fn retries_wake(&self, name: &str) -> Option<Arc<Notify>> {
+        self.lines().get(name).map(|line| line.retries.clone())
+    }
+
+    /// The plans for a destination's retries have changed.
+    pub(crate) fn look_for_retries(&self, name: &str) {
+        if let Some(line) = self.lines().get(name) {
+            line.retries.notify_one();
+        }
     }
 
     pub(crate) async fn retry(&self, name: &str, retry: Retry) -> bool {

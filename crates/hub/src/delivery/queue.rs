@@ -8,6 +8,15 @@ use lockstep_connect::destination::Prepared;
 use lockstep_core::record::Attempt;
 use lockstep_core::{Event, Position};
 
+/// The dead letter that an event on its way is of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Letter {
+    /// The event by which it is listed: not the event's own position where it was brought in from outside.
+    pub(crate) event: Position,
+    /// Whether it was.
+    pub(crate) brought_in: bool,
+}
+
 /// One event on its way.
 pub(crate) struct Item {
     pub(crate) event: Arc<Event>,
@@ -18,6 +27,8 @@ pub(crate) struct Item {
     pub(crate) round: u32,
     /// Who asked for it, where it is a dead letter's retry.
     pub(crate) manual: Option<String>,
+    /// The dead letter then.
+    pub(crate) letter: Letter,
 }
 
 #[derive(Default)]
@@ -100,7 +111,7 @@ impl Window {
             self.unsettled.insert(item.event.position);
             self.read_to = self.read_to.max(item.event.position);
         } else {
-            self.manual.insert(item.event.position);
+            self.manual.insert(item.letter.event);
         }
         let key = self.keys.entry(id.clone()).or_default();
         // A retry by hand is older than what waits: it goes first.
@@ -188,7 +199,7 @@ impl Window {
         if item.manual.is_none() {
             self.unsettled.remove(&position);
         } else {
-            self.manual.remove(&position);
+            self.manual.remove(&item.letter.event);
         }
     }
 }

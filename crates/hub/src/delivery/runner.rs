@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lockstep_connect::destination::{Destination, Sent};
-use lockstep_core::delivery::{AttemptResult, Breaker, Next, Permit, next};
+use lockstep_core::delivery::{AttemptResult, Breaker, Next, Permit, Worth, next};
 use lockstep_core::record::{Attempt, DeadLetterClosed, DeadLetterEnd, DeadLettered, Progress};
 use lockstep_core::{Event, Position};
 use tokio::time::MissedTickBehavior;
 
-use crate::delivery::queue::{Item, Window};
+use crate::delivery::queue::{Item, Letter, Window};
 use crate::delivery::{DeliveryOptions, Ends, Health, Phase, Report, ReportBody, Retry, Start};
 use crate::handle::HubHandle;
+use crate::importing::LetterEvent;
 use crate::reading::{EventStream, StreamItem};
 use crate::stats::now_us;
 use crate::tally::DestinationTally;
@@ -236,8 +237,18 @@ impl Runner {
             }
             let bytes = bytes_of(&event);
             let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
-            self.window
-                .add(id.into(), Item { event, bytes, prepared: None, attempts: Vec::new(), round: 0, manual: None });
+            self.window.add(
+                id.into(),
+                Item {
+                    event,
+                    bytes,
+                    prepared: None,
+                    attempts: Vec::new(),
+                    round: 0,
+                    manual: None,
+                    letter: Letter::default(),
+                },
+            );
         }
         self.window.read_to(self.stream.position());
     }
@@ -364,9 +375,10 @@ impl Runner {
             self.report_progress();
             self.moved = true;
         }
+        let worth = Worth::of(&item.event);
         self.tell(ReportBody::DeadLettered(DeadLettered {
             destination: self.name.clone(),
-            event: item.event.position,
+            event: if item.manual.is_some() { item.letter.event } else { item.event.position },
             kind: item.event.fact.kind.clone(),
             key: item.event.fact.key.clone(),
             reason: reason.to_owned(),
@@ -374,13 +386,22 @@ impl Runner {
             request: item.prepared.as_ref().map(|p| p.body.clone()).unwrap_or_default(),
             event_type: item.event.fact.event_type.clone(),
             again: item.manual.is_some(),
+            minor: worth.value.as_ref().map(|(minor, _)| *minor),
+            currency: worth.value.map(|(_, currency)| currency).unwrap_or_default(),
+            promised_at_us: worth.promised_at_us,
+            event_at_us: item.event.recorded_at_us,
+            origin: None,
         }));
     }
 
     fn close(&self, item: &Item, end: DeadLetterEnd) {
+        let (brought_in, fact) = (item.letter.brought_in, &item.event.fact);
+        let entity = if brought_in { lockstep_core::entity_id(&fact.kind, &fact.key).into() } else { String::new() };
         self.tell(ReportBody::Closed(DeadLetterClosed {
             destination: self.name.clone(),
-            event: item.event.position,
+            event: item.letter.event,
+            entity,
+            event_at_us: if brought_in { item.event.recorded_at_us } else { 0 },
             end: end as i32,
             reason: String::new(),
             by: item.manual.clone().unwrap_or_default(),
@@ -432,18 +453,24 @@ impl Runner {
 
     async fn retry_by_hand(&mut self, position: Position, record: Position, by: String) -> Result<(), RetryError> {
         // Asked for twice it is sent once; and what has ended meanwhile is not sent again.
+        if self.window.is_retried(position) {
+            return Ok(());
+        }
         let row = self.hub.dead_letter(&self.name, position).await?;
-        if self.window.is_retried(position) || row.is_none_or(|row| row.record != record) {
+        if row.is_none_or(|row| row.record != record) {
             return Ok(());
         }
         let attempts = self.hub.record(record).await?.map(|r| crate::handle::attempts(&r).to_vec()).unwrap_or_default();
-        let Some(event) = self.hub.record(position).await?.and_then(|r| Event::of(position, r)) else {
+        let Some(LetterEvent { event, origin }) = self.hub.letter_event(position).await? else {
             return Ok(());
         };
         let event = Arc::new(detached(event));
         let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
-        let item = Item { bytes: bytes_of(&event), event, prepared: None, attempts, round: 0, manual: Some(by) };
-        if self.newer_was_delivered(&item.event).await? {
+        let letter = Letter { event: position, brought_in: origin.is_some() };
+        let foreign = origin.is_some_and(|origin| !origin.own);
+        let item =
+            Item { bytes: bytes_of(&event), event, prepared: None, attempts, round: 0, manual: Some(by), letter };
+        if self.newer_was_delivered(&item.event, foreign).await? {
             self.close(&item, DeadLetterEnd::Superseded);
         } else {
             self.window.add(id.into(), item);
@@ -452,21 +479,29 @@ impl Runner {
     }
 
     /// Whether something newer of the same entity is at the destination: sending the older one would take it
-    /// back in time.
-    async fn newer_was_delivered(&self, event: &Event) -> Result<bool, RetryError> {
+    /// back in time. Of an event of another hub's journal the position says nothing here, so the time must do; and what
+    /// is on its way is newer too then, since it can't be put in order.
+    async fn newer_was_delivered(&self, event: &Event, foreign: bool) -> Result<bool, RetryError> {
+        if self.hub.brought_in_and_delivered(&self.name, event).await? {
+            return Ok(true);
+        }
         let Some(entity) = self.hub.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(false) };
         let mut at = entity.position;
         let mut looked_at = 0;
-        while at > event.position && looked_at < HISTORY_MAX {
-            let (later, next) = self.hub.history(at, HISTORY_STEP).await?;
-            if later.is_empty() {
-                break;
-            }
+        while at > 0 && looked_at < HISTORY_MAX {
+            // The newest one mostly decides.
+            let step = if looked_at == 0 { 1 } else { HISTORY_STEP };
+            let (later, next) = self.hub.history(at, step).await?;
             looked_at += later.len();
             at = next;
-            for (position, record) in later.into_iter().take_while(|(position, _)| *position > event.position) {
+            for (position, record) in later {
+                let newer =
+                    if foreign { record.recorded_at_us >= event.recorded_at_us } else { position > event.position };
+                if !newer {
+                    return Ok(false);
+                }
                 let Some(newer) = Event::of(position, record) else { continue };
-                let reached = self.window.is_settled(position)
+                let reached = (foreign || self.window.is_settled(position))
                     && matches!(self.destination.prepare(&newer), Ok(Some(_)))
                     && self.hub.dead_letter(&self.name, position).await?.is_none();
                 if reached {

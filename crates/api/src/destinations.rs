@@ -42,7 +42,7 @@ pub(crate) struct DestinationBody {
     superseded: u64,
     /// Those published before it was added, which it was not to have.
     skipped: u64,
-    /// Dead letters that were brought in from outside, whatever has become of them.
+    /// Dead letters that were brought in from outside or given up in a replay, whatever has become of them.
     imported: u64,
     /// Every event up to this position is settled.
     cursor: u64,

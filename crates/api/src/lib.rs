@@ -35,6 +35,7 @@ mod params;
 mod preferences;
 mod problem;
 mod quarantine;
+mod replays;
 mod resolve;
 mod resolve_value;
 mod schemas;

@@ -10,7 +10,8 @@ use utoipa_axum::routes;
 
 use crate::{
     Api, aliases, conflicts, dead_letters, deletion, destinations, entities, events, explain, health, history,
-    incomplete, merges, metrics, middleware, preferences, quarantine, resolve, schemas, stock, stream, view, webhooks,
+    incomplete, merges, metrics, middleware, preferences, quarantine, replays, resolve, schemas, stock, stream, view,
+    webhooks,
 };
 
 /// Every resource: a newcomer adds a line here.
@@ -38,6 +39,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(dead_letters::retry))
         .routes(routes!(dead_letters::cancel))
         .routes(routes!(dead_letters::discard))
+        .routes(routes!(replays::list, replays::start))
+        .routes(routes!(replays::show, replays::cancel))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::show))
         .routes(routes!(quarantine::release))

@@ -99,6 +99,8 @@ codes! {
     UnknownDestination = "unknown-destination", NOT_FOUND, "There is no such destination";
     /// There is no such open dead letter.
     UnknownDeadLetter = "unknown-dead-letter", NOT_FOUND, "There is no such open dead letter";
+    /// There is no such replay.
+    UnknownReplay = "unknown-replay", NOT_FOUND, "There is no such replay";
     /// There is no such quarantined delivery.
     UnknownQuarantine = "unknown-quarantine", NOT_FOUND, "There is no such quarantined delivery";
     /// There is no conflict about this field.
@@ -111,6 +113,8 @@ codes! {
     Trimmed = "trimmed", GONE, "This part of the journal is no longer kept";
     /// The destination is known but not running.
     DestinationNotRunning = "destination-not-running", CONFLICT, "The destination is not running";
+    /// As many replays go on as may.
+    TooManyReplays = "too-many-replays", CONFLICT, "Too many replays go on";
     /// The quarantined delivery was released before.
     AlreadyReleased = "already-released", CONFLICT, "The delivery is no longer in quarantine";
     /// The conflict is not open: a person has decided, or the systems agree by now.

@@ -18,7 +18,7 @@ pub struct Record {
     #[prost(int64, tag = "1")]
     pub recorded_at_us: i64,
     /// What it records.
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 20")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 20, 21, 22, 23")]
     pub body: Option<Body>,
 }
 
@@ -35,8 +35,8 @@ pub enum Body {
     #[prost(message, tag = "4")]
     Progress(Progress),
     /// A delivery given up after its retries.
-    #[prost(message, tag = "5")]
-    DeadLettered(DeadLettered),
+    #[prost(message, boxed, tag = "5")]
+    DeadLettered(Box<DeadLettered>),
     /// A dead letter's end.
     #[prost(message, tag = "6")]
     DeadLetterClosed(DeadLetterClosed),
@@ -52,6 +52,99 @@ pub enum Body {
     /// When dead letters are to be sent again.
     #[prost(message, tag = "20")]
     RetriesScheduled(RetriesScheduled),
+    /// Events are sent once more to a destination.
+    #[prost(message, tag = "21")]
+    ReplayStarted(ReplayStarted),
+    /// How far a replay has come.
+    #[prost(message, tag = "22")]
+    ReplayProgress(ReplayProgress),
+    /// A replay's end.
+    #[prost(message, tag = "23")]
+    ReplayEnded(ReplayEnded),
+}
+
+/// Events are sent once more to a destination. The record's position is the replay's id.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReplayStarted {
+    /// The destination.
+    #[prost(string, tag = "1")]
+    pub destination: String,
+    /// Events after this one,
+    #[prost(uint64, tag = "2")]
+    pub after: Position,
+    /// up to this one.
+    #[prost(uint64, tag = "3")]
+    pub until: Position,
+    /// The newest event of each entity, instead of all events.
+    #[prost(bool, tag = "4")]
+    pub state: bool,
+    /// Only entities of this kind; empty: all.
+    #[prost(string, tag = "5")]
+    pub kind: String,
+    /// Only the entity with this key; empty: all.
+    #[prost(string, tag = "6")]
+    pub key: String,
+    /// Only events of this type, a `*` at the end stands for anything; empty: all.
+    #[prost(string, tag = "7")]
+    pub event_type: String,
+    /// At most so many events a second; 0: as fast as it goes.
+    #[prost(uint32, tag = "8")]
+    pub rate_per_s: u32,
+    /// Also events of which something newer is there.
+    #[prost(bool, tag = "9")]
+    pub stale: bool,
+    /// Who asked for it.
+    #[prost(string, tag = "10")]
+    pub by: String,
+    /// The destination is new and begins with it: what comes after `until` it gets by itself.
+    #[prost(bool, tag = "11")]
+    pub first: bool,
+    /// With `first`, how many events had been published by then.
+    #[prost(uint64, tag = "12")]
+    pub skipped: u64,
+}
+
+/// How far a replay has come; the counts are those since the record before.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReplayProgress {
+    /// The replay.
+    #[prost(uint64, tag = "1")]
+    pub replay: Position,
+    /// Every event up to here has ended.
+    #[prost(uint64, tag = "2")]
+    pub cursor: Position,
+    /// Every entity up to this id has ended, where it is a snapshot.
+    #[prost(string, tag = "3")]
+    pub after_id: String,
+    /// Delivered.
+    #[prost(uint64, tag = "4")]
+    pub delivered: u64,
+    /// Kept back by the destination's filter.
+    #[prost(uint64, tag = "5")]
+    pub filtered: u64,
+    /// Not sent, since something newer is there or on its way.
+    #[prost(uint64, tag = "6")]
+    pub stale: u64,
+    /// Given up.
+    #[prost(uint64, tag = "7")]
+    pub failed: u64,
+    /// Not sent, since they are on their way anyway, or dead letters.
+    #[prost(uint64, tag = "8")]
+    pub passed: u64,
+}
+
+/// A replay's end.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReplayEnded {
+    /// The replay.
+    #[prost(uint64, tag = "1")]
+    pub replay: Position,
+    /// Somebody ended it; else it was through.
+    #[prost(bool, tag = "2")]
+    pub cancelled: bool,
+    /// Who.
+    #[prost(string, tag = "3")]
+    pub by: String,
 }
 
 /// See [`Body::Probe`].
@@ -336,6 +429,9 @@ pub struct DeadLettered {
     /// record stands for it, and `event` is its own position.
     #[prost(message, optional, tag = "14")]
     pub origin: Option<LetterOrigin>,
+    /// The replay that sent it; 0 where it went its own way.
+    #[prost(uint64, tag = "15")]
+    pub replay: Position,
 }
 
 /// Where a dead letter comes from that was brought in from outside.

@@ -93,7 +93,7 @@ fn records() -> Vec<Record> {
             skipped: 7,
             read_to: 400,
         }),
-        Body::DeadLettered(DeadLettered {
+        Body::DeadLettered(Box::new(DeadLettered {
             destination: "erp".into(),
             event: 42,
             kind: "order".into(),
@@ -104,7 +104,7 @@ fn records() -> Vec<Record> {
             event_type: "order.placed".into(),
             again: true,
             ..DeadLettered::default()
-        }),
+        })),
         Body::DeadLetterClosed(DeadLetterClosed {
             destination: "erp".into(),
             event: 42,

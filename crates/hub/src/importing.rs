@@ -136,7 +136,7 @@ impl View<'_> {
         let position = self.looper.facts.next;
         dead.event = position;
         dead.again = false;
-        self.looper.record(Body::DeadLettered(dead), self.open);
+        self.looper.record(Body::DeadLettered(Box::new(dead)), self.open);
         Ok(Imported::Opened(position))
     }
 

@@ -414,6 +414,13 @@ impl Looper {
             ReportBody::DeadLettered(dead) if dead.again => Some((&dead.destination, dead.event)),
             _ => None,
         };
+        // One that is open has its attempts already.
+        if let ReportBody::DeadLettered(dead) = &body
+            && dead.replay != 0
+            && !matches!(self.dead_letter(&dead.destination, dead.event), Ok(None))
+        {
+            return;
+        }
         if let Some((destination, event)) = open_letter
             && !matches!(self.dead_letter(destination, event), Ok(Some(_)))
         {

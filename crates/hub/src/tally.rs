@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_core::Position;
 use serde::{Deserialize, Serialize};
 
+use crate::replays::ReplayTally;
+
 /// What became of a source's deliveries. `received` is counted when a delivery reaches the loop, the outcomes
 /// when they are decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +58,7 @@ pub struct DestinationTally {
     pub discarded: u64,
     /// Dead letters overtaken by something newer of the same entity.
     pub superseded: u64,
-    /// Dead letters that were brought in from outside, open or not: deliveries beside those of published events.
+    /// Dead letters beside those of published events, open or not: brought in from outside, or given up in a replay.
     #[serde(default)]
     pub imported: u64,
 }
@@ -85,6 +87,9 @@ pub struct Tallies {
     pub sources: BTreeMap<String, SourceTally>,
     /// By destination.
     pub destinations: BTreeMap<String, DestinationTally>,
+    /// The replays that go on and those that have ended last, by id.
+    #[serde(default)]
+    pub replays: BTreeMap<Position, ReplayTally>,
 }
 
 impl Tallies {

@@ -40,7 +40,7 @@ async fn exported(handle: &HubHandle, row: &DeadLetterRow, hub: &str) -> DeadLet
     let (event, record, dead_at_us) = (row.event, row.record, row.dead_at_us);
     let hub = hub.to_owned();
     let origin = LetterOrigin { hub, event, record, event_record, own: false, dead_at_us, by: "ops".to_owned() };
-    DeadLettered { origin: Some(origin), ..dead }
+    DeadLettered { origin: Some(origin), ..*dead }
 }
 
 #[tokio::test]

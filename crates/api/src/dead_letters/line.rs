@@ -179,6 +179,7 @@ impl Line {
             reason: self.reason,
             event_type: self.event_type,
             again: false,
+            replay: 0,
         })
     }
 }

@@ -399,7 +399,7 @@ pub(crate) async fn cancel(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn not_running(destination: &str) -> Problem {
+pub(crate) fn not_running(destination: &str) -> Problem {
     let detail = format!("`{destination}` is not running: it must be in the configuration to get its dead letters");
     Problem::new(Code::DestinationNotRunning, detail)
 }

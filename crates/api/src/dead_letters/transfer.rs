@@ -96,7 +96,7 @@ async fn line_of(api: &Api, row: &DeadLetterRow) -> Result<Bytes, ReadError> {
     let letter = api.hub.letter_event(row.event).await?;
     let dead = match api.hub.record(row.record).await?.and_then(|record| record.body) {
         Some(record::Body::DeadLettered(dead)) => dead,
-        _ => record::DeadLettered::default(),
+        _ => Box::default(),
     };
     // What has been settled and dropped since the list was made is left out.
     let Some(LetterEvent { event, origin }) = letter else { return Ok(Bytes::new()) };

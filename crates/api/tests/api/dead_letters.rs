@@ -186,7 +186,10 @@ async fn many_are_sent_again_planned_taken_back_and_given_up() {
     assert!(items(&server.get("/v1/dead-letters?scheduled=true").await).is_empty());
     let again = format!("/v1/dead-letters/erp/{first}/retry?at=2200-01-01T00:00:00Z");
     assert_eq!(server.post(&again).await.status, 202);
-    assert_eq!(server.get(&format!("/v1/dead-letters/erp/{first}")).await.ok()["retry_at"], "2200-01-01T00:00:00.000000Z");
+    assert_eq!(
+        server.get(&format!("/v1/dead-letters/erp/{first}")).await.ok()["retry_at"],
+        "2200-01-01T00:00:00.000000Z"
+    );
 
     let headers = [("content-type", "application/json")];
     let discard = async |query: &str| {

@@ -14,6 +14,7 @@ mod openapi;
 mod operating;
 mod problems;
 mod quarantine;
+mod replays;
 mod schemas;
 mod stock;
 mod stream;

@@ -20,6 +20,7 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const LOCKSTEP_REPLAY: HeaderName = HeaderName::from_static("lockstep-replay");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// How much of an answer is read, so that its connection can be used again; an answer beyond it costs the connection.
@@ -98,6 +99,7 @@ impl WebhookDestination {
             (IDEMPOTENCY_KEY, Some(&prepared.id)),
             (WEBHOOK_SIGNATURE, Some(&signature)),
             (TRACEPARENT, prepared.trace.as_ref()),
+            (LOCKSTEP_REPLAY, prepared.replay.as_ref()),
         ] {
             if let Some(Ok(value)) = text.map(|text| HeaderValue::from_str(text)) {
                 headers.insert(name, value);

@@ -109,7 +109,7 @@ mod tests {
     fn event(fields: &[(&str, &str)]) -> Event {
         let mut fields: Vec<_> = fields.iter().map(|(name, json)| Field::new(*name, (*json).to_owned())).collect();
         fields.sort_by(|a, b| a.name.cmp(&b.name));
-        Event { position: 1, recorded_at_us: 1, fact: Box::new(Fact { fields, ..Fact::default() }) }
+        Event { position: 1, recorded_at_us: 1, fact: Box::new(Fact { fields, ..Fact::default() }), replay: None }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! and journaled. What is delivered and not yet journaled is delivered again after a crash, with the same id.
 
 mod queue;
+mod replay;
+mod replay_queue;
 mod runner;
 mod scheduled;
 
@@ -9,13 +11,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lockstep_connect::destination::Destination;
 use lockstep_core::delivery::{BreakerPolicy, RetryPolicy};
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::replays::Replays;
 use crate::tally::DestinationTally;
 
+pub(crate) use replay::Replay;
+pub(crate) use replay_queue::ReplayOrder;
 pub(crate) use runner::spawn as spawn_runner;
 pub(crate) use scheduled::spawn as spawn_scheduled;
 
@@ -27,6 +33,8 @@ pub enum Start {
     Beginning,
     /// With the next event.
     Now,
+    /// With the newest event of each entity, then with the next event.
+    State,
 }
 
 /// How to deliver to one destination.
@@ -73,7 +81,7 @@ pub(crate) struct Report {
 
 pub(crate) enum ReportBody {
     Progress(Progress),
-    DeadLettered(DeadLettered),
+    DeadLettered(Box<DeadLettered>),
     Closed(DeadLetterClosed),
 }
 
@@ -121,6 +129,7 @@ struct Line {
 pub(crate) struct Ends {
     health: Arc<Health>,
     orders: mpsc::Receiver<Retry>,
+    replays: mpsc::Receiver<ReplayOrder>,
     phase: watch::Receiver<Phase>,
     /// Report what is done, say so, and end.
     end: mpsc::Receiver<oneshot::Sender<()>>,
@@ -128,22 +137,28 @@ pub(crate) struct Ends {
 
 /// The ways to the runners.
 #[derive(Clone, Default)]
-pub(crate) struct Controls(Arc<Mutex<BTreeMap<String, Line>>>);
+pub(crate) struct Controls {
+    lines: Arc<Mutex<BTreeMap<String, Line>>>,
+    pub(crate) replays: Replays,
+}
 
 impl Controls {
     fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Line>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self, name: &str, system: &str) -> Ends {
+    fn register(&self, name: &str, system: &str, destination: &Arc<dyn Destination>) -> Ends {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        // A replay waits for room by itself.
+        let (replayed, replays) = mpsc::channel(1);
+        self.replays.attach(name, destination.clone(), replayed);
         let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
         let (end, ending) = mpsc::channel(1);
         let health = Arc::new(Health::default());
         let (system, health_too) = (system.to_owned(), health.clone());
         let line = Line { system, health: health_too, orders, retries: Arc::default(), phase, end };
         self.lines().insert(name.to_owned(), line);
-        Ends { health, orders: ordered, phase: watching, end: ending }
+        Ends { health, orders: ordered, replays, phase: watching, end: ending }
     }
 
     /// How far events were sent to each system.
@@ -196,6 +211,7 @@ impl Controls {
 
     /// Ends all runners, after a last report of what they have done.
     pub(crate) async fn stop(&self) {
+        self.replays.end_all();
         // All at once: each may wait for what it has under way.
         let ends: Vec<_> = self.lines().values().map(|line| line.end.clone()).collect();
         let mut waiting = Vec::with_capacity(ends.len());

@@ -8,6 +8,8 @@ use lockstep_connect::destination::Prepared;
 use lockstep_core::record::Attempt;
 use lockstep_core::{Event, Position};
 
+use crate::delivery::replay_queue::{Recent, Ticket};
+
 /// The dead letter that an event on its way is of.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Letter {
@@ -29,6 +31,8 @@ pub(crate) struct Item {
     pub(crate) manual: Option<String>,
     /// The dead letter then.
     pub(crate) letter: Letter,
+    /// Who waits for its outcome, where it is replayed.
+    pub(crate) replay: Option<Ticket>,
 }
 
 #[derive(Default)]
@@ -54,6 +58,8 @@ pub(crate) struct Window {
     open_before: BTreeSet<Position>,
     read_to: Position,
     bytes: usize,
+    /// What was delivered last, from the first replay on.
+    pub(crate) recent: Option<Recent>,
 }
 
 impl Window {
@@ -137,8 +143,14 @@ impl Window {
     }
 
     /// Whether something newer of this key was delivered while it was in the window.
-    pub(crate) fn overtaken(&self, id: &str, position: Position) -> bool {
+    fn overtaken(&self, id: &str, position: Position) -> bool {
         self.keys.get(id).is_some_and(|key| key.delivered > position)
+    }
+
+    /// Whether an item must not be sent any more, because something newer of its key was.
+    pub(crate) fn is_too_late(&self, id: &str, item: &Item) -> bool {
+        let may_be_stale = item.replay.as_ref().is_some_and(|ticket| ticket.stale);
+        item.manual.is_some() && !may_be_stale && self.overtaken(id, item.event.position)
     }
 
     /// Puts an event back: its key waits with everything behind it until then.
@@ -185,6 +197,9 @@ impl Window {
     pub(crate) fn settle(&mut self, id: &str, item: &Item, delivered: bool) {
         self.bytes -= item.bytes;
         let position = item.event.position;
+        if let Some(recent) = self.recent.as_mut().filter(|_| delivered) {
+            recent.note(id, position);
+        }
         if let Some(key) = self.keys.get_mut(id) {
             key.busy = false;
             if delivered {

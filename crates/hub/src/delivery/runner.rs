@@ -13,7 +13,9 @@ use lockstep_core::{Event, Position};
 use tokio::time::MissedTickBehavior;
 
 use crate::delivery::queue::{Item, Letter, Window};
+use crate::delivery::replay_queue::Outcome;
 use crate::delivery::{DeliveryOptions, Ends, Health, Phase, Report, ReportBody, Retry, Start};
+use crate::failure::Unavailable;
 use crate::handle::HubHandle;
 use crate::importing::LetterEvent;
 use crate::reading::{EventStream, StreamItem};
@@ -70,17 +72,18 @@ pub(crate) fn spawn(
     options: DeliveryOptions,
     tally: Option<DestinationTally>,
 ) {
-    let ends = hub.controls.register(&name, &options.system);
+    let ends = hub.controls.register(&name, &options.system, &destination);
     tokio::spawn(async move {
         let mut skipped = 0;
         let tally = match tally {
             Some(tally) => tally,
             None => {
-                let (tally, events_before) = origin(&hub, options.start).await;
+                let (tally, events_before) = origin(&hub, &name, options.start).await;
                 skipped = events_before;
                 tally
             }
         };
+        hub.take_up_replays(&name);
         let stream = hub.stream(tally.cursor);
         let window = Window::after(tally.cursor, tally.read_to, tally.open.clone());
         let breaker = Breaker::new(options.breaker);
@@ -111,11 +114,19 @@ pub(crate) fn spawn(
 
 /// Where a new destination begins, and how many events it is not to have: those before it, and those that
 /// retention has dropped.
-async fn origin(hub: &HubHandle, start: Start) -> (DestinationTally, u64) {
+async fn origin(hub: &HubHandle, name: &str, start: Start) -> (DestinationTally, u64) {
     let tallies = hub.stats.tallies();
     let at = |cursor| DestinationTally { cursor, read_to: cursor, ..DestinationTally::default() };
     let first = hub.bounds().first;
     match start {
+        Start::State => loop {
+            match hub.begin_with_state(name).await {
+                // What it is not to have is journaled with it.
+                Ok(tally) => return (tally, 0),
+                Err(Unavailable::ShuttingDown) => return (at(tallies.last_event), 0),
+                Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        },
         Start::Now => (at(tallies.last_event), tallies.published),
         Start::Beginning if first <= 1 => (at(0), 0),
         Start::Beginning => {
@@ -139,7 +150,7 @@ async fn origin(hub: &HubHandle, start: Start) -> (DestinationTally, u64) {
 
 impl Runner {
     async fn run(mut self, ends: Ends) {
-        let Ends { mut orders, mut phase, mut end, .. } = ends;
+        let Ends { mut orders, mut replays, mut phase, mut end, .. } = ends;
         let mut flying = FuturesUnordered::new();
         let mut report = tokio::time::interval(Duration::from_millis(self.options.report_interval_ms.max(1)));
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -188,6 +199,7 @@ impl Runner {
                         tracing::error!(destination = self.name, event, error = &error as &dyn std::error::Error, "a dead letter can't be sent again");
                     }
                 },
+                Some(order) = replays.recv(), if room && !self.paused => self.window.replay(order),
                 Some(done) = flying.next(), if !flying.is_empty() => self.take(done),
                 () = tokio::time::sleep(Duration::from_micros(wake_in.unwrap_or(0))), if !self.paused && wake_in.is_some() => {}
                 _ = report.tick() => self.report_progress(),
@@ -247,6 +259,7 @@ impl Runner {
                     round: 0,
                     manual: None,
                     letter: Letter::default(),
+                    replay: None,
                 },
             );
         }
@@ -255,7 +268,7 @@ impl Runner {
 
     /// Filters and maps. What is kept back or can't be mapped is settled here.
     fn prepare(&mut self, id: String, mut item: Item) -> Option<(String, Item)> {
-        if item.manual.is_some() && self.window.overtaken(&id, item.event.position) {
+        if self.window.is_too_late(&id, &item) {
             self.close(&item, DeadLetterEnd::Superseded);
             self.window.settle(&id, &item, false);
             return None;
@@ -376,7 +389,7 @@ impl Runner {
             self.moved = true;
         }
         let worth = Worth::of(&item.event);
-        self.tell(ReportBody::DeadLettered(DeadLettered {
+        self.tell(ReportBody::DeadLettered(Box::new(DeadLettered {
             destination: self.name.clone(),
             event: if item.manual.is_some() { item.letter.event } else { item.event.position },
             kind: item.event.fact.kind.clone(),
@@ -385,16 +398,23 @@ impl Runner {
             attempts: item.attempts.clone(),
             request: item.prepared.as_ref().map(|p| p.body.clone()).unwrap_or_default(),
             event_type: item.event.fact.event_type.clone(),
-            again: item.manual.is_some(),
+            again: item.manual.is_some() && item.replay.is_none(),
+            replay: item.replay.as_ref().map_or(0, |ticket| ticket.replay),
             minor: worth.value.as_ref().map(|(minor, _)| *minor),
             currency: worth.value.map(|(_, currency)| currency).unwrap_or_default(),
             promised_at_us: worth.promised_at_us,
             event_at_us: item.event.recorded_at_us,
             origin: None,
-        }));
+        })));
+        if let Some(ticket) = &item.replay {
+            ticket.tell(Outcome::Failed);
+        }
     }
 
     fn close(&self, item: &Item, end: DeadLetterEnd) {
+        if let Some(ticket) = &item.replay {
+            return ticket.closed(end);
+        }
         let (brought_in, fact) = (item.letter.brought_in, &item.event.fact);
         let entity = if brought_in { lockstep_core::entity_id(&fact.kind, &fact.key).into() } else { String::new() };
         self.tell(ReportBody::Closed(DeadLetterClosed {
@@ -468,8 +488,16 @@ impl Runner {
         let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
         let letter = Letter { event: position, brought_in: origin.is_some() };
         let foreign = origin.is_some_and(|origin| !origin.own);
-        let item =
-            Item { bytes: bytes_of(&event), event, prepared: None, attempts, round: 0, manual: Some(by), letter };
+        let item = Item {
+            bytes: bytes_of(&event),
+            event,
+            prepared: None,
+            attempts,
+            round: 0,
+            manual: Some(by),
+            letter,
+            replay: None,
+        };
         if self.newer_was_delivered(&item.event, foreign).await? {
             self.close(&item, DeadLetterEnd::Superseded);
         } else {
@@ -501,8 +529,11 @@ impl Runner {
                     return Ok(false);
                 }
                 let Some(newer) = Event::of(position, record) else { continue };
+                // What its own system has said it has, though it is not sent it.
+                let has =
+                    matches!(self.destination.prepare(&newer), Ok(Some(_))) || self.destination.keeps_own_word(&newer);
                 let reached = (foreign || self.window.is_settled(position))
-                    && matches!(self.destination.prepare(&newer), Ok(Some(_)))
+                    && has
                     && self.hub.dead_letter(&self.name, position).await?.is_none();
                 if reached {
                     return Ok(true);
@@ -523,7 +554,7 @@ enum RetryError {
 }
 
 /// What an event takes in memory, roughly.
-fn bytes_of(event: &Event) -> usize {
+pub(super) fn bytes_of(event: &Event) -> usize {
     let fields = event.fact.fields.iter().chain(&event.fact.rest);
     let raw = event.fact.raw.as_ref().map_or(0, |raw| raw.body.len());
     512 + raw + fields.map(|f| f.name.len() + f.json.len() + 96).sum::<usize>()

@@ -168,6 +168,14 @@ impl StateFile {
         statement.query_map(params![after.max(prefix), end, limit as i64], row)?.collect()
     }
 
+    /// Entities of all kinds after an id, in order.
+    pub(crate) fn entities_after(&self, after: &str, limit: usize) -> Result<Vec<(String, Bytes)>, rusqlite::Error> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT id, state FROM entity WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+        let row = |row: &Row<'_>| Ok((row.get(0)?, Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)));
+        statement.query_map(params![after, limit as i64], row)?.collect()
+    }
+
     pub(crate) fn seen_runs(&self) -> Result<Vec<Arc<Run>>, rusqlite::Error> {
         Ok(seen::load(&self.connection)?.into_iter().map(Arc::new).collect())
     }

@@ -243,6 +243,9 @@ impl State {
                     tally.imported += 1;
                     tally.dead += 1;
                     self.see(importing::hash_of(&dead.destination, origin), position, 0);
+                } else if dead.replay != 0 {
+                    tally.imported += 1;
+                    tally.dead += 1;
                 } else if !dead.again {
                     tally.dead += 1;
                     // Its runner has reported it as open just before.
@@ -270,6 +273,11 @@ impl State {
                 tally.superseded += 1;
                 self.overlay.close_quarantine(closed.position);
             }
+            Some(Body::ReplayStarted(started)) => {
+                self.tallies.replay_started(position, record.recorded_at_us, started);
+            }
+            Some(Body::ReplayProgress(progress)) => self.tallies.replay_progressed(progress),
+            Some(Body::ReplayEnded(ended)) => self.tallies.replay_ended(record.recorded_at_us, ended),
             Some(Body::RetriesScheduled(scheduled)) => self.overlay.retries.take(scheduled),
             Some(Body::Stock(fact)) => self.absorb_stock(position, fact, count_received),
             Some(Body::Probe(_)) | None => {}

@@ -12,6 +12,7 @@ pub mod key;
 pub mod leakage;
 pub mod preference;
 pub mod quarantine;
+pub mod replay;
 pub mod reservation;
 pub mod simulate;
 pub mod stock;

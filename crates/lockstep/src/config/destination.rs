@@ -93,6 +93,8 @@ pub enum Start {
     Beginning,
     /// With the next event.
     Now,
+    /// With the newest event of each entity, then with the next event.
+    State,
 }
 
 impl Default for Retry {
@@ -142,6 +144,7 @@ impl DestinationConfig {
             start: match start {
                 Start::Beginning => lockstep_hub::delivery::Start::Beginning,
                 Start::Now => lockstep_hub::delivery::Start::Now,
+                Start::State => lockstep_hub::delivery::Start::State,
             },
             ..DeliveryOptions::default()
         }

@@ -91,6 +91,11 @@ impl Remote {
         self.request(Method::POST, path, body).await
     }
 
+    /// Has something ended or removed.
+    pub async fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        self.request(Method::DELETE, path, None).await
+    }
+
     /// Sends JSON lines.
     pub async fn post_lines(&self, path: &str, lines: String) -> Result<Answer, Failure> {
         let (status, bytes) = self.whole(Method::POST, path, None, Some(Content::Lines(lines))).await?;

@@ -14,7 +14,7 @@ use crate::problem::{Code, Problem, ProblemBody};
 use crate::{Api, view};
 
 /// Where a destination stands. Every published event is accounted for:
-/// `published = delivered + pending + filtered + dead + discarded + superseded + skipped`.
+/// `published + imported = delivered + pending + filtered + dead + discarded + superseded + skipped`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Destination)]
 pub(crate) struct DestinationBody {
@@ -54,6 +54,8 @@ pub(crate) struct DestinationBody {
     superseded: u64,
     /// Those published before it was added, which it was not to have.
     skipped: u64,
+    /// Dead letters that were brought in from outside or given up in a replay, whatever has become of them.
+    imported: u64,
     /// Every event up to this position is settled.
     cursor: u64,
     /// Events that were taken up and of which nobody knows what became of them: 0 unless conservation is broken.
@@ -157,6 +159,7 @@ fn body(
         discarded: tally.discarded,
         superseded: tally.superseded,
         skipped: tally.skipped,
+        imported: tally.imported,
         cursor: tally.cursor,
         unaccounted: tally.unaccounted(),
         lag_s: flow.lag_us(now_us()) as f64 / 1e6,

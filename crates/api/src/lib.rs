@@ -39,6 +39,7 @@ mod preferences;
 mod problem;
 mod propagation;
 mod quarantine;
+mod replays;
 mod resolve;
 mod resolve_value;
 mod schemas;

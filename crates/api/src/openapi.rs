@@ -10,8 +10,8 @@ use utoipa_axum::routes;
 
 use crate::{
     Api, alerts, aliases, conflicts, dead_letters, deletion, destinations, entities, events, explain, freshness,
-    health, history, incomplete, merges, metrics, middleware, preferences, propagation, quarantine, resolve, schemas,
-    stock, stream, view, webhooks,
+    health, history, incomplete, merges, metrics, middleware, preferences, propagation, quarantine, replays, resolve,
+    schemas, stock, stream, view, webhooks,
 };
 
 /// Every resource: a newcomer adds a line here.
@@ -36,10 +36,19 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(alerts::silences, alerts::silence))
         .routes(routes!(alerts::unsilence))
         .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::summary::show))
+        .routes(routes!(dead_letters::transfer::export))
+        .routes(routes!(dead_letters::transfer::import))
+        .routes(routes!(dead_letters::bulk::retry))
+        .routes(routes!(dead_letters::bulk::cancel))
+        .routes(routes!(dead_letters::bulk::discard))
         .routes(routes!(dead_letters::retry_all))
         .routes(routes!(dead_letters::show))
         .routes(routes!(dead_letters::retry))
+        .routes(routes!(dead_letters::cancel))
         .routes(routes!(dead_letters::discard))
+        .routes(routes!(replays::list, replays::start))
+        .routes(routes!(replays::show, replays::cancel))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::show))
         .routes(routes!(quarantine::release))

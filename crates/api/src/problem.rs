@@ -103,6 +103,8 @@ codes! {
     UnknownAlert = "unknown-alert", NOT_FOUND, "There is no such alert";
     /// There is no such silence, or it is over.
     UnknownSilence = "unknown-silence", NOT_FOUND, "There is no such silence";
+    /// There is no such replay.
+    UnknownReplay = "unknown-replay", NOT_FOUND, "There is no such replay";
     /// There is no such quarantined delivery.
     UnknownQuarantine = "unknown-quarantine", NOT_FOUND, "There is no such quarantined delivery";
     /// There is no conflict about this field.
@@ -117,6 +119,8 @@ codes! {
     DestinationNotRunning = "destination-not-running", CONFLICT, "The destination is not running";
     /// The alert is not open: somebody has acknowledged it, or it is over.
     AlertNotOpen = "alert-not-open", CONFLICT, "The alert is not open";
+    /// As many replays go on as may.
+    TooManyReplays = "too-many-replays", CONFLICT, "Too many replays go on";
     /// The quarantined delivery was released before.
     AlreadyReleased = "already-released", CONFLICT, "The delivery is no longer in quarantine";
     /// The conflict is not open: a person has decided, or the systems agree by now.

@@ -78,6 +78,24 @@ async fn keeps_to_the_contract_of_all_destinations() {
 }
 
 #[tokio::test]
+async fn what_is_replayed_says_so_and_keeps_its_id() {
+    let server = Server::start(|_| reply(200, &[], "")).await;
+    let destination = destination(&config(&server.url(), json!({})));
+    let mut event = kit::event(41, "order", "web:7", &[("note", "1")]);
+    for replay in [None, Some(77)] {
+        event.replay = replay;
+        let prepared = destination.prepare(&event).unwrap().unwrap();
+        assert_eq!(destination.send(&prepared, 1).await.result, AttemptResult::Delivered);
+    }
+    let [live, replayed] = &server.got()[..] else { panic!("two requests") };
+    let attribute = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["replay"].clone();
+    assert_eq!((attribute(&live.body), attribute(&replayed.body)), (json!(null), json!("77")));
+    assert!(!live.headers.contains_key("lockstep-replay"));
+    assert_eq!(replayed.headers["lockstep-replay"], "77");
+    assert_eq!(replayed.headers["webhook-id"], live.headers["webhook-id"]);
+}
+
+#[tokio::test]
 async fn a_delivery_is_a_signed_cloud_event() {
     let server = Server::start(|_| reply(202, &[], "thank you")).await;
     let config = config(&server.url(), json!({"headers": {"Authorization": "Bearer hush", "X-Shop": "web"}}));

@@ -18,6 +18,8 @@ pub struct Event {
     pub recorded_at_us: i64,
     /// What was decided.
     pub fact: Box<Fact>,
+    /// The replay that it is sent for; none where it goes its own way.
+    pub replay: Option<Position>,
 }
 
 impl Event {
@@ -25,10 +27,12 @@ impl Event {
     pub fn of(position: Position, record: Record) -> Option<Self> {
         let recorded_at_us = record.recorded_at_us;
         match record.body {
-            Some(Body::Fact(fact)) if !fact.event_type.is_empty() => Some(Self { position, recorded_at_us, fact }),
+            Some(Body::Fact(fact)) if !fact.event_type.is_empty() => {
+                Some(Self { position, recorded_at_us, fact, replay: None })
+            }
             Some(Body::Stock(stock)) => {
                 let fact = crate::stock::event_fact(position, recorded_at_us, &stock)?;
-                Some(Self { position, recorded_at_us, fact: Box::new(fact) })
+                Some(Self { position, recorded_at_us, fact: Box::new(fact), replay: None })
             }
             _ => None,
         }

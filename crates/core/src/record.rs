@@ -9,6 +9,7 @@ use prost::Message;
 
 use crate::Position;
 use crate::change::{Field, QuarantineReason, Raw};
+use crate::event::Event;
 
 /// One record of the journal. Its position is given by the journal.
 #[derive(Clone, PartialEq, Message)]
@@ -17,7 +18,7 @@ pub struct Record {
     #[prost(int64, tag = "1")]
     pub recorded_at_us: i64,
     /// What it records.
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 20, 21, 22, 23")]
     pub body: Option<Body>,
 }
 
@@ -34,8 +35,8 @@ pub enum Body {
     #[prost(message, tag = "4")]
     Progress(Progress),
     /// A delivery given up after its retries.
-    #[prost(message, tag = "5")]
-    DeadLettered(DeadLettered),
+    #[prost(message, boxed, tag = "5")]
+    DeadLettered(Box<DeadLettered>),
     /// A dead letter's end.
     #[prost(message, tag = "6")]
     DeadLetterClosed(DeadLetterClosed),
@@ -48,6 +49,102 @@ pub enum Body {
     /// Something happened to stock.
     #[prost(message, boxed, tag = "9")]
     Stock(Box<crate::stock::record::StockFact>),
+    /// When dead letters are to be sent again.
+    #[prost(message, tag = "20")]
+    RetriesScheduled(RetriesScheduled),
+    /// Events are sent once more to a destination.
+    #[prost(message, tag = "21")]
+    ReplayStarted(ReplayStarted),
+    /// How far a replay has come.
+    #[prost(message, tag = "22")]
+    ReplayProgress(ReplayProgress),
+    /// A replay's end.
+    #[prost(message, tag = "23")]
+    ReplayEnded(ReplayEnded),
+}
+
+/// Events are sent once more to a destination. The record's position is the replay's id.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReplayStarted {
+    /// The destination.
+    #[prost(string, tag = "1")]
+    pub destination: String,
+    /// Events after this one,
+    #[prost(uint64, tag = "2")]
+    pub after: Position,
+    /// up to this one.
+    #[prost(uint64, tag = "3")]
+    pub until: Position,
+    /// The newest event of each entity, instead of all events.
+    #[prost(bool, tag = "4")]
+    pub state: bool,
+    /// Only entities of this kind; empty: all.
+    #[prost(string, tag = "5")]
+    pub kind: String,
+    /// Only the entity with this key; empty: all.
+    #[prost(string, tag = "6")]
+    pub key: String,
+    /// Only events of this type, a `*` at the end stands for anything; empty: all.
+    #[prost(string, tag = "7")]
+    pub event_type: String,
+    /// At most so many events a second; 0: as fast as it goes.
+    #[prost(uint32, tag = "8")]
+    pub rate_per_s: u32,
+    /// Also events of which something newer is there.
+    #[prost(bool, tag = "9")]
+    pub stale: bool,
+    /// Who asked for it.
+    #[prost(string, tag = "10")]
+    pub by: String,
+    /// The destination is new and begins with it: what comes after `until` it gets by itself.
+    #[prost(bool, tag = "11")]
+    pub first: bool,
+    /// With `first`, how many events had been published by then.
+    #[prost(uint64, tag = "12")]
+    pub skipped: u64,
+}
+
+/// How far a replay has come; the counts are those since the record before.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReplayProgress {
+    /// The replay.
+    #[prost(uint64, tag = "1")]
+    pub replay: Position,
+    /// Every event up to here has ended.
+    #[prost(uint64, tag = "2")]
+    pub cursor: Position,
+    /// Every entity up to this id has ended, where it is a snapshot.
+    #[prost(string, tag = "3")]
+    pub after_id: String,
+    /// Delivered.
+    #[prost(uint64, tag = "4")]
+    pub delivered: u64,
+    /// Kept back by the destination's filter.
+    #[prost(uint64, tag = "5")]
+    pub filtered: u64,
+    /// Not sent, since something newer is there or on its way.
+    #[prost(uint64, tag = "6")]
+    pub stale: u64,
+    /// Given up.
+    #[prost(uint64, tag = "7")]
+    pub failed: u64,
+    /// Not sent, since they are on their way anyway, or dead letters.
+    #[prost(uint64, tag = "8")]
+    pub passed: u64,
+}
+
+/// A replay's end.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReplayEnded {
+    /// The replay.
+    #[prost(uint64, tag = "1")]
+    pub replay: Position,
+    /// Somebody ended it; else it was through.
+    #[prost(bool, tag = "2")]
+    pub cancelled: bool,
+    /// Who.
+    #[prost(string, tag = "3")]
+    pub by: String,
 }
 
 /// See [`Body::Probe`].
@@ -343,6 +440,77 @@ pub struct DeadLettered {
     /// It was a dead letter already: a retry by hand failed again.
     #[prost(bool, tag = "9")]
     pub again: bool,
+    /// What the event's document says of its value, in minor units of `currency`; none where it does not.
+    #[prost(int64, optional, tag = "10")]
+    pub minor: Option<i64>,
+    /// The currency of `minor`.
+    #[prost(string, tag = "11")]
+    pub currency: String,
+    /// What the event's document promises, microseconds since 1970 UTC; none where it does not.
+    #[prost(int64, optional, tag = "12")]
+    pub promised_at_us: Option<i64>,
+    /// When the event was decided, microseconds since 1970 UTC; 0 in the first records.
+    #[prost(int64, tag = "13")]
+    pub event_at_us: i64,
+    /// Where it comes from, where it was brought in from outside. Its event is then not one of this journal: this
+    /// record stands for it, and `event` is its own position.
+    #[prost(message, optional, tag = "14")]
+    pub origin: Option<LetterOrigin>,
+    /// The replay that sent it; 0 where it went its own way.
+    #[prost(uint64, tag = "15")]
+    pub replay: Position,
+}
+
+/// Where a dead letter comes from that was brought in from outside.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LetterOrigin {
+    /// What the hub calls itself in which it was given up.
+    #[prost(string, tag = "1")]
+    pub hub: String,
+    /// The event's record there.
+    #[prost(uint64, tag = "2")]
+    pub event: Position,
+    /// The dead letter's record there.
+    #[prost(uint64, tag = "3")]
+    pub record: Position,
+    /// The event as it was recorded there, whole.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub event_record: bytes::Bytes,
+    /// That hub is this one: the event keeps its id.
+    #[prost(bool, tag = "5")]
+    pub own: bool,
+    /// When it was given up there, microseconds since 1970 UTC.
+    #[prost(int64, tag = "6")]
+    pub dead_at_us: i64,
+    /// Who brought it in.
+    #[prost(string, tag = "7")]
+    pub by: String,
+}
+
+impl DeadLettered {
+    /// The event of a dead letter that was brought in, from its own record.
+    pub fn carried(&self) -> Option<Event> {
+        let origin = self.origin.as_ref()?;
+        let position = if origin.own { origin.event } else { self.event };
+        Event::of(position, Record::read(origin.event_record.clone()).ok()?)
+    }
+}
+
+/// When open dead letters of a destination are to be sent again, whoever has said so before.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RetriesScheduled {
+    /// The destination.
+    #[prost(string, tag = "1")]
+    pub destination: String,
+    /// The events' records.
+    #[prost(uint64, repeated, tag = "2")]
+    pub events: Vec<Position>,
+    /// For each of them when, microseconds since 1970 UTC; 0: not any more.
+    #[prost(int64, repeated, tag = "3")]
+    pub at_us: Vec<i64>,
+    /// Who asked for it.
+    #[prost(string, tag = "4")]
+    pub by: String,
 }
 
 /// How a dead letter ended.
@@ -380,6 +548,12 @@ pub struct DeadLetterClosed {
     /// The attempts made for it by hand.
     #[prost(message, repeated, tag = "6")]
     pub attempts: Vec<Attempt>,
+    /// The entity's id, where the dead letter had been brought in from outside; else empty.
+    #[prost(string, tag = "7")]
+    pub entity: String,
+    /// With it, when its event was decided, microseconds since 1970 UTC.
+    #[prost(int64, tag = "8")]
+    pub event_at_us: i64,
 }
 
 impl Record {
@@ -391,6 +565,11 @@ impl Record {
     /// How many bytes it takes encoded.
     pub fn encoded_bytes(&self) -> usize {
         self.encoded_len()
+    }
+
+    /// The record as the journal keeps it.
+    pub fn write(&self) -> bytes::Bytes {
+        self.encode_to_vec().into()
     }
 
     /// Reads a record. Unknown fields are skipped, so that older hubs read newer records as far as they can.

@@ -194,7 +194,7 @@ fn said(facts: &mut Facts, system: &str, at: i64, change: Change) -> Event {
     let input = Input { body, ..input(system, &delivery, "thing", at, &[("a", "1")]) };
     let record = decide(facts, input, 100).unwrap().records.remove(0);
     let Some(Body::Fact(fact)) = record.body else { panic!("not a fact") };
-    Event { position: facts.next - 1, recorded_at_us: 100, fact }
+    Event { position: facts.next - 1, recorded_at_us: 100, fact, replay: None }
 }
 
 fn fields(fields: &[(&str, &str)]) -> Change {

@@ -95,7 +95,7 @@ fn records() -> Vec<Record> {
             read_to: 400,
             ..Progress::default()
         }),
-        Body::DeadLettered(DeadLettered {
+        Body::DeadLettered(Box::new(DeadLettered {
             destination: "erp".into(),
             event: 42,
             kind: "order".into(),
@@ -105,7 +105,8 @@ fn records() -> Vec<Record> {
             request: Bytes::from_static(b"{}"),
             event_type: "order.placed".into(),
             again: true,
-        }),
+            ..DeadLettered::default()
+        })),
         Body::DeadLetterClosed(DeadLetterClosed {
             destination: "erp".into(),
             event: 42,
@@ -113,6 +114,7 @@ fn records() -> Vec<Record> {
             reason: "by hand".into(),
             by: "ops".into(),
             attempts: vec![attempt],
+            ..DeadLetterClosed::default()
         }),
         Body::Probe(Probe {}),
         Body::QuarantineClosed(QuarantineClosed { source: "shop".into(), position: 40 }),

@@ -98,6 +98,7 @@ fn count(
     }
     let name = match &record.body {
         Some(Body::Progress(progress)) => &progress.destination,
+        Some(Body::ReplayStarted(started)) if started.first => &started.destination,
         Some(Body::DeadLettered(dead)) => &dead.destination,
         Some(Body::DeadLetterClosed(closed)) => &closed.destination,
         _ => return,
@@ -114,7 +115,12 @@ fn count(
             }
             sums.cursor = progress.cursor;
         }
+        Some(Body::ReplayStarted(started)) => {
+            sums.skipped += started.skipped;
+            sums.cursor = started.until;
+        }
         Some(Body::DeadLettered(dead)) => {
+            sums.imported += u64::from(dead.origin.is_some() || dead.replay != 0);
             let is_new = count.dead.insert(dead.event);
             if is_new == dead.again {
                 let wrong = if is_new { "is dead again and was not dead" } else { "became a dead letter twice" };
@@ -145,6 +151,7 @@ impl Recount {
             ("delivered", sums.delivered, told.delivered),
             ("filtered", sums.filtered, told.filtered),
             ("skipped", sums.skipped, told.skipped),
+            ("brought in", sums.imported, told.imported),
             ("superseded", sums.superseded, told.superseded),
             ("discarded", sums.discarded, told.discarded),
             ("dead", dead, told.dead),
@@ -154,10 +161,10 @@ impl Recount {
             broken.push(format!("destination {name}: the journal has {counted} {what}, the sums say {told}"));
         }
         let accounted = DestinationTally { dead, ..sums.clone() }.accounted() + self.open;
-        if accounted != self.events {
+        if accounted != self.events + sums.imported {
             broken.push(format!(
-                "destination {name}: it has looked at {} events up to {}, and {accounted} are accounted for",
-                self.events, told.read_to
+                "destination {name}: it has looked at {} events up to {}, {} were brought in, and {accounted} are accounted for",
+                self.events, told.read_to, sums.imported
             ));
         }
         broken

@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 
 use crate::looper::Message;
 use crate::state::cache::Changed;
+use crate::state::dead_letters;
 use crate::state::file::{Meta, StateFile};
 use crate::state::seen::{self, Run};
 use crate::state::{Round, State};
@@ -267,26 +268,7 @@ impl Flusher {
                     row.received_at_us
                 ])?;
         }
-        for (destination, event) in &overlay.dead_closed {
-            transaction
-                .prepare_cached("DELETE FROM dead_letter WHERE destination = ?1 AND event = ?2")?
-                .execute(params![destination, *event as i64])?;
-        }
-        for row in overlay.dead_opened.values() {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO dead_letter VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
-                .execute(params![
-                    row.destination,
-                    row.event as i64,
-                    row.record as i64,
-                    row.kind,
-                    row.key,
-                    row.event_type,
-                    row.reason,
-                    row.attempts,
-                    row.dead_at_us
-                ])?;
-        }
+        dead_letters::write(overlay, transaction)?;
         overlay.incomplete.write(transaction)?;
         round.timers.write(transaction)?;
         round.waiting.write(transaction)?;

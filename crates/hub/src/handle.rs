@@ -10,12 +10,12 @@ use lockstep_core::{Entity, Input, Outcome, Position, Refusal};
 use lockstep_journal::Reader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::delivery::{Controls, Retry};
+use crate::delivery::Controls;
 use crate::failure::Unavailable;
 use crate::looper::{Message, Query, Submission};
 use crate::oversight::Oversight;
 use crate::reading::{EventFilter, EventStream, ReadError};
-use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
+use crate::state::rows::{IncompleteEntity, QuarantineRow};
 use crate::stats::Stats;
 use crate::tail::Tail;
 
@@ -48,17 +48,6 @@ pub struct QuarantineFilter {
     pub source: Option<String>,
     /// Only those after this record.
     pub after: Position,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// Which dead letters to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeadLetterFilter {
-    /// Only those of this destination.
-    pub destination: Option<String>,
-    /// Only those after this (destination, event).
-    pub after: Option<(String, Position)>,
     /// At most so many.
     pub limit: usize,
 }
@@ -168,36 +157,6 @@ impl HubHandle {
     /// Incomplete entities, by kind, the oldest first.
     pub async fn incomplete(&self, filter: IncompleteFilter) -> Result<Page<IncompleteEntity>, Unavailable> {
         self.ask(move |view| view.incomplete(&filter)).await
-    }
-
-    /// Open dead letters, by destination and event.
-    pub async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Page<DeadLetterRow>, Unavailable> {
-        self.ask(move |view| view.dead_letters(&filter)).await
-    }
-
-    /// One open dead letter.
-    pub async fn dead_letter(&self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
-        let destination = destination.to_owned();
-        self.ask(move |view| view.dead_letter(&destination, event)).await
-    }
-
-    /// Sends an open dead letter again, in its entity's order. The outcome is journaled; it can be read from
-    /// the list of dead letters. `false` where there is no such destination running.
-    pub async fn retry_dead_letter(&self, row: &DeadLetterRow, by: &str) -> bool {
-        let retry = Retry { event: row.event, record: row.record, by: by.to_owned() };
-        self.controls.retry(&row.destination, retry).await
-    }
-
-    /// Gives an open dead letter up. `false` where there is no such open dead letter.
-    pub async fn discard_dead_letter(
-        &self,
-        destination: &str,
-        event: Position,
-        reason: &str,
-        by: &str,
-    ) -> Result<bool, Unavailable> {
-        let (destination, reason, by) = (destination.to_owned(), reason.to_owned(), by.to_owned());
-        self.ask(move |view| view.discard(&destination, event, &reason, &by)).await
     }
 
     /// The record at a position.

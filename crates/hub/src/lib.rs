@@ -7,12 +7,14 @@
 //! The hub knows no concrete connector, no HTTP and no configuration file.
 
 mod audit;
+mod dead_letters;
 pub mod delivery;
 mod failing;
 mod failure;
 mod flush;
 mod flushing;
 mod handle;
+mod importing;
 mod journaler;
 mod loading;
 mod looper;
@@ -20,6 +22,7 @@ mod open;
 mod options;
 mod oversight;
 mod reading;
+mod replays;
 mod state;
 mod stats;
 pub mod stepped;
@@ -31,13 +34,16 @@ mod timers;
 mod view;
 
 pub use audit::DeliveryAudit;
+pub use dead_letters::{BulkAction, DeadLetterFilter, ImpactOrder, Looked};
 pub use failure::{OpenError, Unavailable};
-pub use handle::{Answer, DeadLetterFilter, Enqueued, HubHandle, IncompleteFilter, Page, QuarantineFilter};
+pub use handle::{Answer, Enqueued, HubHandle, IncompleteFilter, Page, QuarantineFilter};
+pub use importing::{ImportError, Imported, LetterEvent};
 pub use open::Hub;
 pub use options::HubOptions;
 pub use oversight::{AlertError, AlertRow, AlertRule, Figure, FreshnessRow, OversightOptions, Silence};
 pub use reading::{EventFilter, EventStream, ReadError, StreamItem};
-pub use state::rows::{DeadLetterRow, EntityRow, IncompleteEntity, IncompleteRow, QuarantineRow};
+pub use replays::{ReplayRefused, ReplayRequest, ReplayTally};
+pub use state::rows::{DeadLetterRow, EntityRow, IncompleteEntity, IncompleteRow, QuarantineRow, RetryPlan};
 pub use stats::{IncompleteFigure, Latency, Readiness, Stats, now_us};
 pub use stock::invariants::Invariants;
 pub use stock::standing::Standing;

@@ -414,6 +414,13 @@ impl Looper {
             ReportBody::DeadLettered(dead) if dead.again => Some((&dead.destination, dead.event)),
             _ => None,
         };
+        // One that is open has its attempts already.
+        if let ReportBody::DeadLettered(dead) = &body
+            && dead.replay != 0
+            && !matches!(self.dead_letter(&dead.destination, dead.event), Ok(None))
+        {
+            return;
+        }
         if let Some((destination, event)) = open_letter
             && !matches!(self.dead_letter(destination, event), Ok(Some(_)))
         {
@@ -428,16 +435,7 @@ impl Looper {
     }
 
     pub(crate) fn dead_letter(&self, destination: &str, event: Position) -> Result<Option<DeadLetterRow>, Unavailable> {
-        let key = (destination.to_owned(), event);
-        for layer in self.state.overlays().into_iter().rev() {
-            if let Some(row) = layer.dead_opened.get(&key) {
-                return Ok(Some(row.clone()));
-            }
-            if layer.dead_closed.contains(&key) {
-                return Ok(None);
-            }
-        }
-        self.state.file.dead_letter(destination, event).map_err(unreadable)
+        self.state.dead_letter(destination, event).map_err(unreadable)
     }
 
     /// Records something that needs no decision.

@@ -17,7 +17,7 @@ use lockstep_journal::{Batch, Journal, Reader, SqliteJournal, SqliteOptions};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
-use crate::delivery::{Controls, DeliveryOptions, spawn_runner};
+use crate::delivery::{Controls, DeliveryOptions, spawn_runner, spawn_scheduled};
 use crate::failure::OpenError;
 use crate::flush::{Flushed, Flusher, ToFlusher};
 use crate::handle::HubHandle;
@@ -89,6 +89,7 @@ impl Hub {
     pub fn add_destination(&self, name: &str, destination: Arc<dyn Destination>, options: DeliveryOptions) {
         let tally = self.handle.stats.tallies().destinations.get(name).cloned();
         spawn_runner(self.handle.clone(), name.to_owned(), destination, options, tally);
+        spawn_scheduled(self.handle.clone(), name.to_owned());
     }
 
     /// Starts watching the hub's own figures. Needs a tokio runtime, and the destinations that are to be watched.

@@ -33,7 +33,7 @@ impl TailBatch {
             }
             match (record.recorded_at_us, record.body) {
                 (recorded_at_us, Some(Body::Fact(fact))) => {
-                    TailRecord::Event(Arc::new(Event { position, recorded_at_us, fact }))
+                    TailRecord::Event(Arc::new(Event { position, recorded_at_us, fact, replay: None }))
                 }
                 (recorded_at_us, body) => TailRecord::Stock(Box::new(Record { recorded_at_us, body }), OnceLock::new()),
             }

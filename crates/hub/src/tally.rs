@@ -7,6 +7,8 @@ use lockstep_core::Position;
 use lockstep_core::record::Parked;
 use serde::{Deserialize, Serialize};
 
+use crate::replays::ReplayTally;
+
 /// What became of a source's deliveries. `received` is counted when a delivery reaches the loop, the outcomes
 /// when they are decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +69,9 @@ pub struct DestinationTally {
     pub discarded: u64,
     /// Dead letters overtaken by something newer of the same entity.
     pub superseded: u64,
+    /// Dead letters beside those of published events, open or not: brought in from outside, or given up in a replay.
+    #[serde(default)]
+    pub imported: u64,
 }
 
 impl DestinationTally {
@@ -84,12 +89,12 @@ impl DestinationTally {
     /// thing); 0 where all is well.
     pub fn unaccounted(&self) -> i64 {
         let Some(taken) = self.taken else { return 0 };
-        (taken + self.skipped) as i64 - (self.accounted() + self.open.len() as u64) as i64
+        (taken + self.skipped + self.imported) as i64 - (self.accounted() + self.open.len() as u64) as i64
     }
 
     /// Events that are still to be settled: `published` is the hub's count of all events.
     pub fn pending(&self, published: u64) -> i64 {
-        published as i64 - self.accounted() as i64
+        (published + self.imported) as i64 - self.accounted() as i64
     }
 }
 
@@ -105,6 +110,9 @@ pub struct Tallies {
     pub sources: BTreeMap<String, SourceTally>,
     /// By destination.
     pub destinations: BTreeMap<String, DestinationTally>,
+    /// The replays that go on and those that have ended last, by id.
+    #[serde(default)]
+    pub replays: BTreeMap<Position, ReplayTally>,
 }
 
 impl Tallies {
@@ -120,14 +128,16 @@ impl Tallies {
             if lost != 0 {
                 let (accounted, open) = (t.accounted(), t.open.len());
                 return Some(format!(
-                    "destination {name}: {} events taken up, {accounted} accounted for and {open} open",
-                    t.taken.unwrap_or(0) + t.skipped
+                    "destination {name}: {} events taken up, {} brought in, {accounted} accounted for and {open} open",
+                    t.taken.unwrap_or(0) + t.skipped,
+                    t.imported
                 ));
             }
             (pending < 0 || (drained && pending != 0)).then(|| {
                 format!(
-                    "destination {name}: {} events published, {} accounted for, cursor {}",
+                    "destination {name}: {} events published, {} brought in, {} accounted for, cursor {}",
                     self.published,
+                    t.imported,
                     t.accounted(),
                     t.cursor
                 )

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use lockstep_core::alias::Alias;
 use lockstep_core::entity::base_system;
-use lockstep_core::record::{Body, DeadLetterClosed, DeadLetterEnd};
 use lockstep_core::{Entity, EntityId, Position, decide};
 
 use crate::failure::Unavailable;
-use crate::handle::{DeadLetterFilter, IncompleteFilter, Page, QuarantineFilter};
+use crate::handle::{IncompleteFilter, Page, QuarantineFilter};
 use crate::looper::{Looper, Open, unreadable};
 use crate::state::overlay::merge;
-use crate::state::rows::{DeadLetterRow, IncompleteEntity, QuarantineRow};
+use crate::state::rows::{IncompleteEntity, QuarantineRow};
 
 /// What a question may look at.
 pub(crate) struct View<'l> {
@@ -22,7 +21,7 @@ pub(crate) struct View<'l> {
 
 /// How many unflushed and closed rows may hide among those of the file.
 fn hidden(layers: [&crate::state::overlay::Overlay; 2]) -> usize {
-    layers.iter().map(|o| o.quarantine_closed.len() + o.dead_closed.len()).sum()
+    layers.iter().map(|o| o.quarantine_closed.len()).sum()
 }
 
 impl View<'_> {
@@ -105,51 +104,5 @@ impl View<'_> {
             });
         }
         Ok(Page { items, more })
-    }
-
-    pub(crate) fn dead_letters(&mut self, filter: &DeadLetterFilter) -> Result<Page<DeadLetterRow>, Unavailable> {
-        let state = &self.looper.state;
-        let layers = state.overlays();
-        let rows = state.file.dead_letters(filter, filter.limit + hidden(layers) + 1).map_err(unreadable)?;
-        let passes = |key: &(String, Position), row: &DeadLetterRow| {
-            filter.after.as_ref().is_none_or(|after| key > after)
-                && filter.destination.as_ref().is_none_or(|d| *d == row.destination)
-        };
-        let layers = layers.map(|o| (&o.dead_opened, &o.dead_closed));
-        let (items, more) = merge(rows, layers, passes, filter.limit);
-        Ok(Page { items, more })
-    }
-
-    pub(crate) fn dead_letter(
-        &mut self,
-        destination: &str,
-        event: Position,
-    ) -> Result<Option<DeadLetterRow>, Unavailable> {
-        self.looper.dead_letter(destination, event)
-    }
-
-    pub(crate) fn discard(
-        &mut self,
-        destination: &str,
-        event: Position,
-        reason: &str,
-        by: &str,
-    ) -> Result<bool, Unavailable> {
-        if let Some(cause) = self.looper.refuses() {
-            return Err(cause);
-        }
-        if self.dead_letter(destination, event)?.is_none() {
-            return Ok(false);
-        }
-        let closed = DeadLetterClosed {
-            destination: destination.to_owned(),
-            event,
-            end: DeadLetterEnd::Discarded as i32,
-            reason: reason.to_owned(),
-            by: by.to_owned(),
-            attempts: Vec::new(),
-        };
-        self.looper.record(Body::DeadLetterClosed(closed), self.open);
-        Ok(true)
     }
 }

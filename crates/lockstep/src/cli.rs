@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::bench::{self, BenchArgs};
 use crate::commands::{
     alert, atp, check, config, conflict, delivery, destination, dlq, entity, events, freshness, invariants, key, leakage,
-    preference, quarantine, reservation, simulate, stock, webhook, whatif,
+    preference, quarantine, replay, reservation, simulate, stock, webhook, whatif,
 };
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};
@@ -83,6 +83,9 @@ pub enum Command {
     /// Look at deliveries that were given up (dead letters), retry or discard them.
     #[command(after_help = "Example:\n  lockstep dlq list --destination erp")]
     Dlq(dlq::DlqArgs),
+    /// Send events once more to one destination, from a position or a time or as the state is now.
+    #[command(after_help = "Example:\n  lockstep replay start search --from-time 2026-03-01T00:00:00Z")]
+    Replay(replay::ReplayArgs),
     /// Look at fields of which systems disagree (policy `review`), and decide them.
     #[command(after_help = "Example:\n  lockstep conflict list")]
     Conflict(conflict::ConflictArgs),
@@ -152,6 +155,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Freshness(args) => wait(freshness::run(&args, &output)),
         Command::Alert(args) => wait(alert::run(&args, &output)),
         Command::Dlq(args) => wait(dlq::run(&args, &output)),
+        Command::Replay(args) => wait(replay::run(&args, &output)),
         Command::Conflict(args) => wait(conflict::run(&args, &output)),
         Command::Preference(args) => wait(preference::run(&args, &output)),
         Command::Atp(args) => wait(atp::run(&args, &output)),

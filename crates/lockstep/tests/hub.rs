@@ -269,6 +269,25 @@ allow_private_addresses = true
     hub.ask(&["dlq", "show", "erp", &events[0]]).expect(1);
     hub.ask(&["dlq", "discard", "erp", &events[1]]).expect(2);
 
+    let summary = hub.ask(&["dlq", "summary"]).expect(0).out;
+    assert!(summary.contains("rejected") && summary.contains("422x2"), "{summary}");
+    hub.ask(&["dlq", "retry", "erp"]).expect(2);
+    hub.ask(&["dlq", "retry", "erp", "--at", "soon", "--all"]).expect(2);
+    let dry = hub.ask(&["dlq", "retry", "erp", "--status", "422", "--dry-run"]).expect(0).out;
+    assert!(dry.contains("it would be 2 dead letters"), "{dry}");
+    hub.ask(&["dlq", "retry", "--kind", "product", "--in", "6h", "--over", "1h"]).expect(0);
+    assert_eq!(hub.ask(&["dlq", "list", "--scheduled", "true", "--json"]).expect(0).json_lines().len(), 2);
+    hub.ask(&["dlq", "cancel", "erp", &events[1]]).expect(0);
+    hub.ask(&["dlq", "cancel", "--all"]).expect(0);
+    assert!(hub.ask(&["dlq", "list", "--scheduled", "true", "--json"]).expect(0).json_lines().is_empty());
+    let file = folder.path().join("dead.jsonl").display().to_string();
+    hub.ask(&["dlq", "export", "--destination", "erp", "--file", &file]).expect(0);
+    hub.ask(&["dlq", "discard", "erp", "--status", "422", "--reason", "by mistake"]).expect(0);
+    let imported = hub.ask(&["dlq", "import", &file]).expect(0).out;
+    assert!(imported.contains("2 imported, 0 not valid"), "{imported}");
+    let letters = hub.ask(&["dlq", "list", "--order", "impact", "--json"]).expect(0).json_lines();
+    let events: Vec<String> = letters.iter().map(|letter| letter["event"].to_string()).collect();
+
     receiver.status.store(204, Ordering::SeqCst);
     hub.ask(&["dlq", "retry", "erp", &events[1]]).expect(0);
     hub.ask(&["dlq", "retry", "--all", "--json"]).expect(0);

@@ -378,7 +378,13 @@ impl Destination for Door {
     fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError> {
         let body = lockstep_connect::cloudevents::to_structured(event, "/hubs/test");
         let id = event.position.to_string();
-        Ok(Some(Prepared { id, body, content_type: lockstep_connect::cloudevents::STRUCTURED, trace: None }))
+        Ok(Some(Prepared {
+            id,
+            body,
+            content_type: lockstep_connect::cloudevents::STRUCTURED,
+            trace: None,
+            replay: None,
+        }))
     }
 
     async fn send(&self, _prepared: &Prepared, _attempt: u32) -> Sent {

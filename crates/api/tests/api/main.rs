@@ -16,6 +16,7 @@ mod oversight;
 mod problems;
 mod propagation;
 mod quarantine;
+mod replays;
 mod schemas;
 mod stock;
 mod stream;

@@ -50,6 +50,9 @@ pub fn to_structured(event: &Event, hub_source: &str) -> Bytes {
     if !fact.trace.is_empty() {
         put(&mut out, r#","traceparent":"#, &fact.trace);
     }
+    if let Some(replay) = event.replay {
+        put(&mut out, r#","replay":"#, &replay.to_string());
+    }
     put(&mut out, r#","data":{"kind":"#, &fact.kind);
     put(&mut out, r#","key":"#, &fact.key);
     out.extend_from_slice(br#","version":"#);

@@ -283,7 +283,12 @@ fn published() -> lockstep_core::Event {
         trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
         ..Default::default()
     };
-    lockstep_core::Event { position: 9_007_199_254_740_993, recorded_at_us: NOW_US + 1, fact: Box::new(fact) }
+    lockstep_core::Event {
+        position: 9_007_199_254_740_993,
+        recorded_at_us: NOW_US + 1,
+        fact: Box::new(fact),
+        replay: None,
+    }
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub fn event(position: u64, kind: &str, key: &str, fields: &[(&str, &str)]) -> E
         trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
         ..Fact::default()
     };
-    Event { position, recorded_at_us: 1_790_000_000_000_500, fact: Box::new(fact) }
+    Event { position, recorded_at_us: 1_790_000_000_000_500, fact: Box::new(fact), replay: None }
 }
 
 /// Checks a destination against its peer. The destination must let every event through, and its time limit

@@ -84,6 +84,8 @@ pub struct Prepared {
     pub content_type: &'static str,
     /// The W3C `traceparent` to carry on.
     pub trace: Option<String>,
+    /// The replay that it is sent for, so that the receiver can tell; none where it goes its own way.
+    pub replay: Option<String>,
 }
 
 /// What one attempt came to.

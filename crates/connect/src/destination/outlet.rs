@@ -81,7 +81,8 @@ impl Outlet {
             },
         };
         let trace = Some(&event.fact.trace).filter(|trace| !trace.is_empty()).cloned();
-        Ok(Some(Prepared { id: event.position.to_string(), body, content_type, trace }))
+        let replay = event.replay.map(|replay| replay.to_string());
+        Ok(Some(Prepared { id: event.position.to_string(), body, content_type, trace, replay }))
     }
 }
 

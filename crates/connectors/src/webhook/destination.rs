@@ -24,6 +24,7 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const LOCKSTEP_REPLAY: HeaderName = HeaderName::from_static("lockstep-replay");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The ids of the events of a request that has several.
 const EVENT_IDS: HeaderName = HeaderName::from_static("lockstep-event-ids");
@@ -107,6 +108,7 @@ impl WebhookDestination {
             (IDEMPOTENCY_KEY, Some(&prepared.id)),
             (WEBHOOK_SIGNATURE, Some(&signature)),
             (TRACEPARENT, prepared.trace.as_ref()),
+            (LOCKSTEP_REPLAY, prepared.replay.as_ref()),
         ] {
             if let Some(Ok(value)) = text.map(|text| HeaderValue::from_str(text)) {
                 headers.insert(name, value);

@@ -145,6 +145,15 @@ impl Board {
         notes.parked.insert(id.into(), parked);
     }
 
+    /// An event waits for no retry any more, and how it had ended before still holds.
+    pub(crate) fn unparked(&self, event: &Event) {
+        let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
+        let mut notes = self.notes();
+        if notes.parked.get(&id).is_some_and(|parked| parked.position == event.position) {
+            notes.parked.remove(&id);
+        }
+    }
+
     /// Everything under way was given up: the journal does not have it.
     pub(crate) fn forget(&self) {
         let mut notes = self.notes();

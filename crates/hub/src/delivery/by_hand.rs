@@ -5,8 +5,9 @@ use std::sync::Arc;
 use lockstep_core::record::DeadLetterEnd;
 use lockstep_core::{Event, Position};
 
-use crate::delivery::queue::Item;
+use crate::delivery::queue::{Item, Letter};
 use crate::delivery::runner::{Runner, bytes_of};
+use crate::importing::LetterEvent;
 
 /// How far back a retry by hand looks for newer deliveries of its entity.
 const HISTORY_MAX: usize = 1_000;
@@ -21,20 +22,25 @@ impl Runner {
         by: String,
     ) -> Result<(), RetryError> {
         // Asked for twice it is sent once; and what has ended meanwhile is not sent again.
+        if self.window.is_retried(position) {
+            return Ok(());
+        }
         let row = self.hub.dead_letter(&self.name, position).await?;
-        if self.window.is_retried(position) || row.is_none_or(|row| row.record != record) {
+        if row.is_none_or(|row| row.record != record) {
             return Ok(());
         }
         let attempts = self.hub.record(record).await?.map(|r| crate::handle::attempts(&r).to_vec()).unwrap_or_default();
-        let Some(event) = self.hub.record(position).await?.and_then(|r| Event::of(position, r)) else {
+        let Some(LetterEvent { event, origin }) = self.hub.letter_event(position).await? else {
             return Ok(());
         };
         let event = Arc::new(detached(event));
         let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
+        let letter = Letter { event: position, brought_in: origin.is_some() };
+        let foreign = origin.is_some_and(|origin| !origin.own);
         let mut item = Item::new(event.clone(), bytes_of(&event));
         item.number = attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0);
-        (item.attempts, item.manual) = (attempts, Some(by));
-        if self.newer_was_delivered(&item.event).await? {
+        (item.attempts, item.manual, item.letter) = (attempts, Some(by), letter);
+        if self.newer_was_delivered(&item.event, foreign).await? {
             self.close(&item, DeadLetterEnd::Superseded);
         } else {
             self.window.add(id.into(), item);
@@ -43,22 +49,33 @@ impl Runner {
     }
 
     /// Whether something newer of the same entity is at the destination: sending the older one would take it
-    /// back in time.
-    async fn newer_was_delivered(&self, event: &Event) -> Result<bool, RetryError> {
+    /// back in time. Of an event of another hub's journal the position says nothing here, so the time must do; and what
+    /// is on its way is newer too then, since it can't be put in order.
+    async fn newer_was_delivered(&self, event: &Event, foreign: bool) -> Result<bool, RetryError> {
+        if self.hub.brought_in_and_delivered(&self.name, event).await? {
+            return Ok(true);
+        }
         let Some(entity) = self.hub.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(false) };
         let mut at = entity.position;
         let mut looked_at = 0;
-        while at > event.position && looked_at < HISTORY_MAX {
-            let (later, next) = self.hub.history(at, HISTORY_STEP).await?;
-            if later.is_empty() {
-                break;
-            }
+        while at > 0 && looked_at < HISTORY_MAX {
+            // The newest one mostly decides.
+            let step = if looked_at == 0 { 1 } else { HISTORY_STEP };
+            let (later, next) = self.hub.history(at, step).await?;
             looked_at += later.len();
             at = next;
-            for (position, record) in later.into_iter().take_while(|(position, _)| *position > event.position) {
+            for (position, record) in later {
+                let newer =
+                    if foreign { record.recorded_at_us >= event.recorded_at_us } else { position > event.position };
+                if !newer {
+                    return Ok(false);
+                }
                 let Some(newer) = Event::of(position, record) else { continue };
-                let reached = self.window.is_settled(position)
-                    && matches!(self.destination.prepare(&newer), Ok(Some(_)))
+                // What its own system has said it has, though it is not sent it.
+                let has =
+                    matches!(self.destination.prepare(&newer), Ok(Some(_))) || self.destination.keeps_own_word(&newer);
+                let reached = (foreign || self.window.is_settled(position))
+                    && has
                     && self.hub.dead_letter(&self.name, position).await?.is_none();
                 if reached {
                     return Ok(true);

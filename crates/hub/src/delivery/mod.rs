@@ -8,7 +8,10 @@ mod flow;
 mod outcome;
 mod propagation;
 mod queue;
+mod replay;
+mod replay_queue;
 mod runner;
+mod scheduled;
 mod sending;
 mod settled;
 mod start;
@@ -21,14 +24,18 @@ use lockstep_connect::destination::Destination;
 use lockstep_core::delivery::{BreakerPolicy, BudgetPolicy, Cause, GatePolicy, LimitPolicy, PacePolicy, RetryPolicy};
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
+use crate::replays::Replays;
 use crate::tally::DestinationTally;
 
 pub use board::{Parked, Watch};
 pub use flow::Flow;
 pub use propagation::{Propagated, PropagationError, Reached, Standing, Unreached, WATCHED_MAX};
+pub(crate) use replay::Replay;
+pub(crate) use replay_queue::ReplayOrder;
 pub(crate) use runner::spawn as spawn_runner;
+pub(crate) use scheduled::spawn as spawn_scheduled;
 
 /// Where a destination that the hub has not known begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub enum Start {
     Beginning,
     /// With the next event.
     Now,
+    /// With the newest event of each entity, then with the next event.
+    State,
 }
 
 /// How to deliver to one destination.
@@ -129,7 +138,7 @@ pub(crate) struct Report {
 
 pub(crate) enum ReportBody {
     Progress(Progress),
-    DeadLettered(DeadLettered),
+    DeadLettered(Box<DeadLettered>),
     Closed(DeadLetterClosed),
 }
 
@@ -180,6 +189,8 @@ struct Line {
     destination: Arc<dyn Destination>,
     health: Arc<Health>,
     orders: mpsc::Sender<Retry>,
+    /// Another time has come for a retry.
+    retries: Arc<Notify>,
     phase: watch::Sender<Phase>,
     end: mpsc::Sender<oneshot::Sender<()>>,
 }
@@ -188,6 +199,7 @@ struct Line {
 pub(crate) struct Ends {
     health: Arc<Health>,
     orders: mpsc::Receiver<Retry>,
+    replays: mpsc::Receiver<ReplayOrder>,
     phase: watch::Receiver<Phase>,
     /// Report what is done, say so, and end.
     end: mpsc::Receiver<oneshot::Sender<()>>,
@@ -199,11 +211,13 @@ pub(crate) struct Controls {
     lines: Arc<Mutex<BTreeMap<String, Line>>>,
     /// How much may be watched at once.
     watches: Arc<Semaphore>,
+    pub(crate) replays: Replays,
 }
 
 impl Default for Controls {
     fn default() -> Self {
-        Self { lines: Arc::default(), watches: Arc::new(Semaphore::new(WATCHED_MAX)) }
+        let watches = Arc::new(Semaphore::new(WATCHED_MAX));
+        Self { lines: Arc::default(), watches, replays: Replays::default() }
     }
 }
 
@@ -214,12 +228,16 @@ impl Controls {
 
     fn register(&self, name: &str, system: &str, destination: Arc<dyn Destination>) -> Ends {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+        // A replay waits for room by itself.
+        let (replayed, replays) = mpsc::channel(1);
+        self.replays.attach(name, destination.clone(), replayed);
         let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
         let (end, ending) = mpsc::channel(1);
         let health = Arc::new(Health::default());
-        let line = Line { system: system.to_owned(), destination, health: health.clone(), orders, phase, end };
+        let (system, health_too) = (system.to_owned(), health.clone());
+        let line = Line { system, destination, health: health_too, orders, retries: Arc::default(), phase, end };
         self.lines().insert(name.to_owned(), line);
-        Ends { health, orders: ordered, phase: watching, end: ending }
+        Ends { health, orders: ordered, replays, phase: watching, end: ending }
     }
 
     /// How far events were sent to each system.
@@ -247,6 +265,18 @@ impl Controls {
         self.lines().keys().cloned().collect()
     }
 
+    /// What wakes whoever hands over retries of a destination when they are due.
+    pub(crate) fn retries_wake(&self, name: &str) -> Option<Arc<Notify>> {
+        self.lines().get(name).map(|line| line.retries.clone())
+    }
+
+    /// The plans for a destination's retries have changed.
+    pub(crate) fn look_for_retries(&self, name: &str) {
+        if let Some(line) = self.lines().get(name) {
+            line.retries.notify_one();
+        }
+    }
+
     pub(crate) async fn retry(&self, name: &str, retry: Retry) -> bool {
         let orders = self.lines().get(name).map(|line| line.orders.clone());
         match orders {
@@ -264,6 +294,7 @@ impl Controls {
 
     /// Ends all runners, after a last report of what they have done.
     pub(crate) async fn stop(&self) {
+        self.replays.end_all();
         // All at once: each may wait for what it has under way.
         let ends: Vec<_> = self.lines().values().map(|line| line.end.clone()).collect();
         let mut waiting = Vec::with_capacity(ends.len());

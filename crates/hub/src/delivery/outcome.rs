@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use lockstep_connect::destination::Sent;
 use lockstep_core::Position;
-use lockstep_core::delivery::{AttemptResult, Cause, Next, Verdict, next};
+use lockstep_core::delivery::{AttemptResult, Cause, Next, Verdict, Worth, next};
 use lockstep_core::record::{DeadLetterClosed, DeadLetterEnd, DeadLettered};
 
 use crate::delivery::attempt::{self, Done};
 use crate::delivery::board::{End, Parked};
 use crate::delivery::queue::Item;
+use crate::delivery::replay_queue::Outcome;
 use crate::delivery::runner::{PARKED_AFTER_US, Runner, WARN_EVERY, hash};
 use crate::delivery::{Down, ReportBody};
 use crate::stats::now_us;
@@ -92,7 +93,9 @@ impl Runner {
     /// Puts an event back until its retry is due.
     fn park(&mut self, id: String, item: Item, again_us: i64, detail: &str) {
         let (position, attempts, detail) = (item.event.position, item.number, detail.to_owned());
-        self.health.board.parked(&id, Parked { position, attempts, next_us: again_us, detail });
+        if !item.letter.brought_in {
+            self.health.board.parked(&id, Parked { position, attempts, next_us: again_us, detail });
+        }
         self.window.retry_at(id, item, again_us);
     }
 
@@ -153,34 +156,60 @@ impl Runner {
             self.report_progress();
             self.moved = true;
         }
-        self.tell(ReportBody::DeadLettered(DeadLettered {
+        let worth = Worth::of(&item.event);
+        self.tell(ReportBody::DeadLettered(Box::new(DeadLettered {
             destination: self.name.clone(),
-            event: item.event.position,
+            event: if item.manual.is_some() { item.letter.event } else { item.event.position },
             kind: item.event.fact.kind.clone(),
             key: item.event.fact.key.clone(),
             reason: reason.to_owned(),
             attempts: item.attempts.clone(),
             request: item.prepared.as_ref().map(|p| p.body.clone()).unwrap_or_default(),
             event_type: item.event.fact.event_type.clone(),
-            again: item.manual.is_some(),
-        }));
+            again: item.manual.is_some() && item.replay.is_none(),
+            replay: item.replay.as_ref().map_or(0, |ticket| ticket.replay),
+            minor: worth.value.as_ref().map(|(minor, _)| *minor),
+            currency: worth.value.map(|(_, currency)| currency).unwrap_or_default(),
+            promised_at_us: worth.promised_at_us,
+            event_at_us: item.event.recorded_at_us,
+            origin: None,
+        })));
+        if let Some(ticket) = &item.replay {
+            ticket.tell(Outcome::Failed);
+        }
     }
 
+    /// Notes the end where it can be asked for. The position of what was brought in says nothing here.
     fn ended(&self, item: &Item, end: End) {
-        let id = lockstep_core::entity_id(&item.event.fact.kind, &item.event.fact.key);
-        self.health.board.ended(&id, item.event.position, end);
+        if !item.letter.brought_in {
+            let id = lockstep_core::entity_id(&item.event.fact.kind, &item.event.fact.key);
+            self.health.board.ended(&id, item.event.position, end);
+        }
     }
 
     pub(super) fn close(&self, item: &Item, end: DeadLetterEnd) {
+        if let Some(ticket) = &item.replay {
+            // Only what is delivered is news of an event that had been settled before.
+            if end == DeadLetterEnd::Delivered {
+                self.ended(item, End::Delivered);
+            } else {
+                self.health.board.unparked(&item.event);
+            }
+            return ticket.closed(end);
+        }
         let ended = match end {
             DeadLetterEnd::Delivered => End::Delivered,
             DeadLetterEnd::Superseded => End::Superseded,
             DeadLetterEnd::Discarded | DeadLetterEnd::Unspecified => End::Filtered,
         };
         self.ended(item, ended);
+        let (brought_in, fact) = (item.letter.brought_in, &item.event.fact);
+        let entity = if brought_in { lockstep_core::entity_id(&fact.kind, &fact.key).into() } else { String::new() };
         self.tell(ReportBody::Closed(DeadLetterClosed {
             destination: self.name.clone(),
-            event: item.event.position,
+            event: item.letter.event,
+            entity,
+            event_at_us: if brought_in { item.event.recorded_at_us } else { 0 },
             end: end as i32,
             reason: String::new(),
             by: item.manual.clone().unwrap_or_default(),

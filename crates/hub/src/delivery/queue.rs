@@ -8,7 +8,17 @@ use lockstep_connect::destination::Prepared;
 use lockstep_core::record::{Attempt, Parked};
 use lockstep_core::{Event, Position};
 
+use crate::delivery::replay_queue::{Recent, Ticket};
 use crate::tally::DestinationTally;
+
+/// The dead letter that an event on its way is of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Letter {
+    /// The event by which it is listed: not the event's own position where it was brought in from outside.
+    pub(crate) event: Position,
+    /// Whether it was.
+    pub(crate) brought_in: bool,
+}
 
 /// One event on its way.
 pub(crate) struct Item {
@@ -22,6 +32,10 @@ pub(crate) struct Item {
     pub(crate) round: u32,
     /// Who asked for it, where it is a dead letter's retry.
     pub(crate) manual: Option<String>,
+    /// The dead letter then.
+    pub(crate) letter: Letter,
+    /// Who waits for its outcome, where it is replayed.
+    pub(crate) replay: Option<Ticket>,
     /// In a batch with at most so many others, after one that failed; 0: no matter how many.
     pub(crate) together_max: usize,
     /// When it is tried again, while it waits for that.
@@ -39,6 +53,8 @@ impl Item {
             number: 0,
             round: 0,
             manual: None,
+            letter: Letter::default(),
+            replay: None,
             together_max: 0,
             again_at_us: 0,
         }
@@ -79,6 +95,8 @@ pub(crate) struct Window {
     parked_before: BTreeMap<Position, Parked>,
     read_to: Position,
     bytes: usize,
+    /// What was delivered last, from the first replay on.
+    pub(crate) recent: Option<Recent>,
 }
 
 impl Window {
@@ -143,9 +161,9 @@ impl Window {
             self.unsettled.insert(item.event.position);
             self.read_to = self.read_to.max(item.event.position);
         } else {
-            self.manual.insert(item.event.position);
+            self.manual.insert(item.letter.event);
         }
-        let parked = self.parked_before.remove(&item.event.position).filter(|_| item.manual.is_none());
+        let parked = if item.manual.is_none() { self.parked_before.remove(&item.event.position) } else { None };
         if let Some(parked) = &parked {
             (item.number, item.round, item.again_at_us) = (parked.number, parked.round, parked.again_at_us);
         }
@@ -220,8 +238,14 @@ impl Window {
     }
 
     /// Whether something newer of this key was delivered while it was in the window.
-    pub(crate) fn overtaken(&self, id: &str, position: Position) -> bool {
+    fn overtaken(&self, id: &str, position: Position) -> bool {
         self.keys.get(id).is_some_and(|key| key.delivered > position)
+    }
+
+    /// Whether an item must not be sent any more, because something newer of its key was.
+    pub(crate) fn is_too_late(&self, id: &str, item: &Item) -> bool {
+        let may_be_stale = item.replay.as_ref().is_some_and(|ticket| ticket.stale);
+        item.manual.is_some() && !may_be_stale && self.overtaken(id, item.event.position)
     }
 
     /// Puts an event back: its key waits with everything behind it until then.
@@ -269,6 +293,9 @@ impl Window {
     pub(crate) fn settle(&mut self, id: &str, item: &Item, delivered: bool) {
         self.bytes -= item.bytes;
         let position = item.event.position;
+        if let Some(recent) = self.recent.as_mut().filter(|_| delivered) {
+            recent.note(id, position);
+        }
         if let Some(key) = self.keys.get_mut(id) {
             key.busy = false;
             if delivered {
@@ -283,7 +310,7 @@ impl Window {
         if item.manual.is_none() {
             self.unsettled.remove(&position);
         } else {
-            self.manual.remove(&position);
+            self.manual.remove(&item.letter.event);
         }
     }
 }

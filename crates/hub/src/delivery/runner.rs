@@ -77,11 +77,12 @@ pub(crate) fn spawn(
         let tally = match tally {
             Some(tally) => tally,
             None => {
-                let (tally, events_before) = origin(&hub, options.start).await;
+                let (tally, events_before) = origin(&hub, &name, options.start).await;
                 skipped = events_before;
                 tally
             }
         };
+        hub.take_up_replays(&name);
         let stream = hub.stream(tally.cursor);
         let window = Window::after(&tally);
         let gate = Gate::new(&options.gate());
@@ -117,7 +118,7 @@ pub(crate) fn spawn(
 
 impl Runner {
     async fn run(mut self, ends: Ends) {
-        let Ends { mut orders, mut phase, mut end, .. } = ends;
+        let Ends { mut orders, mut replays, mut phase, mut end, .. } = ends;
         let mut flying = FuturesUnordered::new();
         let mut report = tokio::time::interval(Duration::from_millis(self.options.report_interval_ms.max(1)));
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -166,6 +167,7 @@ impl Runner {
                         tracing::error!(destination = self.name, event, error = &error as &dyn std::error::Error, "a dead letter can't be sent again");
                     }
                 },
+                Some(order) = replays.recv(), if room && !self.paused => self.window.replay(order),
                 Some(done) = flying.next(), if !flying.is_empty() => self.take(done, flying.len()),
                 () = tokio::time::sleep(Duration::from_micros(wake_in.unwrap_or(0))), if !self.paused && wake_in.is_some() => {}
                 _ = report.tick() => {

@@ -79,7 +79,7 @@ impl Runner {
 
     /// Filters and maps. What is kept back or can't be mapped is settled here.
     fn prepare(&mut self, id: String, mut item: Item) -> Option<(String, Item)> {
-        if item.manual.is_some() && self.window.overtaken(&id, item.event.position) {
+        if self.window.is_too_late(&id, &item) {
             self.close(&item, DeadLetterEnd::Superseded);
             self.window.settle(&id, &item, false);
             return None;

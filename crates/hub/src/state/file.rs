@@ -9,10 +9,10 @@ use lockstep_core::Position;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use crate::failure::OpenError;
-use crate::handle::{DeadLetterFilter, QuarantineFilter};
+use crate::handle::QuarantineFilter;
+use crate::state::dead_letters;
 use crate::state::incomplete;
-use crate::state::overlay::DeadLetterKey;
-use crate::state::rows::{DeadLetterRow, QuarantineRow};
+use crate::state::rows::QuarantineRow;
 use crate::state::seen::{self, Run};
 use crate::state::stock;
 use crate::state::timers;
@@ -29,10 +29,6 @@ CREATE TABLE IF NOT EXISTS entity(id TEXT PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS quarantine(
   position INTEGER PRIMARY KEY, source TEXT NOT NULL, delivery TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL,
   at TEXT NOT NULL, received_at_us INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS dead_letter(
-  destination TEXT NOT NULL, event INTEGER NOT NULL, record INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
-  event_type TEXT NOT NULL, reason TEXT NOT NULL, attempts INTEGER NOT NULL, dead_at_us INTEGER NOT NULL,
-  PRIMARY KEY(destination, event)) WITHOUT ROWID;
 ";
 
 /// What the file says of itself.
@@ -49,6 +45,7 @@ pub(crate) struct Meta {
 fn make(connection: &Connection) -> Result<(), OpenError> {
     connection.execute_batch(SCHEMA)?;
     connection.execute_batch(seen::SCHEMA)?;
+    dead_letters::make(connection)?;
     incomplete::prepare(connection)?;
     timers::make(connection)?;
     waiting::make(connection)?;
@@ -171,6 +168,14 @@ impl StateFile {
         statement.query_map(params![after.max(prefix), end, limit as i64], row)?.collect()
     }
 
+    /// Entities of all kinds after an id, in order.
+    pub(crate) fn entities_after(&self, after: &str, limit: usize) -> Result<Vec<(String, Bytes)>, rusqlite::Error> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT id, state FROM entity WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+        let row = |row: &Row<'_>| Ok((row.get(0)?, Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)));
+        statement.query_map(params![after, limit as i64], row)?.collect()
+    }
+
     pub(crate) fn seen_runs(&self) -> Result<Vec<Arc<Run>>, rusqlite::Error> {
         Ok(seen::load(&self.connection)?.into_iter().map(Arc::new).collect())
     }
@@ -209,34 +214,6 @@ impl StateFile {
         statement.exists([position as i64])
     }
 
-    pub(crate) fn dead_letters(
-        &self,
-        filter: &DeadLetterFilter,
-        limit: usize,
-    ) -> Result<Vec<(DeadLetterKey, DeadLetterRow)>, rusqlite::Error> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT destination, event, record, kind, key, event_type, reason, attempts, dead_at_us FROM dead_letter
-             WHERE (destination, event) > (?1, ?2) AND (?3 IS NULL OR destination = ?3)
-             ORDER BY destination, event LIMIT ?4",
-        )?;
-        let (destination, event) = filter.after.clone().unwrap_or_default();
-        let rows =
-            statement.query_map(params![destination, event as i64, filter.destination, limit as i64], dead_letter)?;
-        rows.map(|row| row.map(|r| ((r.destination.clone(), r.event), r))).collect()
-    }
-
-    pub(crate) fn dead_letter(
-        &self,
-        destination: &str,
-        event: Position,
-    ) -> Result<Option<DeadLetterRow>, rusqlite::Error> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT destination, event, record, kind, key, event_type, reason, attempts, dead_at_us FROM dead_letter
-             WHERE destination = ?1 AND event = ?2",
-        )?;
-        statement.query_row(params![destination, event as i64], dead_letter).optional()
-    }
-
     /// The oldest record that an open quarantined delivery or dead letter still needs.
     pub(crate) fn oldest_needed(&self) -> Result<Option<Position>, rusqlite::Error> {
         let sql = "SELECT min(p) FROM (SELECT min(position) AS p FROM quarantine
@@ -244,18 +221,4 @@ impl StateFile {
         let oldest: Option<i64> = self.connection.query_row(sql, [], |row| row.get(0))?;
         Ok(oldest.map(|p| p as Position))
     }
-}
-
-fn dead_letter(row: &Row<'_>) -> Result<DeadLetterRow, rusqlite::Error> {
-    Ok(DeadLetterRow {
-        destination: row.get(0)?,
-        event: row.get::<_, i64>(1)? as Position,
-        record: row.get::<_, i64>(2)? as Position,
-        kind: row.get(3)?,
-        key: row.get(4)?,
-        event_type: row.get(5)?,
-        reason: row.get(6)?,
-        attempts: row.get(7)?,
-        dead_at_us: row.get(8)?,
-    })
 }

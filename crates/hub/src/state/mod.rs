@@ -9,6 +9,7 @@
 //! which may be later. So on recovery an entity may have some of the records that are folded again.
 
 pub(crate) mod cache;
+pub(crate) mod dead_letters;
 mod ended;
 pub(crate) mod file;
 pub(crate) mod incomplete;
@@ -25,11 +26,12 @@ use std::sync::Arc;
 use lockstep_core::record::{Body, DeadLetterEnd, FactOutcome, Record};
 use lockstep_core::{Entity, EntityId, Position, Seen, decide, delivery_hash};
 
+use crate::importing;
 use crate::reading::ReadError;
 use crate::state::cache::{Cache, Changed};
 use crate::state::file::StateFile;
 use crate::state::overlay::Overlay;
-use crate::state::rows::{DeadLetterRow, QuarantineRow};
+use crate::state::rows::QuarantineRow;
 use crate::state::seen::{Run, SeenMap};
 use crate::state::stock::{StockImages, StockState};
 use crate::tally::{DestinationTally, Tallies};
@@ -245,22 +247,19 @@ impl State {
             }
             Some(Body::DeadLettered(dead)) => {
                 let tally = tally(&mut self.tallies.destinations, &dead.destination);
-                if !dead.again {
+                if let Some(origin) = &dead.origin {
+                    tally.imported += 1;
+                    tally.dead += 1;
+                    self.see(importing::hash_of(&dead.destination, origin), position, 0);
+                } else if dead.replay != 0 {
+                    tally.imported += 1;
+                    tally.dead += 1;
+                } else if !dead.again {
                     tally.dead += 1;
                     // Its runner has reported it as open just before.
                     tally.open.remove(&dead.event);
                 }
-                self.overlay.open_dead_letter(DeadLetterRow {
-                    destination: dead.destination.clone(),
-                    event: dead.event,
-                    record: position,
-                    kind: dead.kind.clone(),
-                    key: dead.key.clone(),
-                    event_type: dead.event_type.clone(),
-                    reason: dead.reason.clone(),
-                    attempts: dead.attempts.len() as u32,
-                    dead_at_us: record.recorded_at_us,
-                });
+                self.overlay.open_dead_letter(dead_letters::row_of(position, record.recorded_at_us, dead));
             }
             Some(Body::DeadLetterClosed(closed)) => {
                 let tally = tally(&mut self.tallies.destinations, &closed.destination);
@@ -270,7 +269,11 @@ impl State {
                     Ok(DeadLetterEnd::Superseded) => tally.superseded += 1,
                     _ => tally.discarded += 1,
                 }
+                self.overlay.delivered.take(closed);
                 self.overlay.close_dead_letter(&closed.destination, closed.event);
+                if closed.end != DeadLetterEnd::Discarded as i32 {
+                    self.see(importing::hash_of_end(&closed.destination, closed.event), position, 0);
+                }
             }
             Some(Body::QuarantineClosed(closed)) => {
                 let tally = tally(&mut self.tallies.sources, &closed.source);
@@ -278,6 +281,12 @@ impl State {
                 tally.superseded += 1;
                 self.overlay.close_quarantine(closed.position);
             }
+            Some(Body::ReplayStarted(started)) => {
+                self.tallies.replay_started(position, record.recorded_at_us, started);
+            }
+            Some(Body::ReplayProgress(progress)) => self.tallies.replay_progressed(progress),
+            Some(Body::ReplayEnded(ended)) => self.tallies.replay_ended(record.recorded_at_us, ended),
+            Some(Body::RetriesScheduled(scheduled)) => self.overlay.retries.take(scheduled),
             Some(Body::Stock(fact)) => self.absorb_stock(position, fact, count_received),
             Some(Body::Probe(_)) | None => {}
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::Position;
 
+use crate::state::dead_letters::{DeliveredOverlay, RetryOverlay};
 use crate::state::incomplete::IncompleteOverlay;
 use crate::state::rows::{DeadLetterRow, QuarantineRow};
 
@@ -17,6 +18,8 @@ pub(crate) struct Overlay {
     pub(crate) quarantine_closed: BTreeSet<Position>,
     pub(crate) dead_opened: BTreeMap<DeadLetterKey, DeadLetterRow>,
     pub(crate) dead_closed: BTreeSet<DeadLetterKey>,
+    pub(crate) retries: RetryOverlay,
+    pub(crate) delivered: DeliveredOverlay,
     pub(crate) incomplete: IncompleteOverlay,
 }
 
@@ -31,12 +34,16 @@ impl Overlay {
     }
 
     pub(crate) fn open_dead_letter(&mut self, row: DeadLetterRow) {
-        self.dead_opened.insert((row.destination.clone(), row.event), row);
+        let key = (row.destination.clone(), row.event);
+        // What was planned for it was this failure.
+        self.retries.set(key.clone(), None);
+        self.dead_opened.insert(key, row);
     }
 
     pub(crate) fn close_dead_letter(&mut self, destination: &str, event: Position) {
         let key = (destination.to_owned(), event);
         self.dead_opened.remove(&key);
+        self.retries.set(key.clone(), None);
         self.dead_closed.insert(key);
     }
 
@@ -50,6 +57,8 @@ impl Overlay {
             self.close_dead_letter(&destination, event);
         }
         self.dead_opened.extend(newer.dead_opened);
+        self.retries.put_over(newer.retries);
+        self.delivered.put_over(newer.delivered);
         self.incomplete.put_over(newer.incomplete);
     }
 }

@@ -1,7 +1,10 @@
 //! Rows of lists: what an operator sees before looking at one.
 
 use lockstep_core::Position;
+use lockstep_core::delivery::Impact;
 use serde::Serialize;
+
+pub use crate::state::dead_letters::RetryPlan;
 
 /// An entity in a list.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +53,28 @@ pub struct DeadLetterRow {
     pub attempts: u32,
     /// When it was given up, microseconds since 1970 UTC.
     pub dead_at_us: i64,
+    /// The HTTP status of the last attempt; 0 where there was none.
+    pub status: u32,
+    /// What happened at the last attempt, its beginning.
+    pub detail: String,
+    /// What the event's document says of its value, in minor units of `currency`; none where it does not.
+    pub minor: Option<i64>,
+    /// The currency of `minor`.
+    pub currency: String,
+    /// What the event's document promises, microseconds since 1970 UTC.
+    pub promised_at_us: Option<i64>,
+    /// When the event was decided, microseconds since 1970 UTC.
+    pub event_at_us: i64,
+    /// When it is sent again; none where nobody has asked for it.
+    pub retry: Option<RetryPlan>,
+}
+
+impl DeadLetterRow {
+    /// How much it matters, see [`Impact::score`].
+    pub fn impact(&self, now_us: i64) -> u64 {
+        let value = self.minor.map(|minor| (minor, self.currency.as_str()));
+        Impact { value, promised_at_us: self.promised_at_us, event_at_us: self.event_at_us }.score(now_us)
+    }
 }
 
 /// An incomplete entity: nobody is told of it.

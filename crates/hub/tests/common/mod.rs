@@ -1,7 +1,7 @@
 //! What the hub's tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -62,16 +62,27 @@ pub(crate) struct Scripted {
     script: Script,
     taken: Mutex<Vec<(String, u64)>>,
     attempts: Mutex<HashMap<String, u32>>,
+    marks: Mutex<BTreeSet<String>>,
 }
 
 impl Scripted {
     pub(crate) fn new(script: impl Fn(&Prepared, u32) -> AttemptResult + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { script: Box::new(script), taken: Mutex::default(), attempts: Mutex::default() })
+        Arc::new(Self {
+            script: Box::new(script),
+            taken: Mutex::default(),
+            attempts: Mutex::default(),
+            marks: Mutex::default(),
+        })
     }
 
     /// Key and position of everything taken, in order.
     pub(crate) fn taken(&self) -> Vec<(String, u64)> {
         self.taken.lock().unwrap().clone()
+    }
+
+    /// The replays of which something came.
+    pub(crate) fn marks(&self) -> BTreeSet<String> {
+        self.marks.lock().unwrap().clone()
     }
 
     pub(crate) fn attempts(&self) -> u32 {
@@ -89,11 +100,18 @@ impl Destination for Scripted {
             return Err(PrepareError { message: "no such field".into(), at: Some("maps/x.vrl:3".into()) });
         }
         let body = bytes::Bytes::from(event.fact.key.clone());
-        Ok(Some(Prepared { id: event.position.to_string(), body, content_type: "text/plain", trace: None }))
+        Ok(Some(Prepared {
+            id: event.position.to_string(),
+            body,
+            content_type: "text/plain",
+            trace: None,
+            replay: event.replay.map(|id| id.to_string()),
+        }))
     }
 
     async fn send(&self, prepared: &Prepared, attempt: u32) -> Sent {
         *self.attempts.lock().unwrap().entry(prepared.id.clone()).or_default() += 1;
+        self.marks.lock().unwrap().extend(prepared.replay.clone());
         tokio::task::yield_now().await;
         let result = (self.script)(prepared, attempt);
         if result == AttemptResult::Delivered {

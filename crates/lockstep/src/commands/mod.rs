@@ -17,6 +17,7 @@ pub mod leakage;
 pub mod preference;
 mod propagation;
 pub mod quarantine;
+pub mod replay;
 pub mod reservation;
 pub mod simulate;
 pub mod stock;

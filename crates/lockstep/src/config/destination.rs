@@ -69,6 +69,8 @@ pub enum Start {
     Beginning,
     /// With the next event.
     Now,
+    /// With the newest event of each entity, then with the next event.
+    State,
 }
 
 impl DestinationConfig {
@@ -93,6 +95,7 @@ impl DestinationConfig {
             start: match start {
                 Start::Beginning => lockstep_hub::delivery::Start::Beginning,
                 Start::Now => lockstep_hub::delivery::Start::Now,
+                Start::State => lockstep_hub::delivery::Start::State,
             },
             ..DeliveryOptions::default()
         }

@@ -44,6 +44,12 @@ pub struct Remote {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
+/// What is sent.
+enum Content<'b> {
+    Json(&'b Value),
+    Lines(String),
+}
+
 /// An answer that is not an error.
 #[derive(Debug)]
 pub struct Answer {
@@ -85,9 +91,18 @@ impl Remote {
         self.request(Method::POST, path, body).await
     }
 
-    /// Takes something away.
+    /// Has something ended or removed.
     pub async fn delete(&self, path: &str) -> Result<Answer, Failure> {
         self.request(Method::DELETE, path, None).await
+    }
+
+    /// Sends JSON lines.
+    pub async fn post_lines(&self, path: &str, lines: String) -> Result<Answer, Failure> {
+        let (status, bytes) = self.whole(Method::POST, path, None, Some(Content::Lines(lines))).await?;
+        if !status.is_success() {
+            return Err(refused(&self.base, status, &bytes));
+        }
+        Ok(Answer { status, body: self.json(&bytes)? })
     }
 
     /// Has something written, which the key makes one however often it is asked for.
@@ -110,7 +125,7 @@ impl Remote {
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
         let key = header::HeaderValue::from_str(idempotency_key).map_err(|_| bad_key())?;
-        let (status, bytes) = self.whole(Method::POST, path, Some(key), body).await?;
+        let (status, bytes) = self.whole(Method::POST, path, Some(key), body.map(Content::Json)).await?;
         if !status.is_success() && status != StatusCode::CONFLICT {
             return Err(refused(&self.base, status, &bytes));
         }
@@ -146,7 +161,7 @@ impl Remote {
         idempotency_key: Option<header::HeaderValue>,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let (status, bytes) = self.whole(method, path, idempotency_key, body).await?;
+        let (status, bytes) = self.whole(method, path, idempotency_key, body.map(Content::Json)).await?;
         if !status.is_success() {
             return Err(refused(&self.base, status, &bytes));
         }
@@ -159,7 +174,7 @@ impl Remote {
         method: Method,
         path: &str,
         idempotency_key: Option<header::HeaderValue>,
-        body: Option<&Value>,
+        body: Option<Content<'_>>,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let whole = async {
             let (status, body) = self.send(method, path, idempotency_key, body).await?;
@@ -196,7 +211,7 @@ impl Remote {
         method: Method,
         path: &str,
         idempotency_key: Option<header::HeaderValue>,
-        body: Option<&Value>,
+        body: Option<Content<'_>>,
     ) -> Result<(StatusCode, Incoming), Failure> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(key) = idempotency_key {
@@ -207,9 +222,13 @@ impl Remote {
         }
         let bytes = match body {
             None => Bytes::new(),
-            Some(body) => {
+            Some(Content::Json(body)) => {
                 request = request.header(header::CONTENT_TYPE, "application/json");
                 Bytes::from(body.to_string())
+            }
+            Some(Content::Lines(lines)) => {
+                request = request.header(header::CONTENT_TYPE, "application/x-ndjson");
+                Bytes::from(lines)
             }
         };
         let request = request.body(Full::new(bytes)).map_err(|_| bad_url(&self.base))?;

@@ -30,7 +30,31 @@ pub enum BuildError {
     Webhook(#[from] webhook::WebhookError),
 }
 
+/// What a kind of destination does with the secrets of its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretUse {
+    /// It does not go without.
+    Needed,
+    /// It has a use for them.
+    Possible,
+    /// It has none, so there must be none.
+    None,
+}
+
 impl DestinationConfig {
+    /// What the kind of this name does with secrets.
+    pub fn secret_use(kind: &str) -> SecretUse {
+        match kind {
+            "webhook" => SecretUse::Needed,
+            _ => SecretUse::None,
+        }
+    }
+
+    /// Whether requests of this kind have headers, which may be secret.
+    pub fn has_headers(kind: &str) -> bool {
+        matches!(kind, "webhook")
+    }
+
     /// The kind's name, as in the configuration.
     pub fn kind(&self) -> &'static str {
         match self {

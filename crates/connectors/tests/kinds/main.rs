@@ -1,0 +1,7 @@
+//! Every kind of destination against a real peer.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod python;
+mod signatures;
+mod webhook;

@@ -3,6 +3,7 @@
 //! A connector is a folder of its own with the same files in each: `config`, `destination` and, where the system also
 //! sends, `source`. Beside its folder it is named here and nowhere else. This crate knows no hub and no journal.
 
+pub mod http;
 pub mod webhook;
 
 use lockstep_connect::destination::{Destination, Filter, Outlet};
@@ -20,6 +21,8 @@ pub use webhook::{HttpClient, HttpError, HttpOptions};
 pub enum DestinationConfig {
     /// Signed HTTP requests.
     Webhook(webhook::WebhookConfig),
+    /// Requests of an HTTP interface.
+    Http(http::HttpConfig),
 }
 
 /// Why a destination cannot be made of its configuration.
@@ -28,6 +31,9 @@ pub enum BuildError {
     /// A webhook's.
     #[error(transparent)]
     Webhook(#[from] webhook::WebhookError),
+    /// An HTTP interface's.
+    #[error(transparent)]
+    Http(#[from] http::HttpConfigError),
 }
 
 /// What a kind of destination does with the secrets of its configuration.
@@ -46,19 +52,21 @@ impl DestinationConfig {
     pub fn secret_use(kind: &str) -> SecretUse {
         match kind {
             "webhook" => SecretUse::Needed,
+            "http" => SecretUse::Possible,
             _ => SecretUse::None,
         }
     }
 
     /// Whether requests of this kind have headers, which may be secret.
     pub fn has_headers(kind: &str) -> bool {
-        matches!(kind, "webhook")
+        matches!(kind, "webhook" | "http")
     }
 
     /// The kind's name, as in the configuration.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Webhook(_) => "webhook",
+            Self::Http(_) => "http",
         }
     }
 
@@ -66,6 +74,7 @@ impl DestinationConfig {
     pub fn filter(&self) -> &Filter {
         match self {
             Self::Webhook(config) => &config.filter,
+            Self::Http(config) => &config.filter,
         }
     }
 
@@ -73,6 +82,7 @@ impl DestinationConfig {
     pub fn mapping(&self) -> Option<&str> {
         match self {
             Self::Webhook(config) => config.mapping.as_deref(),
+            Self::Http(config) => config.mapping.as_deref(),
         }
     }
 
@@ -80,6 +90,7 @@ impl DestinationConfig {
     pub fn concurrency_max(&self) -> u32 {
         match self {
             Self::Webhook(config) => config.concurrency_max,
+            Self::Http(config) => config.concurrency_max,
         }
     }
 
@@ -87,6 +98,7 @@ impl DestinationConfig {
     pub fn add_headers(&mut self, headers: impl IntoIterator<Item = (String, String)>) {
         match self {
             Self::Webhook(config) => config.headers.extend(headers),
+            Self::Http(config) => config.headers.extend(headers),
         }
     }
 
@@ -94,6 +106,7 @@ impl DestinationConfig {
     pub fn check(&self) -> Result<(), BuildError> {
         match self {
             Self::Webhook(config) => Ok(config.check()?),
+            Self::Http(config) => Ok(config.check()?),
         }
     }
 
@@ -101,6 +114,7 @@ impl DestinationConfig {
     pub fn build(&self, secrets: &[Secret], outlet: Outlet) -> Result<Box<dyn Destination>, BuildError> {
         match self {
             Self::Webhook(config) => Ok(Box::new(webhook::WebhookDestination::new(config, secrets, outlet)?)),
+            Self::Http(config) => Ok(Box::new(http::HttpDestination::new(config, secrets, outlet)?)),
         }
     }
 }

@@ -151,6 +151,11 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 #[test]
 fn every_example_of_the_documentation_is_accepted() {
     let examples = blocks("configuration.md", "toml");
+    // Mappings begin with a comment that says what they are called.
+    let mappings: Vec<_> = blocks("configuration.md", "coffee")
+        .into_iter()
+        .map(|text| (text.lines().next().unwrap().trim_start_matches("# ").to_owned(), text))
+        .collect();
     assert!(examples.len() >= 5, "{} examples", examples.len());
     for example in examples {
         let folder = folder(&example);
@@ -160,6 +165,9 @@ fn every_example_of_the_documentation_is_accepted() {
             "{ \"kind\": \"order\", \"key\": string!(.id), \"fields\": { \"note\": .note } }\n",
         );
         write(folder.path(), "maps/to-wms.vrl", "{ \"order\": .data.key }\n");
+        for (name, text) in &mappings {
+            write(folder.path(), name, text);
+        }
         write(folder.path(), "maps/only-germany.vrl", ".data.document.shipping_address.country == \"DE\"\n");
         write(
             folder.path(),

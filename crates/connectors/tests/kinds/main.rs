@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod http;
 mod python;
 mod signatures;
 mod webhook;

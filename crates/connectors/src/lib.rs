@@ -3,8 +3,11 @@
 //! A connector is a folder of its own with the same files in each: `config`, `destination` and, where the system also
 //! sends, `source`. Beside its folder it is named here and nowhere else. This crate knows no hub and no journal.
 
+pub mod file;
 pub mod http;
 pub mod webhook;
+
+use std::path::Path;
 
 use lockstep_connect::destination::{Destination, Filter, Outlet};
 use lockstep_connect::signature::Secret;
@@ -23,6 +26,8 @@ pub enum DestinationConfig {
     Webhook(webhook::WebhookConfig),
     /// Requests of an HTTP interface.
     Http(http::HttpConfig),
+    /// Lines of JSON in files.
+    File(file::FileConfig),
 }
 
 /// Why a destination cannot be made of its configuration.
@@ -34,6 +39,9 @@ pub enum BuildError {
     /// An HTTP interface's.
     #[error(transparent)]
     Http(#[from] http::HttpConfigError),
+    /// A file's.
+    #[error(transparent)]
+    File(#[from] file::FileConfigError),
 }
 
 /// What a kind of destination does with the secrets of its configuration.
@@ -67,6 +75,7 @@ impl DestinationConfig {
         match self {
             Self::Webhook(_) => "webhook",
             Self::Http(_) => "http",
+            Self::File(_) => "file",
         }
     }
 
@@ -75,6 +84,7 @@ impl DestinationConfig {
         match self {
             Self::Webhook(config) => &config.filter,
             Self::Http(config) => &config.filter,
+            Self::File(config) => &config.filter,
         }
     }
 
@@ -83,6 +93,7 @@ impl DestinationConfig {
         match self {
             Self::Webhook(config) => config.mapping.as_deref(),
             Self::Http(config) => config.mapping.as_deref(),
+            Self::File(config) => config.mapping.as_deref(),
         }
     }
 
@@ -91,6 +102,7 @@ impl DestinationConfig {
         match self {
             Self::Webhook(config) => config.concurrency_max,
             Self::Http(config) => config.concurrency_max,
+            Self::File(config) => config.concurrency_max,
         }
     }
 
@@ -99,6 +111,15 @@ impl DestinationConfig {
         match self {
             Self::Webhook(config) => config.headers.extend(headers),
             Self::Http(config) => config.headers.extend(headers),
+            // Its configuration has no place for them: `has_headers`.
+            Self::File(_) => {}
+        }
+    }
+
+    /// Has relative paths lie below this folder.
+    pub fn set_base(&mut self, base: &Path) {
+        if let Self::File(config) = self {
+            config.set_base(base);
         }
     }
 
@@ -107,6 +128,7 @@ impl DestinationConfig {
         match self {
             Self::Webhook(config) => Ok(config.check()?),
             Self::Http(config) => Ok(config.check()?),
+            Self::File(config) => Ok(config.check()?),
         }
     }
 
@@ -115,6 +137,7 @@ impl DestinationConfig {
         match self {
             Self::Webhook(config) => Ok(Box::new(webhook::WebhookDestination::new(config, secrets, outlet)?)),
             Self::Http(config) => Ok(Box::new(http::HttpDestination::new(config, secrets, outlet)?)),
+            Self::File(config) => Ok(Box::new(file::FileDestination::new(config, outlet)?)),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A connector is a folder of its own with the same files in each: `config`, `destination` and, where the system also
 //! sends, `source`. Beside its folder it is named here and nowhere else. This crate knows no hub and no journal.
 
+pub mod chat;
+pub mod email;
 pub mod file;
 pub mod http;
 pub mod webhook;
@@ -28,6 +30,10 @@ pub enum DestinationConfig {
     Http(http::HttpConfig),
     /// Lines of JSON in files.
     File(file::FileConfig),
+    /// E-mail.
+    Email(email::EmailConfig),
+    /// Messages in a chat.
+    Chat(chat::ChatConfig),
 }
 
 /// Why a destination cannot be made of its configuration.
@@ -42,6 +48,12 @@ pub enum BuildError {
     /// A file's.
     #[error(transparent)]
     File(#[from] file::FileConfigError),
+    /// An e-mail destination's.
+    #[error(transparent)]
+    Email(#[from] email::EmailConfigError),
+    /// A chat's.
+    #[error(transparent)]
+    Chat(#[from] chat::ChatConfigError),
 }
 
 /// What a kind of destination does with the secrets of its configuration.
@@ -60,7 +72,7 @@ impl DestinationConfig {
     pub fn secret_use(kind: &str) -> SecretUse {
         match kind {
             "webhook" => SecretUse::Needed,
-            "http" => SecretUse::Possible,
+            "http" | "email" | "chat" => SecretUse::Possible,
             _ => SecretUse::None,
         }
     }
@@ -76,6 +88,8 @@ impl DestinationConfig {
             Self::Webhook(_) => "webhook",
             Self::Http(_) => "http",
             Self::File(_) => "file",
+            Self::Email(_) => "email",
+            Self::Chat(_) => "chat",
         }
     }
 
@@ -85,6 +99,8 @@ impl DestinationConfig {
             Self::Webhook(config) => &config.filter,
             Self::Http(config) => &config.filter,
             Self::File(config) => &config.filter,
+            Self::Email(config) => &config.filter,
+            Self::Chat(config) => &config.filter,
         }
     }
 
@@ -94,6 +110,8 @@ impl DestinationConfig {
             Self::Webhook(config) => config.mapping.as_deref(),
             Self::Http(config) => config.mapping.as_deref(),
             Self::File(config) => config.mapping.as_deref(),
+            Self::Email(config) => Some(&config.mapping),
+            Self::Chat(config) => config.mapping.as_deref(),
         }
     }
 
@@ -103,6 +121,8 @@ impl DestinationConfig {
             Self::Webhook(config) => config.concurrency_max,
             Self::Http(config) => config.concurrency_max,
             Self::File(config) => config.concurrency_max,
+            Self::Email(config) => config.concurrency_max,
+            Self::Chat(config) => config.concurrency_max,
         }
     }
 
@@ -112,7 +132,7 @@ impl DestinationConfig {
             Self::Webhook(config) => config.headers.extend(headers),
             Self::Http(config) => config.headers.extend(headers),
             // Its configuration has no place for them: `has_headers`.
-            Self::File(_) => {}
+            Self::File(_) | Self::Email(_) | Self::Chat(_) => {}
         }
     }
 
@@ -129,6 +149,8 @@ impl DestinationConfig {
             Self::Webhook(config) => Ok(config.check()?),
             Self::Http(config) => Ok(config.check()?),
             Self::File(config) => Ok(config.check()?),
+            Self::Email(config) => Ok(config.check()?),
+            Self::Chat(config) => Ok(config.check()?),
         }
     }
 
@@ -138,6 +160,8 @@ impl DestinationConfig {
             Self::Webhook(config) => Ok(Box::new(webhook::WebhookDestination::new(config, secrets, outlet)?)),
             Self::Http(config) => Ok(Box::new(http::HttpDestination::new(config, secrets, outlet)?)),
             Self::File(config) => Ok(Box::new(file::FileDestination::new(config, outlet)?)),
+            Self::Email(config) => Ok(Box::new(email::EmailDestination::new(config, secrets, outlet)?)),
+            Self::Chat(config) => Ok(Box::new(chat::ChatDestination::new(config, secrets, outlet)?)),
         }
     }
 }

@@ -67,7 +67,7 @@ pub struct HttpConfig {
 }
 
 /// Conditional writes. The mapping may set `if-match` and `if-none-match` itself, from what the event has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Conditional {
     /// How many addresses' ETags are remembered, each from the last answer: the next request to that address is sent with
@@ -92,12 +92,6 @@ pub enum Conflict {
     Overwrite,
     /// What is there is as good: it counts as delivered. For what is only created, with `if-none-match: *`.
     Delivered,
-}
-
-impl Default for Conditional {
-    fn default() -> Self {
-        Self { remembered_max: 0, version_at: None, conflict: Conflict::default() }
-    }
 }
 
 fn method() -> String {

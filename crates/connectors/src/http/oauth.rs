@@ -181,9 +181,7 @@ impl Tokens {
         let mut refusal = None;
         for secret in &self.secrets {
             match self.ask_with(secret, deadline).await {
-                Err(error @ TokenError::Refused { status, .. })
-                    if matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) =>
-                {
+                Err(error @ TokenError::Refused { status: StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, .. }) => {
                     refusal.get_or_insert(error);
                 }
                 other => return other,

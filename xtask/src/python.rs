@@ -1,4 +1,4 @@
-//! The Python that the examples' tests run: an environment of its own below `target/`, with what the examples ask for.
+//! The Python that tests run: an environment of its own below `target/`, with what the examples and the tests ask for.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{metadata, run};
 
-/// What the examples ask for, one file each.
-const REQUIREMENTS: &[&str] = &["examples/grpc-python/requirements.txt"];
+/// What they ask for, one file each.
+const REQUIREMENTS: &[&str] =
+    &["examples/grpc-python/requirements.txt", "crates/connectors/tests/python/requirements.txt"];
 
 /// Makes the environment where it is not there or is for other requirements.
 pub(crate) fn ensure(root: &Path) -> Result<PathBuf> {

@@ -41,7 +41,7 @@ const SERVICES: &[Service] = &[
     },
     Service {
         name: "python3",
-        why: "the example in Python is run against a real hub",
+        why: "the example in Python is run against a real hub, and libraries in Python judge what destinations are sent",
         packages: &["python3", "python3-venv"],
         daemon: None,
     },
@@ -82,10 +82,10 @@ pub(crate) fn command(root: &Path) -> Result<bool> {
         }
     }
     match python::ensure(root) {
-        Ok(folder) => println!("services: {} has what the examples in Python need", folder.display()),
+        Ok(folder) => println!("services: {} has what examples and tests in Python need", folder.display()),
         Err(error) => {
             complete = false;
-            println!("services: what the examples in Python need is missing and cannot be installed: {error:#}");
+            println!("services: what examples and tests in Python need is missing and cannot be installed: {error:#}");
         }
     }
     Ok(complete)

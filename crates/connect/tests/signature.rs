@@ -37,6 +37,9 @@ fn every_scheme() -> Vec<Scheme> {
         hmac("sha256", "hex", "sha256=", "{body}", Value::Null),
         hmac("sha512", "base64", "", "{header:x-id}:{header:x-time}:{body}", json!("x-time")),
         hmac("sha256", "base64", "v0 ", "v0:{body}", Value::Null),
+        scheme(json!({"scheme": "timestamped", "header": "x-signature"})),
+        scheme(json!({"scheme": "timestamped", "header": "x-signature", "time_name": "ts", "signature_name": "h1",
+            "separator": ";", "joint": ":", "algorithm": "sha512", "encoding": "base64"})),
     ]
 }
 
@@ -121,11 +124,55 @@ fn a_rotation_accepts_both_secrets_and_signs_with_both() {
         let signed = map(old.sign_headers("m1", NOW_S, b"body"));
         assert_eq!(new.verify(&signed, b"body", NOW_S).unwrap_err().code(), "wrong-signature", "{scheme:?}");
     }
-    let standard = scheme(json!({"scheme": "standard-webhooks"}));
-    let signed = map(verifier(&standard, &[OLD, NEW]).sign_headers("m1", NOW_S, b"body"));
-    for secret in [OLD, NEW] {
-        assert_eq!(verifier(&standard, &[secret]).verify(&signed, b"body", NOW_S), Ok(()));
+    let several = [
+        json!({"scheme": "standard-webhooks"}),
+        json!({"scheme": "timestamped", "header": "x-s"}),
+        json!({"scheme": "hmac", "header": "x-s", "prefix": "sha256=", "separator": ", "}),
+        json!({"scheme": "hmac", "header": "x-s", "encoding": "base64", "separator": " "}),
+        json!({"scheme": "hmac", "header": "x-s", "further_header": "x-s-next"}),
+    ];
+    for config in several {
+        let scheme = scheme(config);
+        let both = Verifier::signing_with_all(&scheme, vec![Secret::new(OLD), Secret::new(NEW)]).unwrap();
+        let signed = map(both.sign_headers("m1", NOW_S, b"body"));
+        for secret in [OLD, NEW] {
+            assert_eq!(verifier(&scheme, &[secret]).verify(&signed, b"body", NOW_S), Ok(()), "{scheme:?}");
+        }
+        let other = verifier(&scheme, &["whsec_AAAA"]).verify(&signed, b"body", NOW_S);
+        assert_eq!(other.unwrap_err().code(), "wrong-signature", "{scheme:?}");
     }
+}
+
+#[test]
+fn who_could_not_sign_with_all_secrets_is_told() {
+    let check = |config: Value, secrets: &[&str], part: &str| {
+        let secrets = secrets.iter().map(|s| Secret::new(*s)).collect();
+        let error = Verifier::signing_with_all(scheme(config), secrets).unwrap_err();
+        assert!(matches!(error, SchemeError::Crowded { .. }) && error.to_string().contains(part), "{error}");
+    };
+    check(json!({"scheme": "hmac", "header": "x-s"}), &["a", "b"], "`signature.further_header`");
+    check(json!({"scheme": "hmac", "header": "x-s", "further_header": "x-t"}), &["a", "b", "c"], "at most 2");
+    check(json!({"scheme": "shopify"}), &["a", "b"], "there are 2 secrets");
+    assert!(Verifier::signing_with_all(scheme(json!({"scheme": "shopify"})), vec![Secret::new("a")]).is_ok());
+}
+
+#[test]
+fn a_header_of_parts_is_read_part_by_part() {
+    // Made with `printf '1790000000.{"id":7001}' | openssl dgst -sha256 -hmac blue-heron-42`.
+    let tag = "ce05dcc2a19369786fcd7dbae5e54a4848721426d357161425fe07428d6dfb14";
+    let verifier = verifier(&scheme(json!({"scheme": "timestamped", "header": "x-s"})), &["blue-heron-42"]);
+    let verify = |value: &str, now_s: i64| {
+        let result = verifier.verify(&headers(&[("x-s", value)]), br#"{"id":7001}"#, now_s);
+        result.err().map(|error| error.code())
+    };
+    assert_eq!(verify(&format!("t=1790000000,v1={tag}"), NOW_S), None);
+    assert_eq!(verify(&format!("v0=ff, v1=00, v1={tag} ,t=1790000000"), NOW_S + 300), None);
+    assert_eq!(verify(&format!("t=1790000000,v1={tag}"), NOW_S + 301), Some("stale-timestamp"));
+    assert_eq!(verify(&format!("t=1790000001,v1={tag}"), NOW_S), Some("wrong-signature"));
+    assert_eq!(verify(&format!("t=1790000000,v0={tag}"), NOW_S), Some("malformed-signature"));
+    assert_eq!(verify(&format!("t=1790000000,t=1,v1={tag}"), NOW_S), Some("malformed-signature"));
+    assert_eq!(verify(&format!("v1={tag}"), NOW_S), Some("malformed-signature"));
+    assert_eq!(verify(&format!("t=now,v1={tag}"), NOW_S), Some("bad-timestamp"));
 }
 
 #[test]
@@ -157,6 +204,14 @@ fn unusable_configuration_is_refused() {
         assert!(matches!(hmac("x-s", signed, Value::Null), SchemeError::Template { .. }), "{signed}");
     }
     assert!(matches!(hmac("x-s", "{body}", json!("x-time")), SchemeError::Template { .. }));
+    for separator in ["", "a", "=", "\n"] {
+        let error = refused(json!({"scheme": "hmac", "header": "x-s", "separator": separator}), &["s"]);
+        assert!(matches!(error, SchemeError::Separator { .. }), "{error}");
+        let error = refused(json!({"scheme": "timestamped", "header": "x-s", "separator": separator}), &["s"]);
+        assert!(matches!(error, SchemeError::Separator { .. }), "{error}");
+    }
+    let error = refused(json!({"scheme": "timestamped", "header": "x-s", "time_name": "t="}), &["s"]);
+    assert_eq!(error.to_string(), "`time_name` must be letters and digits, not `t=`");
 
     for unknown in [
         json!({"scheme": "shopify", "secret": "x"}),

@@ -230,6 +230,55 @@ impl Receiver {
 }
 
 #[test]
+fn other_kinds_of_destinations_have_what_is_published() {
+    let receiver = Receiver::new(200);
+    let folder = folder(&format!(
+        "{SHOP}
+[destinations.archive]
+kind = \"file\"
+system = \"archive\"
+folder = \"out\"
+
+[destinations.erp]
+kind = \"http\"
+system = \"erp\"
+url = \"http://{address}/api\"
+mapping = \"maps/erp.vrl\"
+secret_headers = {{ x-key = \"env:SHOP_SECRET\" }}
+allow_private_addresses = true
+
+[destinations.team]
+kind = \"chat\"
+system = \"team\"
+url = \"http://{address}/chat\"
+allow_private_addresses = true
+",
+        address = receiver.address
+    ));
+    let mapping = "{ \"path\": [\"orders\", .data.key], \"body\": { \"order\": .data.key } }\n";
+    write(folder.path(), "maps/erp.vrl", mapping);
+    let checked = run(folder.path(), &["check"]).expect(0);
+    assert!(!folder.path().join("out").exists(), "a check leaves nothing: {}", checked.out);
+    let hub = Hub::start(folder.path());
+    hub.deliver("shop", &topic("orders/create", "d-1"), &order(1001, "10.99", "2024-05-01T10:00:00Z"));
+
+    let told = until("the ERP and the chat have heard of it", || {
+        let bodies = receiver.bodies.lock().unwrap();
+        (bodies.len() >= 2).then(|| bodies.clone())
+    });
+    for expected in [json!({ "order": "web:1001" }), json!({ "text": "order.placed order/web:1001" })] {
+        assert!(told.contains(&expected), "{expected} is not in {told:?}");
+    }
+    // The folder lies beside the configuration.
+    let line = until("the file has a line", || {
+        let file = std::fs::read_dir(folder.path().join("out")).ok()?.next()?.unwrap().path();
+        std::fs::read_to_string(file).unwrap().strip_suffix('\n').map(str::to_owned)
+    });
+    let event: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&event["id"], &event["type"]), (&json!("1"), &json!("order.placed")));
+}
+
+#[test]
 fn dead_letters_are_listed_shown_retried_and_discarded() {
     let receiver = Receiver::new(422);
     let folder = folder(&format!(

@@ -151,6 +151,11 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 #[test]
 fn every_example_of_the_documentation_is_accepted() {
     let examples = blocks("configuration.md", "toml");
+    // Mappings begin with a comment that says what they are called.
+    let mappings: Vec<_> = blocks("configuration.md", "coffee")
+        .into_iter()
+        .map(|text| (text.lines().next().unwrap().trim_start_matches("# ").to_owned(), text))
+        .collect();
     assert!(examples.len() >= 5, "{} examples", examples.len());
     for example in examples {
         let folder = folder(&example);
@@ -160,6 +165,9 @@ fn every_example_of_the_documentation_is_accepted() {
             "{ \"kind\": \"order\", \"key\": string!(.id), \"fields\": { \"note\": .note } }\n",
         );
         write(folder.path(), "maps/to-wms.vrl", "{ \"order\": .data.key }\n");
+        for (name, text) in &mappings {
+            write(folder.path(), name, text);
+        }
         write(folder.path(), "maps/only-germany.vrl", ".data.document.shipping_address.country == \"DE\"\n");
         write(folder.path(), "maps/to-on-call.vrl", ".data.document.to == \"on-call\"\n");
         write(
@@ -200,5 +208,37 @@ fn every_command_is_documented() {
         for name in names {
             assert!(text.contains(&format!("`lockstep {name}")), "docs/cli.md does not have `lockstep {name}`");
         }
+    }
+}
+
+/// What the table of guarantees names: tests, each with its file.
+fn named_tests() -> Vec<(String, PathBuf)> {
+    let text = std::fs::read_to_string(docs().join("guarantees.md")).unwrap();
+    let links =
+        text.split("[`").skip(1).filter_map(|rest| rest.split_once("`](../")?.1.split_once(')').map(|to| (rest, to.0)));
+    links.map(|(rest, path)| (rest.split('`').next().unwrap().to_owned(), docs().join("..").join(path))).collect()
+}
+
+#[test]
+fn every_guarantee_names_tests_that_exist() {
+    let text = std::fs::read_to_string(docs().join("guarantees.md")).unwrap();
+    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise")).collect();
+    assert!(rows.len() >= 25, "{} rows", rows.len());
+    for row in rows {
+        assert!(row.contains("[`"), "no test is named: {row}");
+    }
+    for (name, path) in named_tests() {
+        let code = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let lines: Vec<&str> = code.lines().map(str::trim).collect();
+        let begins = |line: &str| {
+            let rest = line.trim_start_matches("async ").strip_prefix("fn ");
+            rest.and_then(|rest| rest.strip_prefix(name.as_str())).is_some_and(|rest| rest.starts_with('('))
+        };
+        let at = lines.iter().position(|line| begins(line));
+        let at = at.unwrap_or_else(|| panic!("{} has no test {name}", path.display()));
+        // Attributes and comments stand between it and what makes it a test.
+        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        let is_test = above.into_iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
+        assert!(is_test, "{name} in {} is no test", path.display());
     }
 }

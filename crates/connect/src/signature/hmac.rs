@@ -1,6 +1,6 @@
 //! Any HMAC that a configuration can describe: which header, which algorithm and encoding, and what is signed.
 
-use ::hmac::{Hmac as Mac, KeyInit};
+use ::hmac::Hmac as Mac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -57,13 +57,20 @@ pub struct Hmac {
     /// How far that time may be from the hub's clock, either way.
     #[serde(default = "tolerance_s")]
     pub tolerance_s: u32,
+    /// What stands between several signatures in the header, for example `,`: then a request carries one of each secret,
+    /// each with the prefix. Without it the header has one signature.
+    #[serde(default)]
+    pub separator: Option<String>,
+    /// A second header for the signature of the second secret, while one is being replaced.
+    #[serde(default)]
+    pub further_header: Option<String>,
 }
 
 fn body_alone() -> String {
     "{body}".to_owned()
 }
 
-fn tolerance_s() -> u32 {
+pub(super) fn tolerance_s() -> u32 {
     TOLERANCE_S as u32
 }
 
@@ -74,9 +81,65 @@ enum Piece {
     Body,
 }
 
-enum Key {
+/// A secret that an HMAC has already taken in.
+pub(super) enum Key {
     Sha256(Mac<Sha256>),
     Sha512(Mac<Sha512>),
+}
+
+impl Key {
+    pub(super) fn all(algorithm: Algorithm, secrets: &[Secret]) -> Vec<Self> {
+        let texts = secrets.iter().map(|s| s.expose().as_bytes());
+        match algorithm {
+            Algorithm::Sha256 => texts.filter_map(super::keyed_mac).map(Self::Sha256).collect(),
+            Algorithm::Sha512 => texts.filter_map(super::keyed_mac).map(Self::Sha512).collect(),
+        }
+    }
+
+    /// The HMAC of the parts, one after the other.
+    pub(super) fn tag(&self, parts: &[&[u8]]) -> Vec<u8> {
+        fn by<M: ::hmac::Mac>(mut mac: M, parts: &[&[u8]]) -> Vec<u8> {
+            parts.iter().for_each(|part| mac.update(part));
+            mac.finalize().into_bytes().to_vec()
+        }
+        match self {
+            Self::Sha256(mac) => by(mac.clone(), parts),
+            Self::Sha512(mac) => by(mac.clone(), parts),
+        }
+    }
+}
+
+impl Algorithm {
+    pub(super) fn tag_bytes(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+        }
+    }
+}
+
+impl Encoding {
+    pub(super) fn write(self, tag: &[u8]) -> String {
+        match self {
+            Self::Hex => hex::encode(tag),
+            Self::Base64 => super::base64(tag),
+        }
+    }
+
+    pub(super) fn read(self, text: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Hex => hex::decode(text).ok(),
+            Self::Base64 => STANDARD.decode(text).ok(),
+        }
+    }
+
+    /// Its name in an error.
+    pub(super) fn form(self) -> &'static str {
+        match self {
+            Self::Hex => "hexadecimal form",
+            Self::Base64 => "base64",
+        }
+    }
 }
 
 pub(super) struct Keys {
@@ -85,6 +148,8 @@ pub(super) struct Keys {
     prefix: String,
     pieces: Vec<Piece>,
     timestamp: Option<(HeaderName, i64)>,
+    separator: Option<String>,
+    further: Option<HeaderName>,
     keys: Vec<Key>,
     tag_bytes: usize,
 }
@@ -108,62 +173,74 @@ impl Keys {
                 Some((name, i64::from(config.tolerance_s)))
             }
         };
-        let keys = secrets.iter().map(|s| s.expose().as_bytes());
-        let (keys, tag_bytes) = match config.algorithm {
-            Algorithm::Sha256 => (keys.filter_map(super::keyed_mac).map(Key::Sha256).collect(), 32),
-            Algorithm::Sha512 => (keys.filter_map(super::keyed_mac).map(Key::Sha512).collect(), 64),
-        };
+        let further = config.further_header.as_ref().map(|name| header_name("further_header", name)).transpose()?;
+        // What could be a part of a signature cannot stand between two.
+        let parts = |b: u8| (0x20..0x7f).contains(&b) && !b.is_ascii_alphanumeric() && !b"+/=".contains(&b);
+        let separator = config.separator.as_ref();
+        if let Some(separator) = separator.filter(|s| s.trim().is_empty() && !s.contains(' ') || !s.bytes().all(parts))
+        {
+            return Err(SchemeError::Separator { separator: separator.clone() });
+        }
         Ok(Self {
             header,
             encoding: config.encoding,
             prefix: config.prefix.clone(),
             pieces,
             timestamp,
-            keys,
-            tag_bytes,
+            separator: separator.cloned(),
+            further,
+            keys: Key::all(config.algorithm, secrets),
+            tag_bytes: config.algorithm.tag_bytes(),
         })
     }
 
     fn tag(&self, key: &Key, headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, SignatureError> {
-        match key {
-            Key::Sha256(key) => self.tag_by(key.clone(), headers, body),
-            Key::Sha512(key) => self.tag_by(key.clone(), headers, body),
-        }
-    }
-
-    fn tag_by<M: ::hmac::Mac + KeyInit>(
-        &self,
-        mut mac: M,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Vec<u8>, SignatureError> {
+        let mut parts = Vec::with_capacity(self.pieces.len());
         for piece in &self.pieces {
-            match piece {
-                Piece::Text(text) => mac.update(text.as_bytes()),
-                Piece::Body => mac.update(body),
+            parts.push(match piece {
+                Piece::Text(text) => text.as_bytes(),
+                Piece::Body => body,
                 Piece::Header(name) => {
                     let value = headers.get(name);
-                    let value = value.ok_or_else(|| SignatureError::Missing { header: name.to_string() })?;
-                    mac.update(value.as_bytes());
+                    value.ok_or_else(|| SignatureError::Missing { header: name.to_string() })?.as_bytes()
                 }
-            }
+            });
         }
-        Ok(mac.finalize().into_bytes().to_vec())
+        Ok(key.tag(&parts))
     }
 
-    fn given(&self, headers: &HeaderMap) -> Result<Vec<u8>, SignatureError> {
-        let malformed = |expected: String| SignatureError::Malformed { header: self.header.to_string(), expected };
+    /// All signatures that a request carries; an error where none of them can be read.
+    fn given(&self, headers: &HeaderMap) -> Result<Vec<Vec<u8>>, SignatureError> {
         let text = super::text(headers, &self.header)?;
+        let listed = match self.separator.as_deref() {
+            None => vec![text],
+            // Of spaces between two there may be several.
+            Some(separator) if separator.trim().is_empty() => text.split_ascii_whitespace().collect(),
+            Some(separator) => text.split(separator.trim()).collect(),
+        };
+        let further = self.further.as_ref().and_then(|name| super::text(headers, name).ok());
+        let (mut tags, mut first_error) = (Vec::new(), None);
+        for text in listed.into_iter().chain(further) {
+            match self.read(text.trim()) {
+                Ok(tag) => tags.push(tag),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        match first_error {
+            Some(error) if tags.is_empty() => Err(error),
+            _ => Ok(tags),
+        }
+    }
+
+    fn read(&self, text: &str) -> Result<Vec<u8>, SignatureError> {
+        let malformed = |expected: String| SignatureError::Malformed { header: self.header.to_string(), expected };
         let text = text
             .strip_prefix(self.prefix.trim())
             .ok_or_else(|| malformed(format!("it must begin with `{}`", self.prefix)))?
             .trim_start();
-        let (tag, name) = match self.encoding {
-            Encoding::Hex => (hex::decode(text).ok(), "hexadecimal form"),
-            Encoding::Base64 => (STANDARD.decode(text).ok(), "base64"),
-        };
-        tag.filter(|tag| tag.len() == self.tag_bytes)
-            .ok_or_else(|| malformed(format!("it must be the {name} of {} bytes", self.tag_bytes)))
+        let tag = self.encoding.read(text).filter(|tag| tag.len() == self.tag_bytes);
+        let form = self.encoding.form();
+        tag.ok_or_else(|| malformed(format!("it must be the {form} of {} bytes", self.tag_bytes)))
     }
 }
 
@@ -176,7 +253,10 @@ impl Keyed for Keys {
         // Every key is tried, so that the time tells nothing about which one matches.
         let mut matches = subtle::Choice::from(0);
         for key in &self.keys {
-            matches |= self.tag(key, headers, body)?.as_slice().ct_eq(&given);
+            let own = self.tag(key, headers, body)?;
+            for given in &given {
+                matches |= own.as_slice().ct_eq(given);
+            }
         }
         if matches.into() { Ok(()) } else { Err(SignatureError::Wrong { header: self.header.to_string() }) }
     }
@@ -191,18 +271,33 @@ impl Keyed for Keys {
                 headers.insert(name, if is_time { HeaderValue::from(now_s) } else { id.clone() });
             }
         }
-        if let Some(Ok(tag)) = self.keys.first().map(|key| self.tag(key, &headers, body)) {
-            let tag = match self.encoding {
-                Encoding::Hex => hex::encode(tag),
-                Encoding::Base64 => super::base64(&tag),
-            };
-            headers.insert(&self.header, super::value(&format!("{}{tag}", self.prefix)));
+        let signature = |key: &Key| {
+            let tag = self.tag(key, &headers, body).ok()?;
+            Some(format!("{}{}", self.prefix, self.encoding.write(&tag)))
+        };
+        let mut signatures = self.keys.iter().filter_map(signature);
+        let first = match &self.separator {
+            Some(separator) => signatures.by_ref().collect::<Vec<_>>().join(separator),
+            None => signatures.next().unwrap_or_default(),
+        };
+        let further = self.further.as_ref().zip(signatures.next());
+        headers.insert(&self.header, super::value(&first));
+        if let Some((name, signature)) = further {
+            headers.insert(name, super::value(&signature));
         }
         headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
+
+    fn signatures_max(&self) -> usize {
+        match (&self.separator, &self.further) {
+            (Some(_), _) => usize::MAX,
+            (None, Some(_)) => 2,
+            (None, None) => 1,
+        }
+    }
 }
 
-fn header_name(field: &'static str, name: &str) -> Result<HeaderName, SchemeError> {
+pub(super) fn header_name(field: &'static str, name: &str) -> Result<HeaderName, SchemeError> {
     name.parse().map_err(|_| SchemeError::HeaderName { field, name: name.to_owned() })
 }
 

@@ -7,6 +7,7 @@
 mod hmac;
 mod shopify;
 mod standard_webhooks;
+mod timestamped;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -23,6 +24,7 @@ use thiserror::Error;
 pub use hmac::{Algorithm, Encoding, Hmac};
 pub use shopify::Shopify;
 pub use standard_webhooks::{Signer, StandardWebhooks};
+pub use timestamped::Timestamped;
 
 /// How far a signed timestamp may be from the hub's clock, either way, where a scheme says nothing else.
 pub const TOLERANCE_S: i64 = 300;
@@ -37,6 +39,8 @@ pub enum Scheme {
     StandardWebhooks(StandardWebhooks),
     /// Any other HMAC: the header, the encoding and what is signed are named in the configuration.
     Hmac(Hmac),
+    /// Time and signatures in one header, as `t=1790000000,v1=5257a8...`.
+    Timestamped(Timestamped),
 }
 
 impl Scheme {
@@ -51,6 +55,7 @@ impl Scheme {
             Self::Shopify(_) => "shopify",
             Self::StandardWebhooks(_) => "standard-webhooks",
             Self::Hmac(_) => "hmac",
+            Self::Timestamped(_) => "timestamped",
         }
     }
 
@@ -59,6 +64,7 @@ impl Scheme {
             Self::Shopify(_) => Ok(Box::new(shopify::Keys::new(secrets)?)),
             Self::StandardWebhooks(_) => Ok(Box::new(standard_webhooks::Keys::new(secrets)?)),
             Self::Hmac(config) => Ok(Box::new(hmac::Keys::new(config, secrets)?)),
+            Self::Timestamped(config) => Ok(Box::new(timestamped::Keys::new(config, secrets)?)),
         }
     }
 }
@@ -67,6 +73,10 @@ impl Scheme {
 trait Keyed: Send + Sync {
     fn verify(&self, headers: &HeaderMap, body: &[u8], now_s: i64) -> Result<(), SignatureError>;
     fn sign_headers(&self, id: &str, now_s: i64, body: &[u8]) -> Vec<(HeaderName, HeaderValue)>;
+    /// How many signatures one request can carry.
+    fn signatures_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// A secret. It is never printed: it has no `Display`, and its `Debug` says nothing.
@@ -129,6 +139,34 @@ pub enum SchemeError {
     Template {
         /// What is wrong with it.
         problem: String,
+    },
+    /// The separator could not be told from a signature.
+    #[error("`separator` must be made of punctuation other than `+`, `/` and `=`, for example `,`, not `{separator}`")]
+    Separator {
+        /// What it says.
+        separator: String,
+    },
+    /// A name in a header of several parts cannot stand there.
+    #[error("`{field}` must be letters and digits, not `{name}`")]
+    PartName {
+        /// The field of the configuration.
+        field: &'static str,
+        /// What it says.
+        name: String,
+    },
+    /// A request could not carry a signature of each secret, so that some receivers would find none of theirs.
+    #[error(
+        "there are {secrets} secrets, and scheme `{scheme}` as it is configured carries at most {signatures_max}: \
+         a receiver that knows only another one could not verify anything{}",
+        if *.scheme == "hmac" { ": set `signature.separator` or `signature.further_header`" } else { "" }
+    )]
+    Crowded {
+        /// The scheme.
+        scheme: &'static str,
+        /// How many secrets there are.
+        secrets: usize,
+        /// How many signatures fit.
+        signatures_max: usize,
     },
     /// The prefix could not stand in a header.
     #[error("`prefix` must be visible ASCII text, not `{prefix}`")]
@@ -205,11 +243,23 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// A verifier for a scheme. Any of the secrets makes a request authentic; signing uses the first one, or
-    /// all of them where the scheme can carry several signatures.
+    /// A verifier for a scheme. Any of the secrets makes a request authentic; signing uses as many of them as a request
+    /// can carry signatures.
     pub fn new(scheme: impl Borrow<Scheme>, secrets: Vec<Secret>) -> Result<Self, SchemeError> {
         let scheme = scheme.borrow();
         Ok(Self { scheme: scheme.name(), keyed: scheme.keyed(&secrets)? })
+    }
+
+    /// A verifier that signs with each of the secrets: refused where a request cannot carry that many signatures.
+    pub fn signing_with_all(scheme: impl Borrow<Scheme>, secrets: Vec<Secret>) -> Result<Self, SchemeError> {
+        let count = secrets.len();
+        let verifier = Self::new(scheme, secrets)?;
+        match verifier.keyed.signatures_max() {
+            signatures_max if signatures_max < count => {
+                Err(SchemeError::Crowded { scheme: verifier.scheme, secrets: count, signatures_max })
+            }
+            _ => Ok(verifier),
+        }
     }
 
     /// Whether the request is authentic. Compares in constant time.
@@ -252,8 +302,12 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Signat
 
 /// Checks a signed timestamp against the clock.
 fn check_time(headers: &HeaderMap, name: &HeaderName, now_s: i64, tolerance_s: i64) -> Result<i64, SignatureError> {
+    check_time_text(name, text(headers, name)?, now_s, tolerance_s)
+}
+
+/// The same of the time's text, wherever in the header it stands.
+fn check_time_text(name: &HeaderName, text: &str, now_s: i64, tolerance_s: i64) -> Result<i64, SignatureError> {
     let bad = || SignatureError::BadTimestamp { header: name.to_string() };
-    let text = text(headers, name)?;
     // `parse` alone would also take `+5`, which is not what anybody signs.
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(bad());

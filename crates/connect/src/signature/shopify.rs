@@ -44,4 +44,7 @@ impl Keyed for Keys {
         let tag = self.0.first().map(|key| key.clone().chain_update(body).finalize().into_bytes());
         tag.into_iter().map(|tag| (HEADER, super::value(&super::base64(&tag)))).collect()
     }
+    fn signatures_max(&self) -> usize {
+        1
+    }
 }

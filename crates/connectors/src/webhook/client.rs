@@ -141,16 +141,16 @@ pub struct Response {
 
 /// The beginning of an answer whose end does not matter.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    pub(super) end: End,
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) end: End,
 }
 
 /// How a body ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     Whole,
     TooLong,
     TimedOut,
@@ -226,7 +226,7 @@ impl HttpClient {
 
     /// Makes a request and takes the head of the answer with up to `kept_max` bytes of its body. The rest is read
     /// and dropped up to `read_max` bytes, so that the connection can be used again; beyond them it is closed.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
         kept_max: usize,
@@ -275,7 +275,7 @@ fn tls(roots_der: &[Vec<u8>]) -> Result<ClientConfig, HttpError> {
 }
 
 /// A URL that can be called: http or https, with a host and without a password in it.
-pub(super) fn parse_url(url: &str) -> Result<Uri, HttpError> {
+pub(crate) fn parse_url(url: &str) -> Result<Uri, HttpError> {
     let wrong = |problem| Err(HttpError::Url { url: url.to_owned(), problem });
     let Ok(uri) = url.parse::<Uri>() else {
         return wrong("it cannot be read");
@@ -300,7 +300,7 @@ fn authority(uri: &Uri) -> String {
 }
 
 /// Refuses a literal address that is not a public one.
-pub(super) fn check_literal(uri: &Uri) -> Result<(), PrivateAddress> {
+pub(crate) fn check_literal(uri: &Uri) -> Result<(), PrivateAddress> {
     let host = uri.host().unwrap_or_default();
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match bare.parse::<IpAddr>() {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use lockstep_connect::destination::Filter;
-use lockstep_connect::signature::SchemeError;
+use lockstep_connect::signature::{Scheme, SchemeError, Secret, StandardWebhooks, Verifier};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -15,7 +15,7 @@ use super::batch::{self, Batch};
 use super::client::{self, HttpError};
 
 /// The longest time limit: a request that takes longer holds a place that others wait for.
-const TIMEOUT_MS_MAX: u64 = 300_000;
+pub(crate) const TIMEOUT_MS_MAX: u64 = 300_000;
 
 /// Headers that belong to the protocol or the signature, so that a configuration cannot set them.
 const RESERVED: [&str; 12] = [
@@ -33,7 +33,7 @@ const RESERVED: [&str; 12] = [
     "webhook-timestamp",
 ];
 
-/// A destination that gets each event as a signed HTTP request (Standard Webhooks).
+/// A destination that gets each event as a signed HTTP request (Standard Webhooks, unless `signature` says otherwise).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
@@ -46,6 +46,9 @@ pub struct WebhookConfig {
     /// comes to is sent as JSON; `null` keeps the event back.
     #[serde(default)]
     pub mapping: Option<String>,
+    /// How requests are signed; after Standard Webhooks without it.
+    #[serde(default)]
+    pub signature: Option<Scheme>,
     /// How long a request may take, from connecting to the end of the answer.
     #[serde(default = "timeout_ms")]
     #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
@@ -84,6 +87,7 @@ impl fmt::Debug for WebhookConfig {
             .field("url", &self.url)
             .field("filter", &self.filter)
             .field("mapping", &self.mapping)
+            .field("signature", &self.signature)
             .field("timeout_ms", &self.timeout_ms)
             .field("errors_at", &self.errors_at)
             .field("headers", &self.headers.keys())
@@ -130,6 +134,12 @@ pub enum WebhookError {
     /// The secrets cannot be used.
     #[error("`secrets` cannot be used")]
     Secrets(#[source] SchemeError),
+    /// Requests cannot be signed like this.
+    #[error("`signature` cannot be used")]
+    Signature(#[source] SchemeError),
+    /// The signature would stand where something else does.
+    #[error("`signature` cannot be in the header `{0}`, which the hub or HTTP itself sets")]
+    SignatureHeader(String),
 }
 
 impl WebhookConfig {
@@ -161,7 +171,34 @@ impl WebhookConfig {
         if let Some(pointer) = self.errors_at.iter().find(|pointer| !pointer.starts_with('/')) {
             return Err(WebhookError::Pointer(pointer.clone()));
         }
+        self.check_signature()?;
         self.header_map().map(|_| ())
+    }
+
+    /// How requests are signed.
+    pub(super) fn scheme(&self) -> Scheme {
+        self.signature.clone().unwrap_or(Scheme::StandardWebhooks(StandardWebhooks {}))
+    }
+
+    /// What signs with each of the secrets.
+    pub(super) fn signer(&self, secrets: &[Secret]) -> Result<Verifier, WebhookError> {
+        Verifier::signing_with_all(self.scheme(), secrets.to_vec()).map_err(|error| match error {
+            SchemeError::NoSecret { .. }
+            | SchemeError::EmptySecret { .. }
+            | SchemeError::SecretNotBase64 { .. }
+            | SchemeError::Crowded { .. } => WebhookError::Secrets(error),
+            _ => WebhookError::Signature(error),
+        })
+    }
+
+    fn check_signature(&self) -> Result<(), WebhookError> {
+        // Any secret shows what is wrong with the rest.
+        let signed = self.signer(&[Secret::new("AAAA")])?.sign_headers("1", 0, b"");
+        let taken = |name: &&HeaderName| RESERVED.contains(&name.as_str()) && !name.as_str().starts_with("webhook-");
+        match signed.iter().map(|(name, _)| name).find(taken) {
+            Some(name) => Err(WebhookError::SignatureHeader(name.to_string())),
+            None => Ok(()),
+        }
     }
 
     /// The configured headers.

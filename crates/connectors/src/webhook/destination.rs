@@ -10,7 +10,7 @@ use http_body_util::Full;
 use lockstep_connect::destination::{
     BatchLimits, Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent,
 };
-use lockstep_connect::signature::{Secret, Signer};
+use lockstep_connect::signature::{Secret, Verifier};
 use lockstep_connect::time::parse_http_date;
 use lockstep_core::Event;
 use lockstep_core::delivery::AttemptResult;
@@ -21,8 +21,6 @@ use super::client::{self, End, HttpClient, HttpError, HttpOptions};
 use super::config::{WebhookConfig, WebhookError};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const LOCKSTEP_REPLAY: HeaderName = HeaderName::from_static("lockstep-replay");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -30,13 +28,13 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const EVENT_IDS: HeaderName = HeaderName::from_static("lockstep-event-ids");
 
 /// How much of an answer is read, so that its connection can be used again; an answer beyond it costs the connection.
-const RESPONSE_READ_BYTES_MAX: usize = 64 * 1_024;
+pub(crate) const RESPONSE_READ_BYTES_MAX: usize = 64 * 1_024;
 
 /// A webhook destination.
 pub struct WebhookDestination {
     outlet: Outlet,
     client: HttpClient,
-    signer: Signer,
+    signer: Verifier,
     uri: Uri,
     /// What every request has: the configured headers and the user agent.
     headers: HeaderMap,
@@ -75,7 +73,7 @@ impl WebhookDestination {
         Ok(Self {
             outlet,
             client,
-            signer: Signer::new(secrets).map_err(WebhookError::Secrets)?,
+            signer: config.signer(secrets)?,
             uri: client::parse_url(&config.url).map_err(WebhookError::Url)?,
             headers,
             timeout: Duration::from_millis(config.timeout_ms),
@@ -94,25 +92,25 @@ impl WebhookDestination {
 
     fn request(&self, prepared: &Prepared) -> Request<Full<bytes::Bytes>> {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let signature = self.signer.sign(&prepared.id, now_s, &prepared.body);
         let mut request = Request::new(Full::new(prepared.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(prepared.content_type));
-        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now_s));
-        // Neither an id nor a signature has anything that a header cannot carry; a foreign trace could.
+        // An id has nothing that a header cannot carry; a foreign trace could.
         for (name, text) in [
             (WEBHOOK_ID, Some(&prepared.id)),
             (IDEMPOTENCY_KEY, Some(&prepared.id)),
-            (WEBHOOK_SIGNATURE, Some(&signature)),
             (TRACEPARENT, prepared.trace.as_ref()),
             (LOCKSTEP_REPLAY, prepared.replay.as_ref()),
         ] {
             if let Some(Ok(value)) = text.map(|text| HeaderValue::from_str(text)) {
                 headers.insert(name, value);
             }
+        }
+        for (name, value) in self.signer.sign_headers(&prepared.id, now_s, &prepared.body) {
+            headers.insert(name, value);
         }
         request
     }
@@ -184,7 +182,7 @@ impl WebhookDestination {
 
 /// The class of an answer. Its head decides: what becomes of the body behind it changes nothing. Standard Webhooks has the
 /// sender stop at 410, and throttle at 429, 502 and 504: each failure lowers how many requests are under way.
-fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
+pub(crate) fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
     match status.as_u16() {
         200..=299 => AttemptResult::Delivered,
         429 => AttemptResult::Throttled { retry_after_ms: retry_after_ms(headers) },
@@ -199,7 +197,7 @@ fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
 }
 
 /// What an answer says that looks like success. One that is no JSON, or too long, does not say that it took anything.
-fn said(body: &[u8], errors_at: &[String]) -> AttemptResult {
+pub(crate) fn said(body: &[u8], errors_at: &[String]) -> AttemptResult {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else { return AttemptResult::Rejected };
     let is_error = |value: &&Value| match value {
         Value::Null | Value::Bool(false) => false,
@@ -231,7 +229,7 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
     Some(at_us.saturating_sub(now_us).max(0) as u64 / 1_000)
 }
 
-fn answered(status: StatusCode, headers: &HeaderMap, end: &End) -> String {
+pub(crate) fn answered(status: StatusCode, headers: &HeaderMap, end: &End) -> String {
     let mut detail = format!("answered {status}");
     if status.is_redirection() {
         let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("elsewhere");
@@ -251,7 +249,7 @@ fn answered(status: StatusCode, headers: &HeaderMap, end: &End) -> String {
 }
 
 /// The body as text, with whatever is no text replaced, within the limit.
-fn text_head(body: &[u8]) -> String {
+pub(crate) fn text_head(body: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(body).into_owned();
     if text.len() > RESPONSE_HEAD_BYTES_MAX {
         text.truncate(text.floor_char_boundary(RESPONSE_HEAD_BYTES_MAX));

@@ -2,12 +2,14 @@
 
 mod address;
 mod batch;
-mod client;
+pub(crate) mod client;
 mod config;
 mod destination;
 
 pub use address::{PrivateAddress, is_public};
 pub use batch::Batch;
 pub use client::{HttpClient, HttpError, HttpOptions, Response, chain};
+pub(crate) use config::TIMEOUT_MS_MAX;
 pub use config::{WebhookConfig, WebhookError};
 pub use destination::WebhookDestination;
+pub(crate) use destination::{RESPONSE_READ_BYTES_MAX, answered, class, said, text_head};

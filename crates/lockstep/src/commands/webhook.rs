@@ -68,13 +68,13 @@ struct SignatureArgs {
     /// The time to sign or verify for, in seconds since 1970; now, where it is not given.
     #[arg(long, value_name = "SECONDS")]
     at: Option<i64>,
-    /// hmac: the header with the signature.
+    /// hmac, timestamped: the header with the signature.
     #[arg(long, value_name = "NAME")]
     hmac_header: Option<String>,
-    /// hmac: sha256 or sha512.
+    /// hmac, timestamped: sha256 or sha512.
     #[arg(long, value_name = "NAME")]
     hmac_algorithm: Option<String>,
-    /// hmac: hex or base64.
+    /// hmac, timestamped: hex or base64.
     #[arg(long, value_name = "NAME")]
     hmac_encoding: Option<String>,
     /// hmac: the text before the signature in its header, such as `sha256=`.
@@ -93,6 +93,7 @@ enum SchemeName {
     Shopify,
     StandardWebhooks,
     Hmac,
+    Timestamped,
 }
 
 /// Runs the command.
@@ -166,10 +167,13 @@ impl SignatureArgs {
         let mut scheme = json!({ "scheme": name });
         for (option, value) in options {
             let Some(value) = value else { continue };
-            if self.scheme != SchemeName::Hmac {
+            if !matches!(self.scheme, SchemeName::Hmac | SchemeName::Timestamped) {
                 return Err(Failure::usage(
                     "scheme",
-                    format!("--hmac-{} is for --scheme hmac, not for --scheme {name}", option.replace('_', "-")),
+                    format!(
+                        "--hmac-{} is for --scheme hmac or timestamped, not for --scheme {name}",
+                        option.replace('_', "-")
+                    ),
                 ));
             }
             scheme[option] = Value::from(value.as_str());

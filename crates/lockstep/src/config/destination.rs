@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use lockstep_connect::destination::Filter;
-use lockstep_connectors::DestinationConfig as Connector;
+use lockstep_connectors::{DestinationConfig as Connector, SecretUse};
 use lockstep_core::delivery::{BudgetPolicy, PacePolicy};
 use lockstep_hub::delivery::DeliveryOptions;
 use schemars::generate::SchemaSettings;
@@ -33,11 +33,13 @@ pub struct Delivery {
     #[schemars(length(min = 1))]
     pub system: String,
     /// The secrets with which deliveries are signed. With several each delivery carries a signature of each, so
-    /// that the receiver can change over.
+    /// that the receiver can change over. For other kinds: the OAuth client's secret, the mail account's password, the
+    /// chat's address; of several the next one is tried where one is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub secrets: Vec<SecretRef>,
     /// Headers of every request whose values are secrets, such as an access token.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secret_headers: BTreeMap<String, SecretRef>,
     /// Whether it is told what its own system has just said itself: then that system must not say again what it is
     /// told.
@@ -165,6 +167,19 @@ impl JsonSchema for DestinationConfig {
                     }
                     _ => {}
                 }
+            }
+            let kind = alternative["properties"]["kind"]["const"].as_str().unwrap_or_default().to_owned();
+            let secrets = Connector::secret_use(&kind);
+            if let Some(properties) = alternative["properties"].as_object_mut() {
+                if secrets == SecretUse::None {
+                    properties.remove("secrets");
+                }
+                if !Connector::has_headers(&kind) {
+                    properties.remove("secret_headers");
+                }
+            }
+            if let Some(required) = alternative["required"].as_array_mut().filter(|_| secrets == SecretUse::Needed) {
+                required.push("secrets".into());
             }
             alternative.remove("unevaluatedProperties");
             alternative.insert("additionalProperties".into(), Value::Bool(false));

@@ -65,7 +65,34 @@ fn a_destinations_fields_are_known_whichever_type_they_belong_to() {
     );
     assert_eq!(
         problems("[destinations.erp]\n"),
-        ["x.toml:1:15: [destinations.erp] needs the field `kind`: one of \"webhook\""]
+        [
+            "x.toml:1:15: [destinations.erp] needs the field `kind`: one of \"webhook\", \"http\", \"file\", \"email\", \"chat\""
+        ]
+    );
+}
+
+#[test]
+fn a_kind_has_the_secrets_that_it_has_a_use_for() {
+    let file = "[destinations.a]\nkind = \"file\"\nsystem = \"a\"\nfolder = \"out\"\n";
+    assert_eq!(problems(file), [""; 0]);
+    let found = problems(&format!("{file}secrets = [\"env:A\"]\nsecret_headers = {{ a = \"env:A\" }}\n"));
+    let expected = [
+        "x.toml:5:1: `secrets` is not a field of [destinations.a]; ",
+        "x.toml:6:1: `secret_headers` is not a field of [destinations.a]; ",
+    ];
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.iter().zip(expected).all(|(found, start)| found.starts_with(start)), "{found:?}");
+    let http = "[destinations.a]\nkind = \"http\"\nsystem = \"a\"\nurl = \"https://a.example/\"\n";
+    assert_eq!(problems(http), [""; 0]);
+    assert_eq!(
+        problems(&format!(
+            "{http}secrets = [\"env:A\"]\noauth = {{ token_url = \"https://a/\", client_id = \"b\" }}\n"
+        )),
+        [""; 0]
+    );
+    assert_eq!(
+        problems(&format!("{http}success = {{ answer = {{ \"/a\" = [1] }}, statuses = [\"a\"] }}\n")),
+        ["x.toml:5:50: `statuses` must be a whole number, not a text in quotes"]
     );
 }
 

@@ -50,6 +50,7 @@ impl Resolver<'_> {
         // What is wrong with a header is found where it is known; where it is not, there is nothing to send.
         let mut connector = config.connector.clone();
         connector.add_headers(headers.iter().flatten().cloned());
+        connector.set_base(&self.loaded.folder);
         if let Err(error) = connector.check() {
             let message = chain(&error);
             self.report(&[at[0], at[1], field_of(&message)], message.as_str());

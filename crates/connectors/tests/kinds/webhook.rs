@@ -1,13 +1,10 @@
 //! The webhook destination against real servers on loopback.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Server, reply};
 use http::{HeaderMap, Method};
 use lockstep_connect::destination::{Destination, Filter, Outlet, Sent, kit};
 use lockstep_connect::signature::{Scheme, Secret, Verifier};
@@ -17,6 +14,8 @@ use lockstep_core::delivery::AttemptResult;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::common::{self, Server, reply};
 
 const OLD: &str = "whsec_aW52ZW50ZWQgc2VjcmV0IG51bWJlciBvbmU=";
 const NEW: &str = "whsec_aW52ZW50ZWQgc2VjcmV0IG51bWJlciB0d28=";
@@ -402,10 +401,12 @@ fn configuration_says_what_would_be_right() {
     check(json!({"headers": {"Host": "other"}}), "`headers.Host`");
     check(json!({"headers": {"a b": "1"}}), "`headers.a b`");
     check(json!({"headers": {"x": "a\nb"}}), "`headers.x`");
+    check(json!({"signature": {"scheme": "hmac", "header": "a b"}}), "`signature` cannot be used: `header`");
+    check(json!({"signature": {"scheme": "hmac", "header": "Host"}}), "`signature` cannot be in the header `host`");
 
     let defaults: DestinationConfig =
         serde_json::from_value(json!({"kind": "webhook", "url": "https://shop.example/"})).unwrap();
-    let DestinationConfig::Webhook(config) = &defaults;
+    let DestinationConfig::Webhook(config) = &defaults else { panic!("a webhook") };
     assert_eq!((config.timeout_ms, config.concurrency_max, config.allow_private_addresses), (5_000, 64, false));
     assert!(defaults.check().is_ok());
     for unknown in [
@@ -417,4 +418,11 @@ fn configuration_says_what_would_be_right() {
     }
     let secretless = WebhookDestination::new(config, &[], Outlet::new("/", Filter::default()));
     assert!(matches!(secretless.err(), Some(WebhookError::Secrets(_))), "nothing goes out unsigned");
+    let hmac = WebhookConfig {
+        signature: Some(serde_json::from_value(json!({"scheme": "hmac", "header": "x-s"})).unwrap()),
+        ..config.clone()
+    };
+    let secrets = [Secret::new(NEW), Secret::new(OLD)];
+    let crowded = WebhookDestination::new(&hmac, &secrets, Outlet::new("/", Filter::default())).err().unwrap();
+    assert!(chain(&crowded).contains("`signature.further_header`"), "{}", chain(&crowded));
 }

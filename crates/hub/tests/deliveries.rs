@@ -351,7 +351,8 @@ struct Together {
 impl Destination for Together {
     fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError> {
         let body = bytes::Bytes::from(event.fact.key.clone());
-        Ok(Some(Prepared { id: event.position.to_string(), body, content_type: "text/plain", trace: None }))
+        let id = event.position.to_string();
+        Ok(Some(Prepared { id, body, content_type: "text/plain", trace: None, replay: None }))
     }
 
     async fn send(&self, _: &Prepared, _: u32) -> Sent {

@@ -37,7 +37,7 @@ impl Destination for Port {
     fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError> {
         let id = event.position.to_string();
         let body = event.document_json();
-        let prepared = Prepared { id, body, content_type: "application/json", trace: None };
+        let prepared = Prepared { id, body, content_type: "application/json", trace: None, replay: None };
         Ok((*self.0.borrow() != Mode::Filters).then_some(prepared))
     }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::config::{ChatConfig, ChatConfigError, Format};
 use crate::webhook::client::{self, HttpClient, HttpError, HttpOptions};
-use crate::webhook::{RESPONSE_READ_BYTES_MAX, answered, class, text_head};
+use crate::webhook::{RESPONSE_READ_BYTES_MAX, answered, class, failed, text_head};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -116,10 +116,7 @@ impl Destination for ChatDestination {
                 duration_us,
             },
             Err(error) => Sent {
-                result: match error {
-                    HttpError::PrivateAddress(_) => AttemptResult::Rejected,
-                    _ => AttemptResult::Transient,
-                },
+                result: failed(&error),
                 status: 0,
                 detail: client::chain(&error),
                 response_head: String::new(),

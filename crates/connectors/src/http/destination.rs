@@ -20,7 +20,7 @@ use super::oauth::{Token, TokenError, Tokens};
 use super::request::{Asked, Base};
 use super::success::Success;
 use crate::webhook::client::{self, Head, HttpClient, HttpError, HttpOptions};
-use crate::webhook::{RESPONSE_READ_BYTES_MAX, answered, class, text_head};
+use crate::webhook::{RESPONSE_READ_BYTES_MAX, answered, class, failed, text_head};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -308,11 +308,7 @@ impl Destination for HttpDestination {
             Outcome::Failed(error) => {
                 // Whether it arrived is not known, so neither is the version.
                 self.etags.forget(&asked.url);
-                let result = match error {
-                    HttpError::PrivateAddress(_) => AttemptResult::Rejected,
-                    _ => AttemptResult::Transient,
-                };
-                sent(result, 0, client::chain(&error), String::new())
+                sent(failed(&error), 0, client::chain(&error), String::new())
             }
         }
     }

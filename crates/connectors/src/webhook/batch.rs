@@ -64,7 +64,10 @@ pub(super) fn together(prepared: &[Arc<Prepared>]) -> (Prepared, String) {
         _ => format!("batch-{:016x}", xxhash_rust::xxh3::xxh3_64(ids.as_bytes())),
     };
     let trace = prepared.first().and_then(|one| one.trace.clone());
-    (Prepared { id, body: Bytes::from(body), content_type, trace }, ids)
+    // Each event says of itself whether it is replayed; the request only where all of them are.
+    let replay = prepared.first().and_then(|one| one.replay.clone());
+    let replay = replay.filter(|replay| prepared.iter().all(|one| one.replay.as_ref() == Some(replay)));
+    (Prepared { id, body: Bytes::from(body), content_type, trace, replay }, ids)
 }
 
 #[cfg(test)]
@@ -72,7 +75,8 @@ mod tests {
     use super::*;
 
     fn one(id: &str, body: &'static str, content_type: &'static str) -> Arc<Prepared> {
-        Arc::new(Prepared { id: id.to_owned(), body: Bytes::from_static(body.as_bytes()), content_type, trace: None })
+        let (id, body) = (id.to_owned(), Bytes::from_static(body.as_bytes()));
+        Arc::new(Prepared { id, body, content_type, trace: None, replay: None })
     }
 
     #[test]

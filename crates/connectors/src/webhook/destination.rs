@@ -160,17 +160,7 @@ impl WebhookDestination {
                 duration_us,
             },
             Err(error) => Sent {
-                // A private address stays one until a person changes the configuration.
-                result: match error {
-                    HttpError::PrivateAddress(_) => AttemptResult::Rejected,
-                    // The request was sent, or may have been: who knows what became of it.
-                    HttpError::TimedOut { .. } | HttpError::Broken { .. } | HttpError::TooLarge { .. } => {
-                        AttemptResult::Unknown
-                    }
-                    HttpError::Url { .. } | HttpError::Tls { .. } | HttpError::Connect { .. } => {
-                        AttemptResult::Transient
-                    }
-                },
+                result: failed(&error),
                 status: 0,
                 detail: client::chain(&error),
                 response_head: String::new(),
@@ -193,6 +183,17 @@ pub(crate) fn class(status: StatusCode, headers: &HeaderMap) -> AttemptResult {
         401 | 403 => AttemptResult::Unauthorized,
         410 => AttemptResult::Gone,
         _ => AttemptResult::Rejected,
+    }
+}
+
+/// The class of a request that has no answer.
+pub(crate) fn failed(error: &HttpError) -> AttemptResult {
+    match error {
+        // A private address stays one until a person changes the configuration.
+        HttpError::PrivateAddress(_) => AttemptResult::Rejected,
+        // The request was sent, or may have been: who knows what became of it.
+        HttpError::TimedOut { .. } | HttpError::Broken { .. } | HttpError::TooLarge { .. } => AttemptResult::Unknown,
+        HttpError::Url { .. } | HttpError::Tls { .. } | HttpError::Connect { .. } => AttemptResult::Transient,
     }
 }
 

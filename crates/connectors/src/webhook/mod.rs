@@ -12,4 +12,4 @@ pub use client::{HttpClient, HttpError, HttpOptions, Response, chain};
 pub(crate) use config::TIMEOUT_MS_MAX;
 pub use config::{WebhookConfig, WebhookError};
 pub use destination::WebhookDestination;
-pub(crate) use destination::{RESPONSE_READ_BYTES_MAX, answered, class, said, text_head};
+pub(crate) use destination::{RESPONSE_READ_BYTES_MAX, answered, class, failed, said, text_head};

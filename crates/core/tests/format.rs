@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use lockstep_core::change::{QuarantineReason, Raw};
 use lockstep_core::record::{
-    Attempt, Body, DeadLetterClosed, DeadLetterEnd, DeadLettered, Fact, FactOutcome, Probe, Progress, QuarantineClosed,
-    Quarantined, Record, Ruling,
+    Attempt, Body, DeadLetterClosed, DeadLetterEnd, DeadLettered, Fact, FactOutcome, LetterOrigin, Probe, Progress,
+    QuarantineClosed, Quarantined, Record, ReplayEnded, ReplayProgress, ReplayStarted, RetriesScheduled, Ruling,
 };
 use lockstep_core::{Effect, Field, merge::Rule};
 use prost::Message;
@@ -14,6 +14,7 @@ use prost::Message;
 const FIXTURE: &[u8] = include_bytes!("../fixtures/records-1.bin");
 const RUNS_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-runs.bin");
 const MEMBERS_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-members.bin");
+const LETTERS_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-letters.bin");
 
 fn records() -> Vec<Record> {
     let raw = Raw {
@@ -206,6 +207,74 @@ fn records_of_members() -> Vec<Record> {
     all.into_iter().map(|fact| Record::new(1_767_225_600_000_200, Body::Fact(Box::new(fact)))).collect()
 }
 
+/// What is said of dead letters since they are weighed, planned and brought in, and of replays.
+fn records_of_letters() -> Vec<Record> {
+    let event =
+        Record::new(7, Body::Fact(Box::new(Fact { kind: "order".into(), key: "web:1".into(), ..Fact::default() })));
+    let origin = LetterOrigin {
+        hub: "/hubs/eu".into(),
+        event: 40,
+        record: 44,
+        event_record: event.write(),
+        own: true,
+        dead_at_us: 9,
+        by: "ops".into(),
+    };
+    let bodies = [
+        Body::DeadLettered(Box::new(DeadLettered {
+            destination: "erp".into(),
+            event: 50,
+            minor: Some(129_900),
+            currency: "EUR".into(),
+            promised_at_us: Some(1_767_225_600_000_000),
+            event_at_us: 7,
+            origin: Some(origin),
+            replay: 48,
+            ..DeadLettered::default()
+        })),
+        Body::DeadLetterClosed(DeadLetterClosed {
+            destination: "erp".into(),
+            event: 50,
+            end: DeadLetterEnd::Delivered as i32,
+            entity: "order/web:1".into(),
+            event_at_us: 7,
+            ..DeadLetterClosed::default()
+        }),
+        Body::RetriesScheduled(RetriesScheduled {
+            destination: "erp".into(),
+            events: vec![42, 300],
+            at_us: vec![1_767_225_600_000_000, 0],
+            by: "ops".into(),
+        }),
+        Body::ReplayStarted(ReplayStarted {
+            destination: "search".into(),
+            after: 3,
+            until: 900,
+            state: true,
+            kind: "product".into(),
+            key: "A".into(),
+            event_type: "product.*".into(),
+            rate_per_s: 200,
+            stale: true,
+            by: "ops".into(),
+            first: true,
+            skipped: 800,
+        }),
+        Body::ReplayProgress(ReplayProgress {
+            replay: 48,
+            cursor: 70,
+            after_id: "product/A".into(),
+            delivered: 1,
+            filtered: 2,
+            stale: 3,
+            failed: 4,
+            passed: 5,
+        }),
+        Body::ReplayEnded(ReplayEnded { replay: 48, cancelled: true, by: "ops".into() }),
+    ];
+    (1..).zip(bodies).map(|(at, body)| Record::new(1_767_225_600_000_300 + at, body)).collect()
+}
+
 fn is_golden(fixture: &'static [u8], records: &[Record]) {
     let written: Vec<u8> = records.iter().flat_map(Message::encode_length_delimited_to_vec).collect();
     let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -222,6 +291,7 @@ fn records_of_format_1_are_read_for_ever() {
     is_golden(FIXTURE, &records());
     is_golden(RUNS_FIXTURE, &records_with_runs());
     is_golden(MEMBERS_FIXTURE, &records_of_members());
+    is_golden(LETTERS_FIXTURE, &records_of_letters());
 }
 
 #[test]

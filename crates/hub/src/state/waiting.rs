@@ -24,6 +24,9 @@ CREATE INDEX IF NOT EXISTS waiting_turn ON waiting(sku, channel, placed_us, id);
 /// When an order was placed, and its id: its place among those of its channel.
 pub(crate) type Place = (i64, String);
 
+/// The name that follows on another one, or the first.
+type Next<'a> = &'a dyn Fn(Option<&str>) -> Result<Option<String>, rusqlite::Error>;
+
 /// What the file does not have yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Changed {
@@ -147,7 +150,7 @@ impl State {
     /// The channels that have orders which may wait for a SKU.
     pub(crate) fn channels_waiting(&self, sku: &str) -> Result<BTreeSet<String>, rusqlite::Error> {
         let mut channels = BTreeSet::new();
-        let mut add = |next: &dyn Fn(Option<&str>) -> Result<Option<String>, rusqlite::Error>| {
+        let mut add = |next: Next<'_>| {
             let mut after: Option<String> = None;
             while let Some(channel) = next(after.as_deref())? {
                 channels.insert(channel.clone());

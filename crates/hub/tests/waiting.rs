@@ -261,6 +261,23 @@ fn who_waits_is_found_after_a_restart() {
 }
 
 #[test]
+fn an_order_that_says_nothing_of_its_channel_is_served_as_all_others() {
+    let mut world = World::new();
+    world.count(0);
+    world.order("in-memory", "", 1);
+    world.count(1);
+    assert_eq!(world.got(), ["in-memory"]);
+    world.order("in-the-file", "", 1);
+    world.flush();
+    world.order("after-a-crash", "", 1);
+    world.count(2);
+    assert_eq!(world.got(), ["in-memory", "in-the-file"]);
+    world.crash();
+    world.count(3);
+    assert_eq!(world.got(), ["in-memory", "in-the-file", "after-a-crash"]);
+}
+
+#[test]
 fn a_crash_between_the_stock_and_who_waits_for_it_loses_neither() {
     let mut world = World::new();
     world.count(0);

@@ -177,7 +177,10 @@ impl Reserve {
     fn check(&self) -> Result<(), StockRefusal> {
         name("id", &self.id)?;
         name("owner", &self.owner)?;
-        name("channel", &self.channel)?;
+        // An order may say nothing of its channel: then no channel's limits count.
+        if !(self.is_order && self.channel.is_empty()) {
+            name("channel", &self.channel)?;
+        }
         optional("replaces", self.replaces.as_ref())?;
         if self.items.is_empty() || self.items.len() > LINES_MAX {
             return invalid("items", format!("must be 1 to {LINES_MAX}, not {}", self.items.len()));

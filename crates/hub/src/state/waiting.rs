@@ -24,6 +24,9 @@ CREATE INDEX IF NOT EXISTS waiting_turn ON waiting(sku, channel, placed_us, id);
 /// When an order was placed, and its id: its place among those of its channel.
 pub(crate) type Place = (i64, String);
 
+/// The name that follows on another one, or the first.
+type Next<'a> = &'a dyn Fn(Option<&str>) -> Result<Option<String>, rusqlite::Error>;
+
 /// What the file does not have yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Changed {
@@ -72,10 +75,10 @@ impl Changed {
         Ok(())
     }
 
-    /// The next channel after that one with orders that wait for a SKU.
-    fn channel_after(&self, sku: &str, after: &str) -> Option<&String> {
+    /// The next channel after that one with orders that wait for a SKU. An order's channel may be empty.
+    fn channel_after(&self, sku: &str, after: Option<&str>) -> Option<&String> {
         // No channel's name has this at its end.
-        let after = if after.is_empty() { String::new() } else { format!("{after}\0") };
+        let after = after.map(|after| format!("{after}\0")).unwrap_or_default();
         let from = (sku.to_owned(), after, (i64::MIN, String::new()));
         self.turns.range(from..).next().filter(|(of, ..)| of == sku).map(|(_, channel, _)| channel)
     }
@@ -147,16 +150,20 @@ impl State {
     /// The channels that have orders which may wait for a SKU.
     pub(crate) fn channels_waiting(&self, sku: &str) -> Result<BTreeSet<String>, rusqlite::Error> {
         let mut channels = BTreeSet::new();
-        let mut add = |next: &dyn Fn(&str) -> Result<Option<String>, rusqlite::Error>| {
-            let mut after = String::new();
-            while let Some(channel) = next(&after)? {
+        let mut add = |next: Next<'_>| {
+            let mut after: Option<String> = None;
+            while let Some(channel) = next(after.as_deref())? {
                 channels.insert(channel.clone());
-                after = channel;
+                after = Some(channel);
             }
             Ok::<_, rusqlite::Error>(())
         };
-        let sql = "SELECT min(channel) FROM waiting WHERE sku = ?1 AND channel > ?2";
-        add(&|after| self.file.next(sql, &[sku, after]))?;
+        let first = "SELECT min(channel) FROM waiting WHERE sku = ?1";
+        let following = "SELECT min(channel) FROM waiting WHERE sku = ?1 AND channel > ?2";
+        add(&|after| match after {
+            None => self.file.next(first, &[sku]),
+            Some(after) => self.file.next(following, &[sku, after]),
+        })?;
         add(&|after| Ok(self.round.waiting.channel_after(sku, after).cloned()))?;
         add(&|after| Ok(self.waiting.channel_after(sku, after).cloned()))?;
         Ok(channels)

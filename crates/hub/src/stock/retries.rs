@@ -79,6 +79,7 @@ impl Looper {
         while left > 0
             && let Some(sku) = self.retries.under_way.keys().next().cloned()
         {
+            let before = self.retries.under_way.get(&sku).and_then(|run| run.after.clone());
             let served = self.next_of(&sku, left).map_err(unreadable).and_then(|turns| {
                 left -= turns.len();
                 if turns.is_empty() {
@@ -89,6 +90,10 @@ impl Looper {
             });
             if let Err(cause) = served {
                 tracing::error!(sku = sku.as_str(), error = %cause, "orders that wait for stock can't be looked at");
+                // Nobody loses his turn by it.
+                if let Some(run) = self.retries.under_way.get_mut(&sku) {
+                    run.after = before;
+                }
                 return self.timers_later();
             }
             self.has_stock_come();

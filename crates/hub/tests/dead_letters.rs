@@ -14,7 +14,7 @@ use lockstep_hub::{BulkAction, DeadLetterFilter, DeadLetterRow, Hub, HubHandle, 
 const HOUR_US: i64 = 3_600_000_000;
 
 fn quick() -> DeliveryOptions {
-    let retry = RetryPolicy { retries_max: 1, backoff_first_ms: 1, backoff_max_ms: 2 };
+    let retry = RetryPolicy { retries_max: 1, backoff_first_ms: 1, backoff_max_ms: 2, ..RetryPolicy::default() };
     DeliveryOptions { retry, report_interval_ms: 5, ..DeliveryOptions::default() }
 }
 

@@ -13,7 +13,7 @@ use lockstep_hub::delivery::DeliveryOptions;
 use lockstep_hub::{DeadLetterFilter, DeadLetterRow, HubHandle, Imported};
 
 fn quick() -> DeliveryOptions {
-    let retry = RetryPolicy { retries_max: 0, backoff_first_ms: 1, backoff_max_ms: 2 };
+    let retry = RetryPolicy { retries_max: 0, backoff_first_ms: 1, backoff_max_ms: 2, ..RetryPolicy::default() };
     DeliveryOptions { retry, report_interval_ms: 5, ..DeliveryOptions::default() }
 }
 

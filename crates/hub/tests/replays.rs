@@ -12,7 +12,7 @@ use lockstep_hub::delivery::{DeliveryOptions, Start};
 use lockstep_hub::{DeadLetterFilter, HubHandle, ReplayRequest, ReplayTally};
 
 fn quick() -> DeliveryOptions {
-    let retry = RetryPolicy { retries_max: 1, backoff_first_ms: 1, backoff_max_ms: 2 };
+    let retry = RetryPolicy { retries_max: 1, backoff_first_ms: 1, backoff_max_ms: 2, ..RetryPolicy::default() };
     DeliveryOptions { retry, report_interval_ms: 5, ..DeliveryOptions::default() }
 }
 
@@ -97,7 +97,7 @@ async fn beside_live_events_no_state_goes_back() {
         let fails = attempt == 1 && count.fetch_add(1, Ordering::Relaxed).is_multiple_of(5);
         if fails { AttemptResult::Transient } else { AttemptResult::Delivered }
     });
-    let retry = RetryPolicy { retries_max: 5, backoff_first_ms: 1, backoff_max_ms: 4 };
+    let retry = RetryPolicy { retries_max: 5, backoff_first_ms: 1, backoff_max_ms: 4, ..RetryPolicy::default() };
     hub.add_destination("erp", destination.clone(), DeliveryOptions { retry, ..quick() });
     let handle = hub.handle();
     fill(&handle, 100, 0..500).await;

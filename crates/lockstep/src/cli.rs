@@ -7,8 +7,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::{self, BenchArgs};
 use crate::commands::{
-    alert, atp, check, config, conflict, delivery, destination, dlq, entity, events, freshness, invariants, key, leakage,
-    preference, quarantine, replay, reservation, simulate, stock, webhook, whatif,
+    alert, atp, check, config, conflict, delivery, destination, dlq, entity, events, freshness, invariants, key,
+    leakage, preference, quarantine, replay, reservation, simulate, stock, webhook, whatif,
 };
 use crate::demo::{self, DemoArgs};
 use crate::exit::{Exit, Failure, chain};

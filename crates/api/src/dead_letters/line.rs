@@ -53,6 +53,9 @@ struct LineAttempt {
     detail: String,
     response_head: String,
     manual: bool,
+    /// The class of what it came to; empty in lines of before it was written.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    class: String,
 }
 
 impl Line {
@@ -86,6 +89,7 @@ impl Line {
             detail: attempt.detail.clone(),
             response_head: attempt.response_head.clone(),
             manual: attempt.manual,
+            class: attempt.class.clone(),
         };
         Self {
             format: FORMAT.to_owned(),
@@ -152,6 +156,7 @@ impl Line {
                 detail: attempt.detail.clone(),
                 response_head: attempt.response_head.clone(),
                 manual: attempt.manual,
+                class: attempt.class.clone(),
             })
         });
         let worth = lockstep_core::delivery::Worth::of(&event);

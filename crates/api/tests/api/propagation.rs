@@ -55,7 +55,8 @@ impl Destination for Port {
 pub(crate) fn add(server: &Server, name: &str, mode: Mode) -> Arc<Port> {
     let port = Arc::new(Port(watch::Sender::new(mode)));
     // Whoever fails waits longer than any test.
-    let retry = RetryPolicy { retries_max: 3, backoff_first_ms: 900_000, backoff_max_ms: 900_000 };
+    let retry =
+        RetryPolicy { retries_max: 3, backoff_first_ms: 900_000, backoff_max_ms: 900_000, ..RetryPolicy::default() };
     let start = if name.starts_with("late") { Start::Now } else { Start::Beginning };
     let options = DeliveryOptions { retry, start, report_interval_ms: 5, ..DeliveryOptions::default() };
     server.hub.add_destination(name, port.clone(), options);

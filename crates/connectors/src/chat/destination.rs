@@ -10,11 +10,10 @@ use http_body_util::Full;
 use lockstep_connect::destination::{Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent};
 use lockstep_connect::signature::Secret;
 use lockstep_core::Event;
-use lockstep_core::delivery::AttemptResult;
 use serde_json::{Value, json};
 
 use super::config::{ChatConfig, ChatConfigError, Format};
-use crate::webhook::client::{self, HttpClient, HttpError, HttpOptions};
+use crate::webhook::client::{self, HttpClient, HttpOptions};
 use crate::webhook::{RESPONSE_READ_BYTES_MAX, answered, class, failed, text_head};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

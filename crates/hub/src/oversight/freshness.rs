@@ -8,7 +8,8 @@ use lockstep_core::freshness::{FRESHNESS_KIND, Freshness, Observed, Rate, State,
 use serde_json::{Value, json};
 
 use super::said;
-use crate::handle::{DeadLetterFilter, HubHandle};
+use crate::DeadLetterFilter;
+use crate::handle::HubHandle;
 use crate::reading::{EventStream, StreamItem};
 use crate::stats::now_us;
 use crate::tally::DestinationTally;
@@ -263,7 +264,8 @@ impl Watcher {
         }
         let (mut by_kind, mut after, mut looked_at) = (HashMap::<String, (u64, u64)>::new(), None, 0);
         while looked_at < DEAD_MAX {
-            let filter = DeadLetterFilter { destination: Some(name.to_owned()), after, limit: DEAD_STEP };
+            let destination = Some(name.to_owned());
+            let filter = DeadLetterFilter { destination, after, limit: DEAD_STEP, ..DeadLetterFilter::default() };
             // What can't be asked now is asked when it is looked at again.
             let Ok(page) = hub.dead_letters(filter).await else { return dead.by_kind.clone() };
             looked_at += page.items.len();

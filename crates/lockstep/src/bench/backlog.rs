@@ -13,8 +13,8 @@ use lockstep_hub::{Hub, HubOptions};
 use tokio::net::TcpListener;
 
 use super::child::Serving;
-use super::receiver::{self, Note, header};
-use super::{count, hub, mib, row};
+use super::receiver::{self, Manner, Note, header};
+use super::{count, hub, mib, nobody, row, webhook, write_secret};
 
 /// What was measured.
 #[derive(Debug, serde::Serialize)]
@@ -60,7 +60,7 @@ impl BacklogFigures {
 
 /// What has arrived: the last event of each entity.
 #[derive(Default)]
-struct Arrived {
+pub(super) struct Arrived {
     last: Mutex<HashMap<String, u64>>,
     events: AtomicU64,
     again: AtomicU64,
@@ -68,6 +68,12 @@ struct Arrived {
 }
 
 impl Arrived {
+    /// Has a receiver tell of what comes.
+    pub(super) fn note(arrived: &Arc<Self>) -> Note {
+        let arrived = arrived.clone();
+        Arc::new(move |head, body| arrived.take(head, body))
+    }
+
     fn take(&self, head: &str, body: &[u8]) {
         let text = String::from_utf8_lossy(body);
         let subject = text.split_once("\"subject\":\"").and_then(|(_, rest)| rest.split('"').next());
@@ -86,7 +92,18 @@ impl Arrived {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn events(&self) -> u64 {
+    /// Requests that brought an event that had come before.
+    pub(super) fn again(&self) -> u64 {
+        self.again.load(Ordering::Relaxed)
+    }
+
+    /// Events that came after a newer one of their entity.
+    pub(super) fn out_of_order(&self) -> u64 {
+        self.out_of_order.load(Ordering::Relaxed)
+    }
+
+    /// How many have arrived, each counted once.
+    pub(super) fn events(&self) -> u64 {
         self.events.load(Ordering::Relaxed)
     }
 }
@@ -98,14 +115,11 @@ pub(super) async fn run(dir: &Path, events: u64, entities: u64, progress: impl F
     let events = hub::published(&filling.handle(), events).await;
     filling.shutdown().await;
 
-    // A port that was free a moment ago: nobody listens there yet.
-    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    std::fs::write(dir.join("out-secret"), "whsec_YmVuY2gtb25seS1zZWNyZXQtYmVuY2gtb25seQ==")?;
-    let config = format!(
-        "[hub]\nname = \"bench\"\n\n[destinations.erp]\nkind = \"webhook\"\nsystem = \"erp\"\nurl = \
-         \"http://{address}/in\"\nsecrets = [\"file:out-secret\"]\nallow_private_addresses = true\nbreaker = {{ \
-         probe_max_ms = 1000 }}\n"
-    );
+    // Nobody listens there yet.
+    let address = nobody()?;
+    write_secret(dir)?;
+    let erp = webhook("erp", address, "breaker = { probe_max_ms = 1000 }\n");
+    let config = format!("[hub]\nname = \"bench\"\n{erp}");
     std::fs::write(dir.join("lockstep.toml"), config)?;
     let (config, data) = (dir.join("lockstep.toml"), dir.join("data"));
     let serving = Serving::start(&config, &data).await?;
@@ -119,13 +133,10 @@ pub(super) async fn run(dir: &Path, events: u64, entities: u64, progress: impl F
     tokio::time::sleep(Duration::from_secs(3)).await;
 
     let arrived = Arc::new(Arrived::default());
-    let note: Note = {
-        let arrived = arrived.clone();
-        Arc::new(move |head, body| arrived.take(head, body))
-    };
+    let note = Arrived::note(&arrived);
     let listener = TcpListener::bind(address).await.context("the destination's port was taken meanwhile")?;
     let back = Instant::now();
-    tokio::spawn(receiver::accept(listener, note, Duration::ZERO, || {}));
+    tokio::spawn(receiver::accept(listener, note, Manner::prompt(), || {}));
     let (mut noticed_s, mut last, mut since) = (None, 0, Instant::now());
     while arrived.events() < events {
         let now = arrived.events();
@@ -149,7 +160,7 @@ pub(super) async fn run(dir: &Path, events: u64, entities: u64, progress: impl F
         drained_per_s: events as f64 / drain_s,
         noticed_s: noticed_s.unwrap_or(drain_s),
         memory_peak_draining_bytes: serving.memory_peak_bytes(),
-        again: arrived.again.load(Ordering::Relaxed),
-        out_of_order: arrived.out_of_order.load(Ordering::Relaxed),
+        again: arrived.again(),
+        out_of_order: arrived.out_of_order(),
     })
 }

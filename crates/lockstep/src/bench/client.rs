@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -48,6 +49,21 @@ impl Client {
                 return status.context("an answer without a status");
             }
         }
+    }
+
+    /// A request whose answer is JSON; anything else than success is an error.
+    pub(super) async fn ask(&mut self, method: &str, path: &str, key: &str, body: &str) -> Result<Value> {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-type: \
+             application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let status = self.send(request.as_bytes()).await?;
+        if !(200..300).contains(&status) {
+            bail!("the hub answered {status}: {}", self.answer());
+        }
+        let body = find(&self.buffer[..self.filled], b"\r\n\r\n").map_or(0, |head| head + 4);
+        serde_json::from_slice(&self.buffer[body..self.filled]).context("the answer is no JSON")
     }
 
     /// The last answer as text, for an error's message.

@@ -1,21 +1,19 @@
 //! `bench deliver`: how many deliveries a second, and what one costs, to 1, 10 and 100 receivers; and how long one takes
 //! at half that rate, from the moment of a change to its receipt.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use hdrhistogram::Histogram;
 use lockstep_core::Rules;
 use lockstep_hub::{Hub, HubOptions};
 
 use super::child::Serving;
-use super::client::Client;
-use super::receiver::{self, Received};
-use super::{count, hub, mib, prepare_plain, row};
+use super::paced::{Paced, Plan, TICKS_PER_S, ms};
+use super::receiver::{self, Manner, Received};
+use super::{count, hub, mib, prepare_plain, row, webhook, write_secret};
 
 /// How to run it.
 #[derive(Debug, Args)]
@@ -102,9 +100,8 @@ pub(super) async fn run(dir: &Path, args: &DeliverArgs) -> Result<AllFigures> {
     Ok(AllFigures { batch: args.batch, runs })
 }
 
-/// How many entities there are, and how often changes are sent in the second part.
+/// Of how many entities the deliveries are whose rate is measured.
 const ENTITIES: u64 = 10_000;
-const TICKS_PER_S: u64 = 100;
 
 async fn measure(dir: &Path, args: &DeliverArgs, receivers: u64) -> Result<DeliverFigures> {
     std::fs::create_dir_all(dir)?;
@@ -118,15 +115,16 @@ async fn measure(dir: &Path, args: &DeliverArgs, receivers: u64) -> Result<Deliv
 
     let start = Instant::now();
     let slots = args.seconds * TICKS_PER_S * 1_000;
+    let batch = if args.batch > 1 { format!("batch = {{ max = {} }}\n", args.batch) } else { String::new() };
     let mut ends = Vec::new();
     let mut config = "[hub]\nname = \"bench\"\n".to_owned();
     for number in 0..receivers {
         let received = Received::new(start, slots);
-        let address = receiver::start(Some(received.clone()), Duration::ZERO).await?;
+        let address = receiver::start(Some(received.clone()), Manner::prompt()).await?;
         ends.push(received);
-        config.push_str(&destination(&format!("d{number:03}"), address, args.batch));
+        config.push_str(&webhook(&format!("d{number:03}"), address, &batch));
     }
-    std::fs::write(dir.join("out-secret"), "whsec_YmVuY2gtb25seS1zZWNyZXQtYmVuY2gtb25seQ==")?;
+    write_secret(dir)?;
     std::fs::write(dir.join("lockstep.toml"), config)?;
 
     let serving = Serving::start(&dir.join("lockstep.toml"), &dir.join("data")).await?;
@@ -139,9 +137,9 @@ async fn measure(dir: &Path, args: &DeliverArgs, receivers: u64) -> Result<Deliv
 
     // Each tick some changes, so that all deliveries together come at half the rate.
     let each = ((deliveries_per_s / 2.0 / receivers as f64 / TICKS_PER_S as f64).round() as u64).clamp(1, 1_000);
-    let ticks = args.seconds * TICKS_PER_S;
-    let latencies = at_a_rate(&serving, &key, (ticks, each), start, &ends).await?;
-    let ms = |quantile| latencies.value_at_quantile(quantile) as f64 / 1_000.0;
+    let plan = Plan { first: 0, each, ticks: args.seconds * TICKS_PER_S };
+    let sent = Paced::start(serving.address, &key, plan).await?.whole().await?;
+    let latencies = sent.latencies(start, &ends).await?;
     Ok(DeliverFigures {
         receivers,
         deliveries: whole,
@@ -149,10 +147,10 @@ async fn measure(dir: &Path, args: &DeliverArgs, receivers: u64) -> Result<Deliv
         hub_cpu_us: cpu / made * 1e6,
         connections: ends.iter().map(|end| end.connections()).sum(),
         half_rate_per_s: (each * TICKS_PER_S * receivers) as f64,
-        p50_ms: ms(0.50),
-        p95_ms: ms(0.95),
-        p99_ms: ms(0.99),
-        p999_ms: ms(0.999),
+        p50_ms: ms(&latencies, 0.50),
+        p95_ms: ms(&latencies, 0.95),
+        p99_ms: ms(&latencies, 0.99),
+        p999_ms: ms(&latencies, 0.999),
         max_ms: latencies.max() as f64 / 1_000.0,
         memory_peak_bytes: serving.memory_peak_bytes(),
     })
@@ -177,77 +175,4 @@ async fn wait_for(ends: &[Arc<Received>], whole: u64) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// Sends changes at their moments, and gives how long each took to each receiver.
-async fn at_a_rate(
-    serving: &Serving,
-    key: &str,
-    (ticks, each): (u64, u64),
-    start: Instant,
-    ends: &[Arc<Received>],
-) -> Result<Histogram<u64>> {
-    let mut client = Client::connect(serving.address).await?;
-    let first = Instant::now() + Duration::from_millis(500);
-    let moment = |tick: u64| first + Duration::from_micros(tick * 1_000_000 / TICKS_PER_S);
-    let mut request = Vec::new();
-    for tick in 0..ticks {
-        write_request(&mut request, key, tick * each, each);
-        tokio::time::sleep_until(moment(tick).into()).await;
-        loop {
-            match client.send(&request).await? {
-                200 => break,
-                429 => tokio::time::sleep(Duration::from_millis(1)).await,
-                status => bail!("the hub answered {status}: {}", client.answer()),
-            }
-        }
-    }
-    let numbers = ticks * each;
-    let patience = Instant::now() + Duration::from_secs(60);
-    while ends.iter().any(|end| end.count() < numbers) {
-        if Instant::now() > patience {
-            bail!("not all changes were delivered");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let mut latencies = Histogram::<u64>::new(3)?;
-    for end in ends {
-        for number in 0..numbers {
-            let due_us = (moment(number / each) - start).as_micros() as u64;
-            let at_us = end.at_us(number).context("a delivery is missing")?;
-            latencies.record(at_us.saturating_sub(due_us).max(1))?;
-        }
-    }
-    Ok(latencies)
-}
-
-/// A request with changes, each known by its trace.
-fn write_request(out: &mut Vec<u8>, key: &str, first: u64, each: u64) {
-    let mut body = String::from("[");
-    for number in first..first + each {
-        let comma = if number == first { "" } else { "," };
-        let sku = number % ENTITIES;
-        let _ = write!(
-            body,
-            r#"{comma}{{"specversion":"1.0","id":"half-{number}","source":"/bench","type":"stock.counted","subject":"stock/half-{sku:05}@berlin","sequence":"{number}","traceparent":"00-{:032x}-00000000000000b7-01","data":{{"on_hand":{number},"basis":"on_hand","bin":"B-17-04-C","note":"cycle count by handheld 0042, second shift, zone north, verified"}}}}"#,
-            number + 1
-        );
-    }
-    body.push(']');
-    out.clear();
-    let head = format!(
-        "POST /v1/events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-type: \
-         application/cloudevents-batch+json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    out.extend_from_slice(head.as_bytes());
-    out.extend_from_slice(body.as_bytes());
-}
-
-fn destination(name: &str, address: std::net::SocketAddr, batch: u64) -> String {
-    let batch = if batch > 1 { format!("batch = {{ max = {batch} }}\n") } else { String::new() };
-    format!(
-        "\n[destinations.{name}]\nkind = \"webhook\"\nsystem = \"{name}\"\nurl = \"http://{address}/in\"\nsecrets = \
-         [\"file:out-secret\"]\nallow_private_addresses = true\n{batch}"
-    )
 }

@@ -13,8 +13,8 @@ use super::client::Client;
 use super::disk::{RawLimit, raw_limit};
 use super::ingest::{SECRET, prepare};
 use super::orders::Orders;
-use super::receiver::{self, Received};
-use super::{count, mib, row};
+use super::receiver::{self, Manner, Received};
+use super::{count, mib, nobody, row, webhook, write_secret};
 
 /// How to run it.
 #[derive(Debug, Args)]
@@ -137,14 +137,13 @@ async fn measure(dir: &Path, args: &EndToEndArgs, neighbours: bool) -> Result<La
     // The connections are there before the first moment.
     let start = Instant::now() + Duration::from_secs(3);
     let received = Received::new(start, total);
-    let mut ways_out = destination("healthy", receiver::start(Some(received.clone()), Duration::ZERO).await?);
+    let mut ways_out = webhook("healthy", receiver::start(Some(received.clone()), Manner::prompt()).await?, "");
     if neighbours {
-        // A port that was free a moment ago: nobody listens there.
-        let dead = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        ways_out.push_str(&destination("dead", dead));
-        ways_out.push_str(&destination("slow", receiver::start(None, Duration::from_secs(10)).await?));
+        ways_out.push_str(&webhook("dead", nobody()?, ""));
+        let slow = receiver::start(None, Manner::slow(Duration::from_secs(10))).await?;
+        ways_out.push_str(&webhook("slow", slow, ""));
     }
-    std::fs::write(dir.join("out-secret"), "whsec_YmVuY2gtb25seS1zZWNyZXQtYmVuY2gtb25seQ==")?;
+    write_secret(dir)?;
     prepare(dir, &ways_out)?;
     let serving = Serving::start(&dir.join("lockstep.toml"), &dir.join("data")).await?;
     let cpu_before = serving.cpu_seconds();
@@ -199,10 +198,4 @@ async fn measure(dir: &Path, args: &EndToEndArgs, neighbours: bool) -> Result<La
         hub_cpu_us,
         memory_peak_bytes: serving.memory_peak_bytes(),
     })
-}
-
-fn destination(name: &str, address: std::net::SocketAddr) -> String {
-    format!(
-        "\n[destinations.{name}]\nkind = \"webhook\"\nsystem = \"{name}\"\nurl = \"http://{address}/in\"\nsecrets = [\"file:out-secret\"]\nallow_private_addresses = true\n"
-    )
 }

@@ -5,6 +5,7 @@
 //! cores.
 
 mod backlog;
+mod breaker;
 mod child;
 mod client;
 mod deliver;
@@ -12,11 +13,14 @@ mod disk;
 mod end_to_end;
 mod hub;
 mod ingest;
+mod isolation;
 mod load;
 mod memory;
 mod orders;
+mod paced;
 mod propagation;
 mod receiver;
+mod replay;
 mod reserve;
 mod restart;
 
@@ -94,6 +98,15 @@ enum Bench {
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
         entities: u64,
     },
+    /// Healthy destinations beside a dead and a very slow one with long backlogs, and while those are drained.
+    #[command(after_help = "Example:\n  lockstep bench isolation --destinations 10 --rate 500")]
+    Isolation(isolation::IsolationArgs),
+    /// Attempts made against a dead destination, with a circuit breaker and without, and how soon it is served again.
+    #[command(after_help = "Example:\n  lockstep bench breaker --seconds 600")]
+    Breaker(breaker::BreakerArgs),
+    /// Very many events sent once more to a new destination, beside live changes.
+    #[command(after_help = "Example:\n  lockstep bench replay --events 1000000 --rate 1000")]
+    Replay(replay::ReplayArgs),
     /// Stock reserved by many clients over gRPC, durable, beside PostgreSQL if there is one.
     #[command(after_help = "Examples:\n  lockstep bench reserve --seconds 10\n  \
                             lockstep bench reserve --open 1000000 --skus 100000")]
@@ -164,6 +177,20 @@ pub async fn run(args: &BenchArgs, output: &Output) -> Result<Exit, Failure> {
             bar.finish_and_clear();
             print(output, &figures, &figures.lines())
         }
+        Bench::Isolation(args) => {
+            let figures = isolation::run(&dir, args).await.map_err(failed)?;
+            print(output, &figures, &figures.lines())
+        }
+        Bench::Breaker(args) => {
+            let figures = breaker::run(&dir, args).await.map_err(failed)?;
+            print(output, &figures, &figures.lines())
+        }
+        Bench::Replay(args) => {
+            let bar = output.progress(args.events(), "events");
+            let figures = replay::run(&dir, args, |done| bar.set_position(done)).await.map_err(failed)?;
+            bar.finish_and_clear();
+            print(output, &figures, &figures.lines())
+        }
         Bench::Reserve(args) => reserve::run(&dir, args, output).await,
         Bench::FillReservations { open, skus } => {
             reserve::fill_reservations(&dir, *open, *skus, output).await.map(|()| Exit::Done).map_err(failed)
@@ -181,7 +208,25 @@ fn prepare_plain(dir: &Path) -> Result<String> {
     std::fs::write(dir.join("lockstep.toml"), "[hub]\nname = \"bench\"\n")?;
     std::fs::create_dir_all(dir.join("data"))?;
     let keys = Keys::open(crate::serve::keys_file(&dir.join("data")))?;
-    Ok(keys.create("bench", &[Scope::Write, Scope::Read], Some("bench"), Some("bench"))?)
+    Ok(keys.create("bench", &[Scope::Write, Scope::Read, Scope::Operate], Some("bench"), Some("bench"))?)
+}
+
+/// The secret of every destination.
+fn write_secret(dir: &Path) -> Result<()> {
+    Ok(std::fs::write(dir.join("out-secret"), "whsec_YmVuY2gtb25seS1zZWNyZXQtYmVuY2gtb25seQ==")?)
+}
+
+/// A destination in the configuration, with whatever else it is to say.
+fn webhook(name: &str, address: std::net::SocketAddr, more: &str) -> String {
+    format!(
+        "\n[destinations.{name}]\nkind = \"webhook\"\nsystem = \"{name}\"\nurl = \"http://{address}/in\"\nsecrets = \
+         [\"file:out-secret\"]\nallow_private_addresses = true\n{more}"
+    )
+}
+
+/// An address where nobody listens: a port that was free a moment ago.
+fn nobody() -> Result<std::net::SocketAddr> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 fn print(output: &Output, figures: &impl Serialize, lines: &[(String, String)]) -> Result<Exit, Failure> {

@@ -1,7 +1,6 @@
 //! `bench propagation`: writers who wait with `until=delivered:...`. An open loop, as for `end-to-end`: what waiting adds is
 //! counted from the moment at which the slower of the two named destinations has answered to that of the writer's answer.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hdrhistogram::Histogram;
-use lockstep_api::{Keys, Scope};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::child::Serving;
 use super::client::Client;
-use super::receiver::{self, Received};
-use super::{count, mib, row};
+use super::receiver::{self, Manner, Received};
+use super::{count, mib, nobody, prepare_plain, row, webhook, write_secret};
 
 /// How long who names the dead destination waits.
 const WAIT_S: u64 = 1;
@@ -85,10 +83,10 @@ pub(super) async fn run(dir: &Path, args: &PropagationArgs) -> Result<Propagatio
     let start = Instant::now() + Duration::from_secs(3);
     let (fast, slow) = (Received::new(start, total), Received::new(start, total));
     // A port that was free a moment ago: nobody listens there.
-    let dead = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let dead = nobody()?;
     let ways_out = [
-        ("fast", receiver::start(Some(fast.clone()), Duration::ZERO).await?),
-        ("slow", receiver::start(Some(slow.clone()), Duration::from_millis(args.slow_ms)).await?),
+        ("fast", receiver::start(Some(fast.clone()), Manner::prompt()).await?),
+        ("slow", receiver::start(Some(slow.clone()), Manner::slow(Duration::from_millis(args.slow_ms))).await?),
         ("dead", dead),
     ];
     let key = prepare(dir, &ways_out)?;
@@ -135,18 +133,11 @@ pub(super) async fn run(dir: &Path, args: &PropagationArgs) -> Result<Propagatio
 }
 
 fn prepare(dir: &Path, ways_out: &[(&str, std::net::SocketAddr)]) -> Result<String> {
-    let mut config = "[hub]\nname = \"bench\"\n".to_owned();
-    for (name, address) in ways_out {
-        let _ = write!(
-            config,
-            "\n[destinations.{name}]\nkind = \"webhook\"\nsystem = \"{name}\"\nurl = \"http://{address}/in\"\nsecrets = [\"file:out-secret\"]\nallow_private_addresses = true\n"
-        );
-    }
-    std::fs::write(dir.join("out-secret"), "whsec_YmVuY2gtb25seS1zZWNyZXQtYmVuY2gtb25seQ==")?;
-    std::fs::write(dir.join("lockstep.toml"), config)?;
-    std::fs::create_dir_all(dir.join("data"))?;
-    let keys = Keys::open(crate::serve::keys_file(&dir.join("data")))?;
-    Ok(keys.create("bench", &[Scope::Write, Scope::Read], Some("bench"), Some("bench"))?)
+    write_secret(dir)?;
+    let key = prepare_plain(dir)?;
+    let config: String = ways_out.iter().map(|(name, address)| webhook(name, *address, "")).collect();
+    std::fs::write(dir.join("lockstep.toml"), format!("[hub]\nname = \"bench\"\n{config}"))?;
+    Ok(key)
 }
 
 /// What all connections know.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -79,8 +79,49 @@ pub(super) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// Starts a receiver that answers 204 after `delay`.
-pub(super) async fn start(received: Option<Arc<Received>>, delay: Duration) -> Result<SocketAddr> {
+/// How the other end answers; it may change.
+#[derive(Default)]
+pub(super) struct Manner {
+    delay_ms: AtomicU64,
+    is_broken: AtomicBool,
+}
+
+impl Manner {
+    /// 204 at once.
+    pub(super) fn prompt() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// 204 after a while.
+    pub(super) fn slow(delay: Duration) -> Arc<Self> {
+        Arc::new(Self { delay_ms: AtomicU64::new(delay.as_millis() as u64), is_broken: AtomicBool::new(false) })
+    }
+
+    /// 503 at once.
+    pub(super) fn broken() -> Arc<Self> {
+        Arc::new(Self { delay_ms: AtomicU64::new(0), is_broken: AtomicBool::new(true) })
+    }
+
+    /// 204 at once from now on.
+    pub(super) fn mend(&self) {
+        self.delay_ms.store(0, Ordering::Relaxed);
+        self.is_broken.store(false, Ordering::Relaxed);
+    }
+
+    async fn answer(&self) -> &'static [u8] {
+        let delay_ms = self.delay_ms.load(Ordering::Relaxed);
+        if delay_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        }
+        match self.is_broken.load(Ordering::Relaxed) {
+            true => b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+            false => b"HTTP/1.1 204 No Content\r\n\r\n",
+        }
+    }
+}
+
+/// Starts a receiver.
+pub(super) async fn start(received: Option<Arc<Received>>, manner: Arc<Manner>) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let counted = received.clone();
@@ -94,19 +135,19 @@ pub(super) async fn start(received: Option<Arc<Received>>, delay: Duration) -> R
             received.connections.fetch_add(1, Ordering::Relaxed);
         }
     };
-    tokio::spawn(accept(listener, note, delay, connected));
+    tokio::spawn(accept(listener, note, manner, connected));
     Ok(address)
 }
 
 /// Takes what comes to a listener, for ever.
-pub(super) async fn accept(listener: TcpListener, note: Note, delay: Duration, connected: impl Fn() + Send) {
+pub(super) async fn accept(listener: TcpListener, note: Note, manner: Arc<Manner>, connected: impl Fn() + Send) {
     while let Ok((stream, _)) = listener.accept().await {
         connected();
-        tokio::spawn(serve(stream, note.clone(), delay));
+        tokio::spawn(serve(stream, note.clone(), manner.clone()));
     }
 }
 
-async fn serve(mut stream: TcpStream, note: Note, delay: Duration) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, note: Note, manner: Arc<Manner>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 64 * 1024];
     let mut filled = 0;
@@ -122,10 +163,7 @@ async fn serve(mut stream: TcpStream, note: Note, delay: Duration) -> std::io::R
         while filled < head + 4 + length {
             filled += read(&mut stream, &mut buffer, filled).await?;
         }
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
+        stream.write_all(manner.answer().await).await?;
         note(&text, &buffer[head + 4..head + 4 + length]);
         buffer.copy_within(head + 4 + length..filled, 0);
         filled -= head + 4 + length;

@@ -8,11 +8,9 @@ use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
-use hyper::body::{Frame, SizeHint};
+use bytes::Bytes;
+use http::Request;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use lockstep_api::{Api, Code, Problem};
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
@@ -27,34 +25,32 @@ static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
 });
 
 /// Gives the body of a call its time, unless it is a stream.
-pub(crate) async fn limit(State(api): State<Api>, request: Request, next: Next) -> Response {
-    if STREAMS.contains(request.uri().path()) {
-        return next.run(request).await;
-    }
+pub(crate) fn limit(api: &Api, request: Request<Incoming>) -> Request<Timely> {
+    let is_stream = STREAMS.contains(request.uri().path());
     let within_ms = api.options().body_read_timeout_ms;
-    let until = Instant::now() + Duration::from_millis(within_ms);
-    let timely = |body| Body::new(Timely { body, within_ms, until, waiting: None });
-    next.run(request.map(timely)).await
+    let until = (!is_stream).then(|| Instant::now() + Duration::from_millis(within_ms));
+    request.map(|body| Timely { body, within_ms, until, waiting: None })
 }
 
 /// A body that must have ended by a time.
-struct Timely {
-    body: Body,
+pub(crate) struct Timely {
+    body: Incoming,
     within_ms: u64,
-    until: Instant,
+    /// A stream has none.
+    until: Option<Instant>,
     /// Set while it waits: most bodies are there with their headers and need no timer.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl HttpBody for Timely {
     type Data = Bytes;
-    type Error = axum::BoxError;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let until = self.until;
+        let Some(until) = self.until else { return Poll::Pending };
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if waiting.as_mut().poll(cx).is_pending() {
             return Poll::Pending;

@@ -4,9 +4,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use http::{HeaderMap, Request};
+use hyper::body::Incoming;
 use lockstep_api::{Api, Key, Scope};
 use tonic::Status;
 
@@ -37,29 +36,25 @@ static CALLS: LazyLock<HashSet<String>> = LazyLock::new(|| reflection::methods()
 /// The label of calls that are not here.
 const NO_CALL: &str = "none";
 
-/// Counts every call. What a stream ends with is not known here: it has begun.
-pub(crate) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let call = request.uri().path().trim_start_matches('/').to_owned();
-    let response = next.run(request).await;
+/// The call's name among all that there are: anybody can invent calls, which must not become labels.
+pub(crate) fn known(path: &str) -> &'static str {
+    CALLS.get(path.trim_start_matches('/')).map_or(NO_CALL, String::as_str)
+}
+
+/// Counts a call. What a stream ends with is not known here: it has begun.
+pub(crate) fn count(api: &Api, call: &str, headers: &HeaderMap) {
     // A call that fails before its first message has its status among the headers.
-    let status = response.headers().get("grpc-status").and_then(|status| status.to_str().ok()?.parse().ok());
-    let status = status.unwrap_or(tonic::Code::Ok as u16);
-    // Anybody can invent calls, which must not become labels.
-    api.count_call(if CALLS.contains(&call) { &call } else { NO_CALL }, status);
-    response
+    let status = headers.get("grpc-status").and_then(|status| status.to_str().ok()?.parse().ok());
+    api.count_call(call, status.unwrap_or(tonic::Code::Ok as u16));
 }
 
 /// Refuses who may not call. Health and reflection are open, as liveness and the interface's description are over HTTP.
-pub(crate) async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+pub(crate) fn guard(api: &Api, mut request: Request<Incoming>) -> Result<Request<Incoming>, Status> {
     if let Some(scope) = scope(request.uri().path()) {
-        match api.authorize(request.headers(), scope) {
-            Ok(key) => {
-                request.extensions_mut().insert(Caller(key));
-            }
-            Err(problem) => return status(&problem).into_http(),
-        }
+        let key = api.authorize(request.headers(), scope).map_err(|problem| status(&problem))?;
+        request.extensions_mut().insert(Caller(key));
     }
-    next.run(request).await
+    Ok(request)
 }
 
 /// The caller of a call of our own services.

@@ -5,6 +5,7 @@
 //!
 //! What it never knows: a concrete connector, the configuration file, how the hub decides or keeps its data.
 
+mod calls;
 mod convert;
 mod deadline;
 mod gate;

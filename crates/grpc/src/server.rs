@@ -3,22 +3,23 @@
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::from_fn_with_state;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use lockstep_api::{Api, Impatient, accept_until};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
+use crate::calls::Calls;
 use crate::health::Health;
 use crate::stock::Stocks;
 use crate::v1::event_service_server::EventServiceServer;
 use crate::v1::stock_service_server::StockServiceServer;
-use crate::{Events, deadline, gate, reflection};
+use crate::{Events, reflection};
 
 /// What a client may send of a stream before the server has read it.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -60,29 +61,28 @@ pub async fn serve(
     options: GrpcOptions,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let router = routes(&api, &options)?
-        .into_axum_router()
-        .layer(from_fn_with_state(api.clone(), deadline::limit))
-        .layer(from_fn_with_state(api.clone(), gate::guard))
-        .layer(from_fn_with_state(api.clone(), gate::count));
-    let service = TowerToHyperService::new(router.with_state(()));
-    accept_until(listener, &api, shutdown, |stream| connection(stream, service.clone(), api.clone(), options.clone()))
+    let calls = Arc::new(calls(&api, &options)?);
+    accept_until(listener, &api, shutdown, |stream| connection(stream, calls.clone(), api.clone(), options.clone()))
         .await
 }
 
-fn routes(api: &Api, options: &GrpcOptions) -> io::Result<Routes> {
-    let bytes_max = api.options().events_bytes_max;
+fn calls(api: &Api, options: &GrpcOptions) -> io::Result<Calls> {
     let events = Events { api: api.clone(), batches_in_flight_max: options.batches_in_flight_max };
-    let routes = Routes::new(EventServiceServer::new(events).max_decoding_message_size(bytes_max))
-        .add_service(
-            StockServiceServer::new(Stocks { api: api.clone() })
-                .max_decoding_message_size(api.options().body_bytes_max),
-        )
-        .add_service(HealthServer::new(Health { api: api.clone() }));
-    reflection::add(routes).map_err(io::Error::other)
+    let health = Routes::new(HealthServer::new(Health { api: api.clone() }));
+    Ok(Calls {
+        api: api.clone(),
+        events: EventServiceServer::new(events).max_decoding_message_size(api.options().events_bytes_max),
+        stock: StockServiceServer::new(Stocks { api: api.clone() })
+            .max_decoding_message_size(api.options().body_bytes_max),
+        others: reflection::add(health).map_err(io::Error::other)?.prepare(),
+    })
 }
 
-async fn connection(stream: Impatient, service: TowerToHyperService<axum::Router>, api: Api, options: GrpcOptions) {
+async fn connection(stream: Impatient, calls: Arc<Calls>, api: Api, options: GrpcOptions) {
+    let service = service_fn(move |request| {
+        let calls = calls.clone();
+        async move { calls.answer(request).await }
+    });
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
         .max_concurrent_streams(options.streams_max)

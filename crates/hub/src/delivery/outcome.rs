@@ -149,7 +149,6 @@ impl Runner {
     }
 
     pub(super) fn dead_letter(&mut self, item: &Item, reason: &str) {
-        self.ended(item, End::Dead);
         if item.manual.is_none() {
             // So that the journal has the event as open before it hears of its end.
             self.moved = true;
@@ -174,6 +173,8 @@ impl Runner {
             event_at_us: item.event.recorded_at_us,
             origin: None,
         })));
+        // Only now: whoever hears of it asks the loop for the dead letter, which has to know it by then.
+        self.ended(item, End::Dead);
         if let Some(ticket) = &item.replay {
             ticket.tell(Outcome::Failed);
         }

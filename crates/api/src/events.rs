@@ -44,7 +44,7 @@ pub(crate) struct EventResults {
 ///
 /// With `until=delivered:search,cache` the answer waits until these destinations have confirmed the events that the
 /// request published: 200 where they have, else 202 with what is missing, at once where a destination keeps an event
-/// back or has given it up. What was written stands either way.
+/// back or has given it up, and where something has come to no event. What was written stands either way.
 #[utoipa::path(
     post,
     path = "/v1/events",

@@ -34,7 +34,7 @@ pub(crate) struct StandingBody {
     /// `dead_letter`; `filtered`: the filter keeps it back, or its own system has said it; `superseded`: it was a dead
     /// letter, and something newer of its entity was delivered; `discarded`: it was a dead letter that a person gave up;
     /// `skipped`: published before the destination was added, which was not to have it; `settled`: one of these that are
-    /// final, which one is not kept (the destination does not run any more, or a dead letter's end is too far away).
+    /// final, which one is not known (the destination does not run any more, or the record that tells is too far away).
     #[schema(example = "delivered")]
     state: &'static str,
     /// Whether deliveries to the destination are running.

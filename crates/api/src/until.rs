@@ -35,11 +35,14 @@ pub(crate) struct Until {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reached)]
 pub(crate) struct ReachedBody {
-    /// Whether each destination that was named has confirmed each event.
+    /// Whether each destination that was named has confirmed everything that the request said.
     delivered: bool,
     /// How many events were to be confirmed by each: those that this request published. Where it changed nothing, the
     /// last event of its entity.
     events: usize,
+    /// How much of the request has come to no event, so that nothing of it arrives anywhere by itself: it is in quarantine,
+    /// or its entity is incomplete. Then nothing is waited for.
+    unpublished: usize,
     /// The destinations that were waited for.
     destinations: Vec<String>,
     /// How long it took, in milliseconds.
@@ -103,7 +106,7 @@ impl Until {
         entities: &[(String, String)],
     ) -> Result<ReachedBody, Problem> {
         let began = Instant::now();
-        let mut events: Vec<Position> = Vec::new();
+        let (mut events, mut unpublished): (Vec<Position>, usize) = (Vec::new(), 0);
         for (answer, (kind, key)) in answers.iter().zip(entities) {
             let records = match answer {
                 Ok(Outcome::Applied { position, count, .. } | Outcome::Superseded { position, count }) => {
@@ -112,15 +115,24 @@ impl Until {
                 // Its events may be those of the entity's later changes by now; those say all that it said.
                 Ok(Outcome::Duplicate { .. }) => (0, 0),
                 Ok(Outcome::Stock { position, count, .. }) => (*position, *count),
-                Ok(Outcome::Quarantined { .. }) | Err(_) => continue,
+                Ok(Outcome::Quarantined { .. }) => {
+                    unpublished += 1;
+                    continue;
+                }
+                // It was not taken at all, and the answer says so.
+                Err(_) => continue,
             };
-            events.extend(api.hub.events_of(records, (kind, key)).await?);
+            let of_it = api.hub.events_of(records, (kind, key)).await?;
+            // What happened to stock may change nothing of what is published.
+            unpublished += usize::from(of_it.is_empty() && !matches!(answer, Ok(Outcome::Stock { .. })));
+            events.extend(of_it);
         }
+        let wait = if unpublished > 0 { Duration::ZERO } else { self.wait };
         events.sort_unstable();
         events.dedup();
         let mut closing = api.closing.subscribe();
         let reached = tokio::select! {
-            reached = api.hub.until_delivered(&events, &self.names, self.wait) => Some(reached),
+            reached = api.hub.until_delivered(&events, &self.names, wait) => Some(reached),
             () = async { drop(closing.wait_for(|closing| *closing).await) } => None,
         };
         let reached = match reached {
@@ -133,8 +145,9 @@ impl Until {
             .into_iter()
             .map(|one| UnreachedBody { event: one.event, standing: StandingBody::of(one.at, one.event) });
         Ok(ReachedBody {
-            delivered: missing == 0,
+            delivered: missing == 0 && unpublished == 0,
             events,
+            unpublished,
             destinations: self.names,
             waited_ms: began.elapsed().as_millis() as u64,
             crowded,

@@ -139,3 +139,28 @@ async fn one_of_another_hub_never_goes_over_what_is_newer_here() {
     assert_eq!(taken, expected.map(|(key, id)| (key.to_owned(), id)), "an id of this hub, and nothing older");
     here.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_destination_is_held_to_its_sums_though_the_first_word_of_it_was_an_import() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let there = open(dirs[0].path());
+    there.add_destination("erp", door().0, quick());
+    let handle = there.handle();
+    handle.submit(vec![input("wms", "1", "a", 1, 1)]).await.unwrap();
+    until_tallies(&handle, "given up", |t| t.destinations.get("erp").is_some_and(|d| d.dead == 1)).await;
+    let line = exported(&handle, &letters(&handle).await[0], "there").await;
+    there.shutdown().await;
+
+    let here = open(dirs[1].path());
+    let handle = here.handle();
+    let (destination, switch) = door();
+    switch.store(true, Ordering::Relaxed);
+    assert!(matches!(handle.import_dead_letter(line).await.unwrap(), Imported::Opened(_)));
+    here.add_destination("erp", destination, quick());
+    handle.submit(vec![input("wms", "2", "b", 2, 2)]).await.unwrap();
+    let tallies = until_tallies(&handle, "one is there", |t| t.destinations["erp"].delivered == 1).await;
+    let erp = &tallies.destinations["erp"];
+    assert_eq!((erp.taken, erp.imported, erp.unaccounted()), (Some(1), 1, 0));
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    here.shutdown().await;
+}

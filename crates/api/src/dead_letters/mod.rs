@@ -355,14 +355,13 @@ pub(crate) async fn retry(
 ) -> Result<Response, Problem> {
     params.only(&["at"])?;
     let row = find(&api, &name).await?;
-    if let Some((at_us, _)) = bulk::times(&params)? {
-        if !api.hub.destinations().contains(&row.destination) {
-            return Err(not_running(&row.destination));
-        }
-        plan(&api, &row, Some(at_us), &caller.0.name).await?;
-    } else if !api.hub.retry_dead_letter(&row, &caller.0.name).await {
+    let at_us = bulk::times(&params)?.map_or_else(now_us, |(at_us, _)| at_us);
+    if !api.hub.destinations().contains(&row.destination) {
         return Err(not_running(&row.destination));
     }
+    // What is to be done at once is planned as well: so it is done after a restart, and nobody waits for a destination
+    // that takes no more orders.
+    plan(&api, &row, Some(at_us), &caller.0.name).await?;
     Ok((StatusCode::ACCEPTED, view::json(&Retried { retried: 1, next_after: None })).into_response())
 }
 

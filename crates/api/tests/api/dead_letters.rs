@@ -3,7 +3,8 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server};
+use crate::harness::{Answer, Server, Setup, price};
+use crate::propagation::{Mode, add};
 
 fn items(answer: &Answer) -> Vec<Value> {
     answer.json()["items"].as_array().cloned().unwrap_or_default()
@@ -59,6 +60,24 @@ async fn a_retried_dead_letter_is_delivered_and_leaves_the_list() {
     let left = server.until("/v1/dead-letters", "one left", |a| items(a).len() == 1).await;
     assert_ne!(items(&left)[0]["event"], first);
     server.post(&format!("/v1/dead-letters/erp/{first}/retry")).await.problem(404, "unknown-dead-letter");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_to_be_retried_at_once_is_retried_after_a_restart_as_well() {
+    let server = Server::start().await;
+    let erp = add(&server, "erp", Mode::Rejects);
+    server.event(&price("1", "A", 1)).await.ok();
+    server.until("/v1/dead-letters", "one", |a| items(a).len() == 1).await;
+    // It is tried, and waits for longer than the server runs.
+    erp.set(Mode::Fails);
+    let event = items(&server.get("/v1/dead-letters").await).remove(0)["event"].clone();
+    assert_eq!(server.post(&format!("/v1/dead-letters/erp/{event}/retry")).await.status, 202);
+    assert!(items(&server.get("/v1/dead-letters").await)[0]["retry_at"].is_string());
+    let folder = server.stop().await;
+    let server = Server::with(Setup { folder: Some(folder), ..Setup::default() }).await;
+    add(&server, "erp", Mode::Takes);
+    server.until("/v1/dead-letters", "none left", |a| items(a).is_empty()).await;
     server.stop().await;
 }
 

@@ -180,6 +180,12 @@ async fn in_a_silence_nothing_is_opened_and_afterwards_what_still_holds() {
     assert_eq!(ended.status, 204, "{}", ended.text());
     server.until("/v1/alerts", "both alerts", |a| a.json()["items"].as_array().unwrap().len() == 2).await;
     server.call(Method::DELETE, &format!("/v1/silences/{id}"), &[], "").await.problem(404, "unknown-silence");
+
+    // A rule that is taken out of the configuration leaves no alert behind that nobody can end.
+    server.hub.oversee(watched(vec![dead_rule(Vec::new())]));
+    let over = server.until("/v1/alerts?status=resolved", "a resolved alert", |a| alert(a)["rule"] == "loud").await;
+    assert_eq!(alert(&over)["detail"], "its rule is not there any more");
+    assert_eq!(alert(&server.get("/v1/alerts").await)["rule"], "dead");
     erp.set(Mode::Takes);
     server.stop().await;
 }

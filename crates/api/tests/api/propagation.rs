@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 use lockstep_connect::destination::{Destination, PrepareError, Prepared, Sent};
+use lockstep_core::Domain;
 use lockstep_core::Event;
 use lockstep_core::delivery::{AttemptResult, RetryPolicy};
 use lockstep_hub::delivery::{DeliveryOptions, Start};
@@ -233,6 +234,27 @@ async fn who_can_not_confirm_any_more_is_answered_at_once() {
     assert_eq!((answer.status, &first["state"], &first["reason"]), (202, &json!("dead"), &json!("rejected")));
     assert_eq!(first["dead_letter"], format!("/v1/dead-letters/mail/{}", first["event"]));
     wms.set(Mode::Takes);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_nobody_is_told_of_is_not_delivered() {
+    let requires = |options: &mut lockstep_hub::HubOptions| {
+        let domain = Domain { kind: "price".into(), required: vec!["valid_from".into()], ..Domain::default() };
+        options.rules.declare(domain);
+    };
+    let server = Server::with(Setup { hub: Box::new(requires), ..Setup::default() }).await;
+    add(&server, "search", Mode::Takes);
+    // Nobody waits a minute here.
+    let answer = post(&server, "?until=delivered:search", "wait=60", &price("1", "A", 1)).await;
+    let reached = answer.json()["reached"].clone();
+    assert_eq!((answer.status, &reached["delivered"]), (202, &json!(false)), "{reached}");
+    assert_eq!((&reached["events"], &reached["unpublished"]), (&json!(0), &json!(1)));
+    let mut whole = price("2", "A", 2);
+    whole["data"]["valid_from"] = json!("2026-01-02T00:00:00Z");
+    let answer = post(&server, "?until=delivered:search", "wait=60", &whole).await;
+    let reached = answer.ok()["reached"].clone();
+    assert_eq!((&reached["events"], &reached["unpublished"]), (&json!(1), &json!(0)));
     server.stop().await;
 }
 

@@ -34,7 +34,8 @@ impl ChatDestination {
         config.check()?;
         let client = HttpClient::new(HttpOptions {
             allow_private_addresses: config.allow_private_addresses,
-            connect_timeout_ms: config.timeout_ms,
+            // What does not even connect is known not to have arrived, so that ends first.
+            connect_timeout_ms: config.timeout_ms - config.timeout_ms / 10,
             idle_connections_max: config.concurrency_max as usize,
             ..HttpOptions::default()
         })

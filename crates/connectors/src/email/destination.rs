@@ -63,6 +63,8 @@ fn result(error: &SendError) -> AttemptResult {
         SendError::Login { source, .. } if source.is_permanent() || source.is_client() => locked_out(),
         // A server's 5xx, or a mail that this server cannot take: asking again gives the same.
         SendError::Send { source, .. } if source.is_permanent() || source.is_client() => AttemptResult::Rejected,
+        // A server's 4xx says that it has not taken it. Without an answer, who knows.
+        SendError::Send { source, .. } if !source.is_transient() => AttemptResult::Unknown,
         _ => AttemptResult::Transient,
     }
 }
@@ -107,7 +109,7 @@ impl Destination for EmailDestination {
             Ok(Err(error)) => sent(result(&error), chain(&error), String::new()),
             Err(_) => {
                 let detail = format!("no answer from {} within {} ms", self.server.name(), self.timeout.as_millis());
-                sent(AttemptResult::Transient, detail, String::new())
+                sent(AttemptResult::Unknown, detail, String::new())
             }
         }
     }

@@ -96,7 +96,8 @@ impl Server {
             user: config.user.clone(),
             secrets: secrets.to_vec(),
             allow_private_addresses: config.allow_private_addresses,
-            timeout: Duration::from_millis(config.timeout_ms),
+            // What does not even connect is known not to have arrived, so that ends first.
+            timeout: Duration::from_millis(config.timeout_ms - config.timeout_ms / 10),
             idle_max: config.concurrency_max as usize,
             idle: Mutex::default(),
         })

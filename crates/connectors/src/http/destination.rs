@@ -78,7 +78,8 @@ impl HttpDestination {
         }
         let client = HttpClient::new(HttpOptions {
             allow_private_addresses: config.allow_private_addresses,
-            connect_timeout_ms: config.timeout_ms,
+            // What does not even connect is known not to have arrived, so that ends first.
+            connect_timeout_ms: config.timeout_ms - config.timeout_ms / 10,
             idle_connections_max: config.concurrency_max as usize,
             ..HttpOptions::default()
         })
@@ -285,6 +286,24 @@ impl Destination for HttpDestination {
         let is_mapped = has_condition(&request);
         let mut condition = Condition::None;
         let outcome = match self.condition(&mut request, deadline).await {
+            Err(Outcome::Answered(head)) => {
+                // What counts as success counts for the write, and that was not sent.
+                let result = match class(head.status, &head.headers) {
+                    AttemptResult::Delivered => AttemptResult::Transient,
+                    result => result,
+                };
+                let answer = answered(head.status, &head.headers, &head.end);
+                let detail = format!("asked for the version that is there (`conditional.remembered_max`): {answer}");
+                return sent(result, head.status.as_u16(), detail, text_head(&head.body));
+            }
+            Err(Outcome::Failed(error)) => {
+                // Nothing was written yet.
+                let result = match failed(&error) {
+                    AttemptResult::Unknown => AttemptResult::Transient,
+                    result => result,
+                };
+                return sent(result, 0, client::chain(&error), String::new());
+            }
             Err(outcome) => outcome,
             Ok(()) => {
                 condition = match (is_mapped, has_condition(&request)) {

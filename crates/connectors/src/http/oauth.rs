@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use lockstep_connect::signature::Secret;
 use lockstep_core::delivery::AttemptResult;
@@ -94,7 +94,7 @@ impl TokenError {
             Self::Unreachable(_) => AttemptResult::Transient,
             Self::Refused { result, .. } => *result,
             // As a server behind a wrong address would answer: a person has to look, whatever the event.
-            Self::Useless(_) => class(StatusCode::UNAUTHORIZED, &HeaderMap::new()),
+            Self::Useless(_) => AttemptResult::Unauthorized,
         }
     }
 }
@@ -204,8 +204,12 @@ impl Tokens {
             let reason = reason.map(|reason| reason.chars().filter(|c| !c.is_control()).take(200).collect());
             let result = match head.status {
                 // "invalid_client", "invalid_scope": by RFC 6749 some servers say so by 400.
-                StatusCode::BAD_REQUEST => class(StatusCode::UNAUTHORIZED, &head.headers),
-                status => class(status, &head.headers),
+                StatusCode::BAD_REQUEST => AttemptResult::Unauthorized,
+                status => match class(status, &head.headers) {
+                    // A redirect, or nothing at that address: no word about the event, which must not die of it.
+                    AttemptResult::Rejected | AttemptResult::Gone => AttemptResult::Unauthorized,
+                    result => result,
+                },
             };
             return Err(TokenError::Refused { status: head.status, result, reason });
         }

@@ -224,6 +224,9 @@ async fn a_token_server_that_fails_is_asked_once_for_all_who_wait() {
     let throttled = AttemptResult::Throttled { retry_after_ms: Some(7_000) };
     check(|| reply(429, &[("retry-after", "7")], ""), throttled, "429").await;
     check(|| Reply::Cut, AttemptResult::Transient, "broke before the answer").await;
+    // What a token server refuses is no word about the event: it must not become a dead letter.
+    check(|| reply(404, &[], ""), AttemptResult::Unauthorized, "404 Not Found").await;
+    check(|| reply(302, &[("location", "/login")], ""), AttemptResult::Unauthorized, "302 Found").await;
 
     for (answer, part) in [("<html>", "not the JSON of a token"), ("{}", "no `access_token`")] {
         guarded.server.answer_with(move |_| reply(200, &[], answer));
@@ -337,6 +340,27 @@ async fn success_is_what_the_configuration_says() {
     let destination = built(json!({"url": base(&server), "success": success}), &[], Some(ORDERS)).unwrap();
     let gone = send(destination.as_ref(), 2, &[("lifecycle", r#""cancelled""#)]).await;
     assert_eq!((gone.result, gone.status), (AttemptResult::Delivered, 404));
+}
+
+#[tokio::test]
+async fn a_version_that_can_not_be_asked_for_is_no_success_of_the_write() {
+    let server = Server::start(|got| match got.method {
+        Method::GET => reply(409, &[], "not now"),
+        _ => reply(200, &[], ""),
+    })
+    .await;
+    let config = json!({
+        "url": base(&server),
+        "conditional": {"remembered_max": 10},
+        "success": {"statuses": [200, 409]},
+    });
+    let destination = built(config.clone(), &[], Some(ORDERS)).unwrap();
+    let sent = send(destination.as_ref(), 1, &[("a", "1")]).await;
+    assert_eq!((sent.result, sent.status), (AttemptResult::Rejected, 409));
+    assert!(sent.detail.contains("asked for the version"), "{}", sent.detail);
+    server.answer_with(|_| Reply::Cut);
+    assert_eq!(send(destination.as_ref(), 2, &[("a", "1")]).await.result, AttemptResult::Transient);
+    assert!(server.got().iter().all(|got| got.method == Method::GET), "nothing was written");
 }
 
 #[tokio::test]

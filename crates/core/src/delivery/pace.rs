@@ -37,13 +37,20 @@ impl Pace {
 
     /// `None` where a request may be made now, otherwise when (rounded up to a microsecond).
     pub fn send_at(&self, now_us: i64) -> Option<i64> {
-        let at_ns = self.due_ns.saturating_sub(self.tolerance_ns);
+        let at_ns = self.due_at(now_us).saturating_sub(self.tolerance_ns);
         (self.interval_ns > 0 && now_us.saturating_mul(1_000) < at_ns).then(|| at_ns.div_euclid(1_000) + 1)
     }
 
     /// A request was made.
     pub fn sent(&mut self, now_us: i64) {
-        self.due_ns = self.due_ns.max(now_us.saturating_mul(1_000)).saturating_add(self.interval_ns);
+        self.due_ns = self.due_at(now_us).max(now_us.saturating_mul(1_000)).saturating_add(self.interval_ns);
+    }
+
+    /// When the next one would come. It is never further away than a whole burst: where it seems to be, the clock was set
+    /// back, and nobody is to wait until it is there again.
+    fn due_at(&self, now_us: i64) -> i64 {
+        let furthest_ns = self.interval_ns.saturating_add(self.tolerance_ns);
+        self.due_ns.min(now_us.saturating_mul(1_000).saturating_add(furthest_ns))
     }
 }
 
@@ -67,6 +74,16 @@ mod tests {
             assert_eq!(free.send_at(0), None);
             free.sent(0);
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_nobody_up() {
+        let mut pace = Pace::new(PacePolicy { rate_per_s: 10, burst: 2 });
+        pace.sent(3_600_000_000);
+        pace.sent(3_600_000_000);
+        assert_eq!(pace.send_at(0), Some(100_001), "as after the burst, and not in an hour");
+        pace.sent(100_001);
+        assert_eq!(pace.send_at(100_001), Some(200_002));
     }
 
     proptest! {

@@ -17,6 +17,8 @@ pub(super) struct Done {
     pub(super) generation: u64,
     pub(super) flight: Flight,
     pub(super) at_us: i64,
+    /// The number that the destination was told.
+    pub(super) number: u32,
     pub(super) sent: Sent,
 }
 
@@ -24,7 +26,7 @@ pub(super) struct Done {
 pub(super) async fn attempt(generation: u64, destination: Arc<dyn Destination>, flight: Flight) -> Done {
     let at_us = now_us();
     // Numbers never go back, and those sent together have one.
-    let number = flight.iter().map(|(_, item)| item.number).max().unwrap_or(0) + 1;
+    let number = flight.iter().map(|(_, item)| item.number).max().unwrap_or(0).saturating_add(1);
     let prepared: Vec<Arc<Prepared>> = flight.iter().filter_map(|(_, item)| item.prepared.clone()).collect();
     let sent = match &prepared[..] {
         [_, ..] if destination.batch().is_some() => destination.send_batch(&prepared, number).await,
@@ -38,13 +40,13 @@ pub(super) async fn attempt(generation: u64, destination: Arc<dyn Destination>, 
             duration_us: 0,
         },
     };
-    Done { generation, flight, at_us, sent }
+    Done { generation, flight, at_us, number, sent }
 }
 
 /// The record of an attempt of an item.
-pub(super) fn record(item: &Item, at_us: i64, sent: &Sent) -> Attempt {
+pub(super) fn record(item: &Item, (number, at_us): (u32, i64), sent: &Sent) -> Attempt {
     Attempt {
-        number: item.number + 1,
+        number,
         at_us,
         duration_us: sent.duration_us,
         status: u32::from(sent.status),

@@ -18,7 +18,7 @@ use crate::stats::now_us;
 impl Runner {
     /// Takes an attempt in that has come back; so many are still under way.
     pub(super) fn take(&mut self, done: Done, under_way: usize) {
-        let Done { generation, flight, at_us, sent } = done;
+        let Done { generation, flight, at_us, number, sent } = done;
         if generation != self.generation {
             return;
         }
@@ -34,11 +34,18 @@ impl Runner {
                     _ => format!("{together} events in one request: {}", sent.detail),
                 };
                 let sent = Sent { result, detail, ..sent };
-                for (id, item) in flight {
-                    if together > 1 && (result.is_failure() || result == AttemptResult::Rejected) {
-                        self.take_apart(id, item, together, (at_us, now), &sent);
-                    } else {
-                        self.settle(id, item, at_us, &sent, now);
+                for (id, mut item) in flight {
+                    match result {
+                        AttemptResult::Transient | AttemptResult::Unknown | AttemptResult::Rejected if together > 1 => {
+                            self.take_apart(id, item, together, (number, at_us, now), &sent);
+                        }
+                        // It may be one of them that may not be written; and no number of requests is used up by it.
+                        AttemptResult::Unauthorized | AttemptResult::Gone if together > 1 => {
+                            item.together_max = (together / 2).max(1);
+                            self.window.put_back(id, item);
+                        }
+                        // Who asks for fewer requests gets no more of them.
+                        _ => self.settle(id, item, (number, at_us), &sent, now),
                     }
                 }
             }
@@ -47,8 +54,15 @@ impl Runner {
 
     /// An event that failed with others: which of them is to blame is not known, so it uses up no retry, and goes with half
     /// as many the next time, down to alone.
-    fn take_apart(&mut self, id: String, mut item: Item, together: usize, (at_us, now): (i64, i64), sent: &Sent) {
-        item.attempted(attempt::record(&item, at_us, sent));
+    fn take_apart(
+        &mut self,
+        id: String,
+        mut item: Item,
+        together: usize,
+        (number, at_us, now): (u32, i64, i64),
+        sent: &Sent,
+    ) {
+        item.attempted(attempt::record(&item, (number, at_us), sent));
         item.together_max = (together / 2).max(1);
         match next(&self.options.retry, 1, sent.result, now, fastrand::u64(..)) {
             Next::RetryAt { at_us: again_us } => self.park(id, item, again_us, &sent.detail),
@@ -57,12 +71,12 @@ impl Runner {
         }
     }
 
-    fn settle(&mut self, id: String, mut item: Item, at_us: i64, sent: &Sent, now: i64) {
+    fn settle(&mut self, id: String, mut item: Item, made: (u32, i64), sent: &Sent, now: i64) {
         match next(&self.options.retry, item.round + 1, sent.result, now, fastrand::u64(..)) {
             Next::Paused => self.window.put_back(id, item),
             Next::Delivered => {
                 if item.manual.is_some() {
-                    item.attempted(attempt::record(&item, at_us, sent));
+                    item.attempted(attempt::record(&item, made, sent));
                     self.close(&item, DeadLetterEnd::Delivered);
                 } else {
                     let received_at_us = item.event.fact.received_at_us;
@@ -74,7 +88,7 @@ impl Runner {
             }
             Next::RetryAt { at_us: again_us } => {
                 item.round += 1;
-                item.attempted(attempt::record(&item, at_us, sent));
+                item.attempted(attempt::record(&item, made, sent));
                 let (event, number) = (item.event.position, item.number);
                 tracing::debug!(destination = self.name, event, number, detail = sent.detail, "attempt failed");
                 // A long wait is worth being known after a restart.
@@ -83,7 +97,7 @@ impl Runner {
             }
             Next::DeadLetter { reason } => {
                 self.warn_given_up(item.event.position, reason, &sent.detail);
-                item.attempted(attempt::record(&item, at_us, sent));
+                item.attempted(attempt::record(&item, made, sent));
                 self.dead_letter(&item, reason);
                 self.window.settle(&id, &item, false);
             }
@@ -149,7 +163,6 @@ impl Runner {
     }
 
     pub(super) fn dead_letter(&mut self, item: &Item, reason: &str) {
-        self.ended(item, End::Dead);
         if item.manual.is_none() {
             // So that the journal has the event as open before it hears of its end.
             self.moved = true;
@@ -174,6 +187,8 @@ impl Runner {
             event_at_us: item.event.recorded_at_us,
             origin: None,
         })));
+        // Only now: whoever hears of it asks the loop for the dead letter, which has to know it by then.
+        self.ended(item, End::Dead);
         if let Some(ticket) = &item.replay {
             ticket.tell(Outcome::Failed);
         }

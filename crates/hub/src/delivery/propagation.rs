@@ -49,8 +49,8 @@ pub enum Standing {
     Discarded,
     /// It was published before the destination was added, which was not to have it.
     Skipped,
-    /// It is settled, and more than that is not kept: the destination is not running, so that its filter can't be
-    /// asked, or it was a dead letter whose end is too far away.
+    /// It is settled, and more than that is not known: the destination is not running, so that its filter can't be
+    /// asked, or the record by which it was settled, or by which its dead letter ended, is too far away.
     Settled,
 }
 
@@ -194,7 +194,9 @@ impl HubHandle {
                     Some(DeadLetterEnd::Unspecified) | None => Standing::Settled,
                 }
             }
-            _ => match destination.map(|to| to.prepare(event)) {
+            // By which record was not found: it may be one that gave it up.
+            None => Standing::Settled,
+            Some(_) => match destination.map(|to| to.prepare(event)) {
                 Some(Ok(Some(_))) => Standing::Delivered,
                 Some(Ok(None)) => Standing::Filtered,
                 // It can't be mapped any more, or nobody is there to say.
@@ -318,3 +320,6 @@ impl HubHandle {
         Ok(self.record(position).await?.and_then(|record| Event::of(position, record)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,13 @@ struct Key {
     delivered: Position,
 }
 
+/// What a part of the items takes of the window.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Share {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Window {
@@ -95,6 +102,9 @@ pub(crate) struct Window {
     parked_before: BTreeMap<Position, Parked>,
     read_to: Position,
     bytes: usize,
+    /// What retries by hand take of it, and what replayed events do.
+    by_hand: Share,
+    replayed: Share,
     /// What was delivered last, from the first replay on.
     pub(crate) recent: Option<Recent>,
 }
@@ -118,6 +128,21 @@ impl Window {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What retries by hand take of it.
+    pub(crate) fn by_hand(&self) -> Share {
+        self.by_hand
+    }
+
+    /// What replayed events take of it.
+    pub(crate) fn replayed(&self) -> Share {
+        self.replayed
+    }
+
+    /// The share that an item counts in, beside live ones.
+    fn share_of(&mut self, item: &Item) -> &mut Share {
+        if item.replay.is_some() { &mut self.replayed } else { &mut self.by_hand }
     }
 
     /// Every event up to here is settled.
@@ -162,6 +187,8 @@ impl Window {
             self.read_to = self.read_to.max(item.event.position);
         } else {
             self.manual.insert(item.letter.event);
+            let share = self.share_of(&item);
+            *share = Share { events: share.events + 1, bytes: share.bytes + item.bytes };
         }
         let parked = if item.manual.is_none() { self.parked_before.remove(&item.event.position) } else { None };
         if let Some(parked) = &parked {
@@ -311,6 +338,8 @@ impl Window {
             self.unsettled.remove(&position);
         } else {
             self.manual.remove(&item.letter.event);
+            let share = self.share_of(item);
+            *share = Share { events: share.events - 1, bytes: share.bytes - item.bytes };
         }
     }
 }

@@ -13,7 +13,7 @@ use lockstep_core::record::Progress;
 use tokio::time::MissedTickBehavior;
 
 use crate::delivery::attempt::attempt;
-use crate::delivery::queue::{Item, Window};
+use crate::delivery::queue::{Item, Share, Window};
 use crate::delivery::start::origin;
 use crate::delivery::{Condition, DeliveryOptions, Down, Ends, Health, Phase, Report, ReportBody, Retry};
 use crate::handle::HubHandle;
@@ -28,6 +28,9 @@ const END_WAIT: Duration = Duration::from_secs(5);
 /// A wait for a retry that is longer is journaled, so that a restart goes on with it. A shorter one is not worth it: then
 /// the event is tried again at once.
 pub(super) const PARKED_AFTER_US: i64 = 2_000_000;
+/// Retries by hand, and replayed events, each get this part of the window: however many they are, live events go on
+/// beside them.
+const SHARE: usize = 4;
 /// As many such waits are journaled.
 const PARKED_MAX: usize = 1_024;
 
@@ -135,6 +138,12 @@ impl Runner {
             }
             let room = self.window.events() < self.options.window_events_max
                 && self.window.bytes() < self.options.window_bytes_max;
+            let has_share = |share: Share| {
+                share.events < (self.options.window_events_max / SHARE).max(1)
+                    && share.bytes < (self.options.window_bytes_max / SHARE).max(1)
+            };
+            let takes_orders = room && !self.paused && has_share(self.window.by_hand());
+            let takes_replays = room && !self.paused && has_share(self.window.replayed());
             let wake_in = wake_us.map(|at_us| (at_us - now_us()).max(0) as u64);
             tokio::select! {
                 biased;
@@ -162,12 +171,12 @@ impl Runner {
                     }
                     return;
                 },
-                Some(Retry { event, record, by }) = orders.recv(), if room && !self.paused => {
+                Some(Retry { event, record, by }) = orders.recv(), if takes_orders => {
                     if let Err(error) = self.retry_by_hand(event, record, by).await {
                         tracing::error!(destination = self.name, event, error = &error as &dyn std::error::Error, "a dead letter can't be sent again");
                     }
                 },
-                Some(order) = replays.recv(), if room && !self.paused => self.window.replay(order),
+                Some(order) = replays.recv(), if takes_replays => self.window.replay(order),
                 Some(done) = flying.next(), if !flying.is_empty() => self.take(done, flying.len()),
                 () = tokio::time::sleep(Duration::from_micros(wake_in.unwrap_or(0))), if !self.paused && wake_in.is_some() => {}
                 _ = report.tick() => {

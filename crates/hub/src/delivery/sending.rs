@@ -33,7 +33,8 @@ impl Runner {
             let flight = self.gather(with_retries);
             if let Some((id, first)) = flight.first() {
                 self.gathering_since_us = None;
-                self.gate.sent(hash(id), first.round > 0, now);
+                // What goes once more in smaller company is a retry, too.
+                self.gate.sent(hash(id), first.round > 0 || first.together_max > 0, now);
                 return Ok(flight);
             }
             if !self.window.is_ready(with_retries) {
@@ -100,7 +101,7 @@ impl Runner {
             }
             Err(error) => {
                 item.attempted(Attempt {
-                    number: item.number + 1,
+                    number: item.number.saturating_add(1),
                     at_us: now_us(),
                     detail: error.to_string(),
                     manual: item.manual.is_some(),

@@ -68,7 +68,8 @@ pub(crate) fn settled(reader: &dyn Reader, destination: &str, event: Position) -
             Word::Open(at) => low = at,
             Word::Settled(at, how) => (high, found) = (middle, Some((at, how))),
             Word::Silence => high = middle,
-            Word::TooFar => return Ok(found.map(|(_, how)| how)),
+            // What was found may not be the first, and only the first tells whether it was given up.
+            Word::TooFar => return Ok(found.map(|(_, how)| how).filter(|how| how.dead)),
         }
     }
     // From here on every word is looked at.
@@ -79,7 +80,8 @@ pub(crate) fn settled(reader: &dyn Reader, destination: &str, event: Position) -
                 found = Some((at, how));
                 break;
             }
-            Word::Silence | Word::TooFar => break,
+            Word::Silence => break,
+            Word::TooFar => return Ok(found.map(|(_, how)| how).filter(|how| how.dead)),
         }
     }
     let Some((at, mut how)) = found else { return Ok(None) };

@@ -316,6 +316,9 @@ impl Watcher {
                 }
             }
         }
+        if let Err(error) = end_gone(hub, &mut book, &self.rules).await {
+            tracing::warn!(%error, "that an alert is over can't be told now");
+        }
     }
 
     /// The figures of a rule.
@@ -382,6 +385,20 @@ impl Watcher {
         }
         seen
     }
+}
+
+/// Ends the alerts of rules that are no longer there: nobody looks at what they saw.
+async fn end_gone(hub: &HubHandle, book: &mut Book, rules: &[AlertRule]) -> Result<(), Unavailable> {
+    let is_gone =
+        |row: &&AlertRow| row.alert.status != Status::Resolved && rules.iter().all(|rule| rule.name != row.rule);
+    let gone: Vec<AlertRow> = book.alerts.values().filter(is_gone).cloned().collect();
+    for mut row in gone {
+        row.alert.status = Status::Resolved;
+        (row.value, row.detail) = (0.0, "its rule is not there any more".to_owned());
+        say(hub, &row, "resolved", None).await?;
+        book.alerts.insert((row.rule.clone(), row.subject.clone()), row);
+    }
+    Ok(())
 }
 
 /// The subjects of a rule of which there is an alert and nothing to be seen any more.

@@ -248,6 +248,10 @@ impl State {
             Some(Body::DeadLettered(dead)) => {
                 let tally = tally(&mut self.tallies.destinations, &dead.destination);
                 if let Some(origin) = &dead.origin {
+                    if *tally == DestinationTally::default() {
+                        // The first word of it: what it looks at is counted from here on.
+                        tally.taken = Some(0);
+                    }
                     tally.imported += 1;
                     tally.dead += 1;
                     self.see(importing::hash_of(&dead.destination, origin), position, 0);

@@ -309,7 +309,8 @@ impl Looper {
                     .load(part.as_slice())
                     .and_then(|()| self.decide_part(&mut part, (&mut answers, &mut refused_whole), open));
                 self.put_back(first);
-                if decided? {
+                // Also where it came before: who waits has his turn between those who order now.
+                if decided? || (self.retries.any() && self.serves_now()) {
                     self.serve(open);
                 }
             }

@@ -3,6 +3,7 @@
 use super::{Answered, Desk};
 use crate::QuarantineReason;
 use crate::stock::command::{Answer, Count, Movement, StockRefusal, Unavailable};
+use crate::stock::order::Goods;
 use crate::stock::quantity::QUANTITY_MAX;
 use crate::stock::record::{
     CountBasis, Counted, LineFact, Moved, MovementKind, MovementName, Proposal, ReservationState, ShortageDetected,
@@ -163,6 +164,25 @@ impl Desk<'_> {
             desk.consume(movement, consumed);
         });
         Ok(Answer::Applied)
+    }
+
+    /// Records further names of goods that have left already.
+    pub(super) fn name_goods(&mut self, goods: Goods, reservation: &str) {
+        let mut names = goods.also.iter();
+        let Some((source, movement)) = names.next() else { return };
+        let fact = Moved {
+            sku: goods.sku.to_string(),
+            location: goods.location.to_string(),
+            source: source.to_string(),
+            movement: movement.to_string(),
+            kind: MovementKind::Ship as i32,
+            occurred_at_us: goods.occurred_at_us,
+            reservation: reservation.to_owned(),
+            on_hand: self.known(&goods.sku, &goods.location).on_hand,
+            also: names.map(|(source, movement)| named(source, movement)).collect(),
+            ..Moved::default()
+        };
+        self.record("", StockBody::Moved(fact));
     }
 
     /// Whether goods that move together can each move so; nothing is decided of them yet. What can't be said of one of

@@ -241,6 +241,7 @@ impl Looper {
         }
         let inputs = messages.iter().map(|m| m.inputs().len().max(1)).sum();
         let mut open = Open { records: Vec::with_capacity(inputs), ..Open::default() };
+        self.state.file.begin_reading();
         let mut shutdown = false;
         let mut failed = None;
         let mut messages = messages.into_iter();
@@ -281,6 +282,7 @@ impl Looper {
         if self.refuses().is_none() {
             self.tell_channels(&mut open);
         }
+        self.state.file.end_reading();
         self.seal(first, open);
         if let Some(cause) = failed {
             self.recover_from(cause);

@@ -131,7 +131,7 @@ impl World {
 
     fn counted_of(&self, sku: &str, quantity: i64) -> InputBody {
         let (source, sku, location, as_of_us) = ("wms".into(), sku.into(), "b".into(), self.time.now_us());
-        let count = Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us, is_strict: false };
+        let count = Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us, ..Count::default() };
         InputBody::Stock(vec![Command::Count(count)])
     }
 

@@ -3,7 +3,7 @@
 use lockstep_core::record::Body;
 use lockstep_core::stock::record::{CountBasis, MovementKind, StockBody, StockFact};
 use lockstep_core::stock::{
-    Answer, Command, Count, Item, Limits, Movement, PolicyOf, Question, Reserve, Stock, StockRefusal,
+    Answer, Command, Count, Item, Limits, Movement, PolicyOf, Question, Reserve, Stock, StockRefusal, Unavailable,
 };
 use lockstep_core::{Change, Event, Facts, Field, Input, InputBody, Outcome, Record, Refusal, Rules, decide, stock};
 
@@ -28,7 +28,7 @@ fn input(delivery: &str, body: InputBody) -> Input {
 
 fn count(quantity: i64, as_of_us: i64) -> Command {
     let (source, sku, location) = ("wms".into(), "A".into(), "berlin".into());
-    Command::Count(Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us, is_strict: false })
+    Command::Count(Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us, ..Count::default() })
 }
 
 fn reserve(id: &str, quantity: i64, expires_at_us: i64) -> Command {
@@ -222,6 +222,67 @@ fn a_count_that_looks_absurd_is_marked_or_where_the_system_is_strict_looked_at()
     let released = decide(&mut facts, Input { releases: Some(position), ..slip }, NOW + 9).unwrap();
     assert!(unusual(&released));
     assert_eq!(available(&mut facts.stock, NOW + 9), 50);
+}
+
+#[test]
+fn a_count_of_what_was_received_since_the_last_one_is_not_doubted() {
+    for basis in [CountBasis::OnHand, CountBasis::Available] {
+        let mut facts = Facts::new(Rules::new());
+        facts.rules.stock_strict.insert("wms".into());
+        let count = |quantity, at_us, is_confirmed| {
+            let (source, sku, location) = ("c".into(), "A".into(), "b".into());
+            Command::Count(Count {
+                source,
+                sku,
+                location,
+                basis,
+                quantity,
+                as_of_us: at_us,
+                is_confirmed,
+                ..Count::default()
+            })
+        };
+        let mut number = 0;
+        let mut say = |facts: &mut Facts, command| {
+            number += 1;
+            match ask(facts, &format!("c{number}"), command, NOW + 9).unwrap().1 {
+                Outcome::Stock { answers, .. } => answers.into_iter().next().unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let is_doubted = |answer| matches!(answer, Ok(Answer::Quarantined(reason)) if reason.code == "count-unusual");
+        assert_eq!(say(&mut facts, count(5, NOW, false)), Ok(Answer::Applied));
+        let received = Movement {
+            source: "c".into(),
+            id: "r".into(),
+            sku: "A".into(),
+            location: "b".into(),
+            kind: MovementKind::Receipt,
+            quantity: 95,
+            occurred_at_us: NOW + 1,
+            ..Movement::default()
+        };
+        assert_eq!(say(&mut facts, Command::Move(received)), Ok(Answer::Applied));
+        let damaged = Unavailable {
+            sku: "A".into(),
+            location: "b".into(),
+            as_of_us: NOW + 1,
+            damaged: 20,
+            quality_control: 0,
+            blocked: 0,
+        };
+        assert_eq!(say(&mut facts, Command::Unavailable(damaged)), Ok(Answer::Applied));
+        // 100 lie there, of which 80 are free.
+        let most = if basis == CountBasis::OnHand { 999 } else { 799 };
+        assert!(is_doubted(say(&mut facts, count(most + 1, NOW + 2, false))), "{basis:?}");
+        assert_eq!(say(&mut facts, count(most, NOW + 2, false)), Ok(Answer::Applied), "{basis:?}");
+        // Who says that it is true is believed; the count is marked all the same.
+        let slip = count(10 * most, NOW + 3, false);
+        assert!(is_doubted(say(&mut facts, slip)), "{basis:?}");
+        let (decision, _) = ask(&mut facts, "confirmed", count(10 * most, NOW + 3, true), NOW + 9).unwrap();
+        let Some(StockBody::Counted(counted)) = &fact(&decision[0]).body else { panic!("{decision:?}") };
+        assert!(counted.unusual && counted.quantity == 10 * most, "{counted:?}");
+    }
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
             basis,
             quantity,
             as_of_us,
-            is_strict: false,
+            ..Count::default()
         })
     });
     let kind = prop_oneof![
@@ -456,7 +456,7 @@ proptest! {
         let damages: BTreeMap<i64, i64> = damages.into_iter().collect();
         commands.extend(counts.iter().map(|(minute, quantity)| {
             let (source, basis, as_of_us) = ("wms".into(), CountBasis::OnHand, at(*minute));
-            Command::Count(Count { source, sku: sku(), location: location(), basis, quantity: *quantity, as_of_us, is_strict: false })
+            Command::Count(Count { source, sku: sku(), location: location(), basis, quantity: *quantity, as_of_us, ..Count::default() })
         }));
         commands.extend(damages.iter().map(|(minute, damaged)| {
             Command::Unavailable(Unavailable { sku: sku(), location: location(), as_of_us: at(*minute), damaged: *damaged, quality_control: 0, blocked: 0 })

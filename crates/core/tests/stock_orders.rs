@@ -313,22 +313,59 @@ fn what_the_lifecycle_says_has_left_is_not_taken_twice() {
     assert_eq!(world.sums("A"), (4, 0, 4));
 }
 
+/// The warehouse's, or somebody's, own word of goods of the order.
+fn consume(shipment: &str, source: &str, quantity: i64, at: i64) -> Command {
+    let moved = Movement {
+        source: source.into(),
+        id: shipment.into(),
+        sku: "A".into(),
+        location: "b".into(),
+        kind: MovementKind::Ship,
+        quantity,
+        occurred_at_us: at,
+        reservation: Some("web:1".into()),
+        ..Movement::default()
+    };
+    Command::Move(moved.of_shipment())
+}
+
+#[test]
+fn goods_that_had_left_before_their_shipment_was_told_of_are_not_taken_again_under_its_name() {
+    let parcel = |location: Option<&str>| {
+        let lines = json!([{"id": "l", "quantity": 2}]);
+        json!({"order": "web:1", "location": location, "lines": lines, "tracking": "T1"})
+    };
+    for how in ["by the lifecycle", "under another name", "as another system's shipment"] {
+        for location in [Some("b"), None] {
+            let mut world = World::new();
+            world.count("A", "b", 9);
+            world.order(1, "confirmed", 2);
+            let at = world.now;
+            match how {
+                "by the lifecycle" => world.order(2, "shipped", 2),
+                "under another name" => drop(world.command(consume("m1", "wms", 2, at))),
+                _ => world.say("shop", "shipment/f1", 2, parcel(location)),
+            }
+            assert_eq!(world.sums("A"), (7, 0, 7), "{how}");
+            world.say("wms", "shipment/wms:77", 3, parcel(location));
+            let (published, version) = (world.records.len(), world.at("/stock"));
+            for shipment in ["wms:77", "77"] {
+                world.command(consume(shipment, "wms", 2, at));
+                assert_eq!(world.sums("A"), (7, 0, 7), "{how}, {location:?}: {shipment}");
+            }
+            assert_eq!((world.records.len(), world.at("/stock")), (published, version), "nothing is new about it");
+            // Saying the document once more does not say more of its names either.
+            world.say("wms", "shipment/wms:77", 4, parcel(location));
+            assert_eq!(world.records.len(), published + 1, "{how}");
+            // Another parcel is another one, and its goods leave though nobody has reserved them.
+            world.command(consume("78", "wms", 1, at));
+            assert_eq!(world.sums("A"), (6, 0, 6), "{how}");
+        }
+    }
+}
+
 #[test]
 fn goods_of_a_shipment_that_a_document_told_of_are_not_taken_again() {
-    let consume = |shipment: &str, source: &str, quantity: i64, at: i64| {
-        let moved = Movement {
-            source: source.into(),
-            id: shipment.into(),
-            sku: "A".into(),
-            location: "b".into(),
-            kind: MovementKind::Ship,
-            quantity,
-            occurred_at_us: at,
-            reservation: Some("web:1".into()),
-            ..Movement::default()
-        };
-        Command::Move(moved.of_shipment())
-    };
     let mut world = World::new();
     world.count("A", "b", 9);
     world.order(1, "confirmed", 5);

@@ -142,6 +142,38 @@ fn a_kit_of_other_parts_is_another_need() {
     assert_eq!(world.sums("B"), (5, 2, 3));
 }
 
+#[test]
+fn what_is_given_back_in_the_middle_of_a_delivery_is_an_arrival_for_who_became_short_in_it() {
+    for gives_back_last in [true, false] {
+        let mut world = World::new();
+        world.count("A", "b", 8);
+        world.order_of("web:1", 1, "confirmed", &[("A", 3)]);
+        world.order_of("web:2", 1, "confirmed", &[("A", 9)]);
+        assert!(world.is_held("web:2") && world.arrived().is_empty(), "5 are left, which is remembered");
+        let (takes, short) = (("web:3", "confirmed", &[("A", 3)][..]), ("web:4", "confirmed", &[("A", 4)][..]));
+        let gives = ("web:1", "cancelled", &[("A", 3)][..]);
+        let delivery = if gives_back_last { [takes, short, gives] } else { [takes, gives, short] };
+        world.orders_of(2, &delivery);
+        assert_eq!((world.sums("A").1, world.is_held("web:4")), (if gives_back_last { 3 } else { 7 }, gives_back_last));
+        assert_eq!(!world.arrived().is_empty(), gives_back_last);
+        assert_eq!(world.retry("web:4", "A"), gives_back_last);
+        assert!(!world.is_held("web:4"));
+    }
+}
+
+#[test]
+fn a_policy_that_is_taken_away_lets_its_channel_take_what_others_may() {
+    let mut world = World::new();
+    let cap = PolicyOf { channel: "web".into(), cap: Some((1, 0)), ..PolicyOf::default() };
+    world.command(Command::Policy(cap.clone()));
+    world.count("A", "b", 9);
+    world.order_of("web:1", 1, "confirmed", &[("A", 4)]);
+    assert!(world.is_held("web:1") && world.arrived().is_empty());
+    world.command(Command::Policy(PolicyOf { removed: true, cap: None, ..cap }));
+    assert_eq!(world.arrived(), ["A"], "whoever has no policy could take no more than before, but this channel can");
+    assert!(world.retry("web:1", "A") && !world.is_held("web:1"));
+}
+
 /// What may happen to stock while orders wait.
 #[derive(Clone, Debug)]
 enum Step {
@@ -151,6 +183,8 @@ enum Step {
         state: &'static str,
         units: (i64, i64),
     },
+    /// Several in one delivery, by key.
+    Orders(Vec<(u8, &'static str, i64)>),
     Counted {
         sku: &'static str,
         place: &'static str,
@@ -178,6 +212,7 @@ enum Step {
         fence: Option<i64>,
         places: Option<&'static str>,
         limit: Option<i64>,
+        removed: bool,
     },
     Kit {
         part: &'static str,
@@ -195,23 +230,28 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let sku = || prop_oneof![Just("A"), Just("B")];
     let place = || prop_oneof![Just("x"), Just("y")];
-    let state = prop_oneof![1 => Just("pending"), 4 => Just("confirmed"), 1 => Just("cancelled")];
+    let state = || prop_oneof![1 => Just("pending"), 4 => Just("confirmed"), 1 => Just("cancelled")];
+    let orders = vec((0..4_u8, state(), 1..5_i64), 2..5);
     let policy = (
         prop_oneof![3 => Just(""), 1 => Just("A")],
         proptest::option::weighted(0.3, (0..6_i64, prop_oneof![Just(0), Just(20 * MINUTE)])),
         proptest::option::weighted(0.3, 0..4_i64),
         proptest::option::weighted(0.3, place()),
         proptest::option::weighted(0.5, 0..6_i64),
+        proptest::bool::weighted(0.2),
     );
     prop_oneof![
-        8 => (0..4_u8, 0..9_i64, state, (1..5_i64, 0..3_i64))
+        8 => (0..4_u8, 0..9_i64, state(), (1..5_i64, 0..3_i64))
             .prop_map(|(key, minute, state, units)| Step::Order { key, minute, state, units }),
+        4 => orders.prop_map(Step::Orders),
         4 => (sku(), place(), 0..6_i64).prop_map(|(sku, place, units)| Step::Counted { sku, place, units }),
         4 => (sku(), place(), -3..4_i64).prop_map(|(sku, place, units)| Step::Moved { sku, place, units }),
         3 => (0..3_u8, 1..4_i64).prop_map(|(id, units)| Step::Held { id, units }),
         2 => (0..3_u8).prop_map(|id| Step::Released { id }),
         1 => (place(), 0..4_i64).prop_map(|(place, units)| Step::Safety { place, units }),
-        3 => policy.prop_map(|(sku, cap, fence, places, limit)| Step::Policy { sku, cap, fence, places, limit }),
+        3 => policy.prop_map(|(sku, cap, fence, places, limit, removed)| {
+            Step::Policy { sku, cap, fence, places, limit, removed }
+        }),
         1 => (sku(), 1..3_i64).prop_map(|(part, per)| Step::Kit { part, per }),
         2 => (sku(), 0..5_i64).prop_map(|(sku, open)| Step::Supply { sku, open }),
         2 => (1..15_i64).prop_map(|minutes| Step::Passed { minutes }),
@@ -224,6 +264,15 @@ fn take(world: &mut World, number: usize, step: &Step) {
         Step::Order { key, minute, state, units: (units, kits) } => {
             let minute = (world.now - Shop::minute(0)) / MINUTE + minute;
             world.order_of(&format!("web:{key}"), minute, state, &[("A", units), ("K", kits)]);
+        }
+        Step::Orders(ref orders) => {
+            // Each once, as it is in a delivery.
+            let orders: std::collections::BTreeMap<_, _> =
+                orders.iter().map(|(key, state, units)| (format!("web:{key}"), (*state, [("A", *units)]))).collect();
+            let orders: Vec<_> =
+                orders.iter().map(|(key, (state, units))| (key.as_str(), *state, &units[..])).collect();
+            let minute = (world.now - Shop::minute(0)) / MINUTE;
+            world.orders_of(minute, &orders);
         }
         Step::Counted { sku, place, units } => {
             let minute = (world.now - Shop::minute(0)) / MINUTE;
@@ -251,13 +300,14 @@ fn take(world: &mut World, number: usize, step: &Step) {
         Step::Safety { place, units } => {
             world.try_command(Command::Safety { sku: "A".into(), location: place.into(), quantity: units });
         }
-        Step::Policy { sku, cap, fence, places, limit } => world.try_command(Command::Policy(PolicyOf {
+        Step::Policy { sku, cap, fence, places, limit, removed } => world.try_command(Command::Policy(PolicyOf {
             channel: if number.is_multiple_of(3) { "market".into() } else { "web".into() },
             sku: sku.into(),
             locations: places.map(|place| vec![place.into()]),
             cap,
             fence,
             backorder_limit: limit,
+            removed,
             ..PolicyOf::default()
         })),
         Step::Kit { part, per } => {

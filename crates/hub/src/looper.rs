@@ -241,6 +241,7 @@ impl Looper {
         }
         let inputs = messages.iter().map(|m| m.inputs().len().max(1)).sum();
         let mut open = Open { records: Vec::with_capacity(inputs), ..Open::default() };
+        self.state.file.begin_reading();
         let mut shutdown = false;
         let mut failed = None;
         let mut messages = messages.into_iter();
@@ -281,6 +282,7 @@ impl Looper {
         if self.refuses().is_none() {
             self.tell_channels(&mut open);
         }
+        self.state.file.end_reading();
         self.seal(first, open);
         if let Some(cause) = failed {
             self.recover_from(cause);
@@ -309,7 +311,8 @@ impl Looper {
                     .load(part.as_slice())
                     .and_then(|()| self.decide_part(&mut part, (&mut answers, &mut refused_whole), open));
                 self.put_back(first);
-                if decided? {
+                // Also where it came before: who waits has his turn between those who order now.
+                if decided? || (self.retries.any() && self.serves_now()) {
                     self.serve(open);
                 }
             }

@@ -90,7 +90,7 @@ impl World {
     fn count(&mut self) {
         let (source, sku, location, as_of_us) = ("wms".into(), "a".into(), "berlin".into(), self.time.now_us());
         let basis = CountBasis::OnHand;
-        self.say(Command::Count(Count { source, sku, location, basis, quantity: 100, as_of_us, is_strict: false }));
+        self.say(Command::Count(Count { source, sku, location, basis, quantity: 100, as_of_us, ..Count::default() }));
     }
 
     fn reserve(&mut self, id: &str, owner: &str, quantity: i64) {

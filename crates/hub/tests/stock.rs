@@ -35,7 +35,7 @@ fn count(sku: &str, quantity: i64, as_of_us: i64) -> Command {
         basis: CountBasis::OnHand,
         quantity,
         as_of_us,
-        is_strict: false,
+        ..Count::default()
     })
 }
 

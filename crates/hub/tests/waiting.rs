@@ -112,21 +112,30 @@ impl World {
     }
 
     fn ordered(&self, key: &str, channel: &str, units: i64) -> InputBody {
-        let lines = json!([{"id": "1", "sku": "A", "ordered": units}]);
+        self.ordered_of("A", key, channel, units)
+    }
+
+    fn ordered_of(&self, sku: &str, key: &str, channel: &str, units: i64) -> InputBody {
+        let lines = json!([{"id": "1", "sku": sku, "ordered": units}]);
         let all = [("channel", json!(channel)), ("lifecycle", json!("confirmed")), ("lines", lines)];
         let fields = all.into_iter().map(|(name, value)| Field::new(name, value.to_string())).collect();
         let fields = path::split(fields, Rules::new().parts("order")).unwrap();
         InputBody::Changes(vec![Change::new("order", key, 0, self.time.now_us(), fields).unwrap()])
     }
 
+    /// Each count a moment later than the one before.
     fn counted(&self, quantity: i64) -> InputBody {
-        let (source, sku, location, as_of_us) = ("wms".into(), "A".into(), "b".into(), self.time.now_us());
-        let count = Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us, is_strict: false };
+        self.time.advance(Duration::from_millis(1));
+        self.counted_of("A", quantity)
+    }
+
+    fn counted_of(&self, sku: &str, quantity: i64) -> InputBody {
+        let (source, sku, location, as_of_us) = ("wms".into(), sku.into(), "b".into(), self.time.now_us());
+        let count = Count { source, sku, location, basis: CountBasis::OnHand, quantity, as_of_us, ..Count::default() };
         InputBody::Stock(vec![Command::Count(count)])
     }
 
     fn count(&mut self, quantity: i64) {
-        self.time.advance(Duration::from_millis(1));
         let body = self.counted(quantity);
         self.give(vec![body], true);
     }
@@ -136,10 +145,21 @@ impl World {
         entries.into_iter().map(|entry| Record::read(entry.record).unwrap()).collect()
     }
 
+    /// Orders that need much more than comes, more of them than are looked at at once, and after them one that needs little.
+    fn crowd(&mut self, count: usize) {
+        self.count(0);
+        for number in 0..count {
+            self.time.advance(Duration::from_millis(1));
+            self.order(&format!("much-{number:02}"), "web", 10);
+        }
+        self.time.advance(Duration::from_millis(1));
+        self.order("little", "web", 1);
+    }
+
     /// The orders that got their stock by the hub's own word, in that order.
     fn got(&self) -> Vec<String> {
         let got = |record: &Record| match &record.body {
-            Some(Body::Fact(fact)) if fact.index == 0 && fact.delivery.starts_with("stock-came|A|") => {
+            Some(Body::Fact(fact)) if fact.index == 0 && fact.delivery.starts_with("stock-came|") => {
                 let stock = fact.fields.iter().find(|field| field.name == "stock").unwrap();
                 let stock: Value = serde_json::from_slice(&stock.json).unwrap();
                 assert_eq!(stock["short"], Value::Null, "it says so only of who got it");
@@ -178,6 +198,55 @@ fn who_waits_comes_before_who_orders_in_the_same_breath() {
     let bodies = vec![world.counted(2), world.ordered("late", "web", 1)];
     world.give(bodies, true);
     assert_eq!(world.got(), ["first"]);
+}
+
+#[test]
+fn who_comes_late_has_his_turn_however_often_a_little_comes_and_is_sold() {
+    for together in [true, false] {
+        let mut world = World::new();
+        world.crowd(20);
+        // One unit, which somebody orders right away, before all who wait could be looked at.
+        let mut bodies = Vec::new();
+        for number in 0..3 {
+            bodies.extend([world.counted(number + 1), world.ordered(&format!("new-{number}"), "web", 1)]);
+        }
+        if together {
+            world.give(bodies, true);
+        } else {
+            while !bodies.is_empty() {
+                let two = bodies.drain(..2).collect();
+                world.give(two, true);
+            }
+        }
+        assert_eq!(world.got(), ["little"], "he is looked at when the second one comes; together: {together}");
+    }
+}
+
+#[test]
+fn what_comes_meanwhile_goes_on_with_who_was_not_looked_at_and_then_round() {
+    let mut world = World::new();
+    world.crowd(20);
+    let bodies = vec![world.counted(1), world.counted(201)];
+    world.give(bodies, true);
+    let much = |numbers: std::ops::Range<usize>| numbers.map(|number| format!("much-{number:02}"));
+    let expected: Vec<String> = much(16..20).chain(["little".to_owned()]).chain(much(0..16)).collect();
+    assert_eq!(world.got(), expected, "each once, and everybody");
+    let end = world.records().len();
+    world.work();
+    assert_eq!(world.records().len(), end);
+}
+
+#[test]
+fn who_waits_for_something_else_is_not_kept_waiting() {
+    let mut world = World::new();
+    world.crowd(40);
+    let (none, first, late) =
+        (world.counted_of("B", 0), world.ordered_of("B", "first", "web", 1), world.ordered_of("B", "late", "web", 1));
+    world.give(vec![none, first], true);
+    // Those who wait for A are looked at for long.
+    let bodies = vec![world.counted(5), world.counted_of("B", 1), late];
+    world.give(bodies, true);
+    assert_eq!(world.got(), ["first", "little"]);
 }
 
 #[test]

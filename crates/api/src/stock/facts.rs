@@ -27,6 +27,10 @@ pub(crate) struct CountBody {
     /// When it was true (RFC 3339); now where it is absent.
     #[schema(format = DateTime)]
     as_of: Option<String>,
+    /// Somebody has looked at it, and it is true: where the system's counts are taken strictly (`stock.strict`), this one is
+    /// taken although it is many times what was to be expected, and marked as `unusual`.
+    #[serde(default)]
+    confirmed: bool,
 }
 
 /// What a count counts.
@@ -131,7 +135,8 @@ async fn said<T: serde::de::DeserializeOwned>(
 /// Tells a count of what lies at a location.
 ///
 /// It never opens, closes or shrinks a reservation. An older one than the last is ignored, and recorded. Another number of
-/// the same time is refused.
+/// the same time is refused; so is one that is many times what was to be expected, where the system's counts are taken
+/// strictly (`stock.strict`), unless it is `confirmed`.
 #[utoipa::path(
     put,
     path = "/v1/stock/{sku}/{location}/count",
@@ -165,6 +170,7 @@ pub(crate) async fn count(
             quantity: wanted.quantity,
             as_of_us: time_of("as_of", wanted.as_of.as_deref(), ask.received_at_us)?,
             is_strict: false,
+            is_confirmed: wanted.confirmed,
         }))
     };
     said((&api, &caller), ("count", r#"{"basis": "on_hand", "quantity": 1}"#), &place, request, made).await

@@ -255,6 +255,30 @@ async fn bad_input_is_refused_with_the_field_and_what_would_be_right() {
 }
 
 #[tokio::test]
+async fn a_count_that_is_doubted_is_taken_when_it_is_told_again_as_confirmed() {
+    let hub = Box::new(|options: &mut lockstep_hub::HubOptions| drop(options.rules.stock_strict.insert("erp".into())));
+    let shop = Shop::with(Setup { hub, ..Setup::default() }).await;
+    shop.count("A", "berlin", 2, 60).await;
+    let path = "/v1/stock/A/berlin/count";
+    let (mut count, method) = (json!({"basis": "on_hand", "quantity": 20, "as_of": ago(30)}), Method::PUT);
+    for _ in 0..2 {
+        let doubted = shop.keyed("slip", method.clone(), path, &count).await.problem(409, "stock-doubtful");
+        assert_eq!((&doubted["reason"], &doubted["pointer"]), (&json!("count-unusual"), &json!("/quantity")));
+        assert!(doubted["detail"].as_str().unwrap().contains("`confirmed`"), "{doubted}");
+    }
+    count["confirmed"] = json!(true);
+    // Nothing was recorded under the key: it may be used again.
+    assert_eq!(shop.keyed("slip", method, path, &count).await.ok()["outcome"], "applied");
+    assert_eq!(shop.available("A").await, 20);
+    let ledger = shop.server.get("/v1/stock/A/berlin/ledger").await.ok();
+    assert_eq!(ledger["items"].as_array().unwrap().last().unwrap()["document"]["unusual"], true, "{ledger}");
+    // What was received since is to be expected.
+    shop.post("/v1/stock/A/berlin/movements", json!({"kind": "receipt", "quantity": 280})).await.ok();
+    shop.count("A", "berlin", 300, 0).await;
+    shop.server.stop().await;
+}
+
+#[tokio::test]
 async fn availability_says_what_may_be_sold_why_and_how_old_the_facts_are() {
     let setup = Setup { hub: Box::new(|options| options.stock.fresh_for_us = 3_600_000_000), ..Setup::default() };
     let shop = Shop::with(setup).await;

@@ -20,7 +20,7 @@ pub(crate) fn reserve_and_commit(skus: u64, reservations: u64) {
                 basis: CountBasis::OnHand,
                 quantity: 1_000_000_000,
                 as_of_us: now_us,
-                is_strict: false,
+                ..Count::default()
             };
             decide(&mut stock, &Command::Count(count), now_us).answer.expect("a count");
         }

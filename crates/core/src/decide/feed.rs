@@ -40,7 +40,7 @@ fn commands(system: &str, declared: CountBasis, change: &Change) -> Vec<Command>
     let field = if basis == CountBasis::Available { "available" } else { "on_hand" };
     let count = number(field).map(|quantity| {
         let (source, sku, location) = (system.into(), sku.clone(), location.clone());
-        Command::Count(Count { source, sku, location, basis, quantity, as_of_us, is_strict: false })
+        Command::Count(Count { source, sku, location, basis, quantity, as_of_us, ..Count::default() })
     });
     let unavailable = value("unavailable").and_then(|parts| {
         let parts = parts.as_object()?;

@@ -149,6 +149,8 @@ pub struct Count {
     pub as_of_us: i64,
     /// One that looks absurd is doubted, and not only marked.
     pub is_strict: bool,
+    /// Whoever tells of it says that it is true: it is not doubted for looking absurd, but marked.
+    pub is_confirmed: bool,
 }
 
 /// See [`Command::Move`].

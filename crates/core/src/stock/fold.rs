@@ -186,6 +186,10 @@ fn counted(stock: &mut Stock, fact: &Counted) {
 
 fn moved(stock: &mut Stock, fact: &Moved) {
     stock.seen.extend(fact.names().map(|(source, movement)| movement_hash(source, movement)));
+    if fact.kind() == MovementKind::Ship && fact.quantity == 0 {
+        // Names only.
+        return;
+    }
     let recents_max = stock.limits.recents_max;
     let location = at(stock, &fact.sku, &fact.location);
     location.moved_at_us = location.moved_at_us.max(fact.occurred_at_us);

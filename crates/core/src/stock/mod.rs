@@ -48,7 +48,7 @@ mod watch;
 
 pub use check::{Checked, Violation, Violations};
 pub use command::{Answer, Command, Count, Item, Movement, PolicyOf, Reserve, Shortfall, StockRefusal, Unavailable};
-pub use decide::{StockDecision, decide, foresee, publish};
+pub use decide::{StockDecision, decide, foresee, name_goods, publish};
 pub use event::{
     AVAILABILITY_KIND, EVENT_TYPES, LEDGER_KINDS, RESERVATION_KIND, STOCK_KIND, event_fact, ledger_document, state_name,
 };

@@ -90,7 +90,7 @@ pub struct Moved {
     /// What it is.
     #[prost(enumeration = "MovementKind", tag = "5")]
     pub kind: i32,
-    /// How much, as it was told.
+    /// How much, as it was told. Of a shipment 0 where its goods had left before: this only gives them further names.
     #[prost(sint64, tag = "6")]
     pub quantity: i64,
     /// When, microseconds since 1970 UTC.

@@ -40,13 +40,16 @@ pub struct Arrival {
 }
 
 impl Stock {
-    /// Tells from now on when more can be taken of a SKU than now, or than later when that is less.
+    /// Tells from now on when more can be taken of a SKU than now, or than later when that is less; also where others
+    /// wait for it: what they have seen may have been more.
     pub fn watch(&mut self, sku: &str) {
         let Some(number) = self.sku_names.find(sku) else { return };
-        if !self.skus[number as usize].watched {
-            self.advance(number);
-            self.skus[number as usize].watched = true;
+        self.advance(number);
+        if !std::mem::replace(&mut self.skus[number as usize].watched, true) {
             self.look(number);
+        } else if let Some((before, _)) = self.watch.of.get(&number) {
+            let least = compared(&self.levels(number), before).map(|(key, level, was)| (key, level.min(was))).collect();
+            self.watch.of.entry(number).and_modify(|(levels, _)| *levels = least);
         }
     }
 
@@ -143,14 +146,13 @@ impl Stock {
         if end_us < i64::MAX {
             self.watch.ends.insert((end_us, sku));
         }
-        let was = |key| before.iter().find(|(of, _)| *of == key).map_or(0, |(_, level)| *level);
-        levels.iter().any(|(key, level)| *level > was(*key))
+        compared(&levels, &before).any(|(_, level, was)| level > was)
     }
 
     fn levels(&self, sku: u32) -> Levels {
         let mut levels = Levels::new();
-        // Also for a channel of which stock has not heard yet.
-        for channel in (0..self.channels.len() as u32).chain([NONE]) {
+        // All channels without a policy can take the same, also those of which stock has not heard yet.
+        for channel in self.ruled.iter().copied().chain([NONE]) {
             for at in &self.skus[sku as usize].locations {
                 if self.is_eligible(sku, channel, at.id) {
                     levels.push(((channel, at.id), self.usable(sku, at, channel, &[])));
@@ -175,4 +177,19 @@ impl Stock {
         };
         sales.filter_map(end).min().unwrap_or(i64::MAX)
     }
+}
+
+/// Each of the levels now, and what it was: 0 where there was nothing of it. A channel that has got a policy since then, or
+/// has none any more, is compared with those that have none.
+fn compared<'a>(now: &'a Levels, before: &'a Levels) -> impl Iterator<Item = ((u32, u32), i64, i64)> + use<'a> {
+    let has = |levels: &Levels, channel| levels.iter().any(|((of, at), _)| (*of, *at) == (channel, ALL));
+    let channels = |levels: &'a Levels| levels.iter().filter(|((_, at), _)| *at == ALL).map(|((of, _), _)| *of);
+    let gone = channels(before).filter(move |channel| !has(now, *channel));
+    channels(now).chain(gone).flat_map(move |channel| {
+        let stands_for = |levels: &Levels| if has(levels, channel) { channel } else { NONE };
+        let (as_now, as_before) = (stands_for(now), stands_for(before));
+        let was = move |at: u32| before.iter().find(|(of, _)| *of == (as_before, at)).map_or(0, |(_, level)| *level);
+        let of_it = now.iter().filter(move |((of, _), _)| *of == as_now);
+        of_it.map(move |((_, at), level)| ((channel, *at), *level, was(*at)))
+    })
 }

@@ -178,7 +178,7 @@ pub fn count(sku: &str, location: &str, basis: CountBasis, quantity: i64, minute
         basis,
         quantity,
         as_of_us,
-        is_strict: false,
+        ..Count::default()
     })
 }
 

@@ -62,12 +62,16 @@ impl World {
     }
 
     pub fn say(&mut self, system: &str, id: &str, minute: i64, fields: Value) {
+        let change = self.change(id, minute, fields);
+        self.input(system, InputBody::Changes(vec![change])).unwrap();
+    }
+
+    fn change(&self, id: &str, minute: i64, fields: Value) -> Change {
         let (kind, key) = id.split_once('/').unwrap();
         let Value::Object(members) = fields else { panic!("{fields}") };
         let fields = members.into_iter().map(|(name, value)| Field::new(name, value.to_string())).collect();
         let fields = path::split(fields, self.facts.rules.parts(kind)).unwrap();
-        let change = Change::new(kind, key, 0, Shop::minute(minute), fields).unwrap();
-        self.input(system, InputBody::Changes(vec![change])).unwrap();
+        Change::new(kind, key, 0, Shop::minute(minute), fields).unwrap()
     }
 
     pub fn delete(&mut self, minute: i64) {
@@ -97,10 +101,19 @@ impl World {
 
     /// Any order of the channel `web`, with so many units of each SKU.
     pub fn order_of(&mut self, key: &str, minute: i64, state: &str, units: &[(&str, i64)]) {
+        self.orders_of(minute, &[(key, state, units)]);
+    }
+
+    /// Several of them, by their keys and states, in one delivery.
+    pub fn orders_of(&mut self, minute: i64, orders: &[(&str, &str, &[(&str, i64)])]) {
         let line = |(sku, units): &(&str, i64)| json!({"id": sku, "sku": sku, "ordered": units});
-        let lines: Vec<Value> = units.iter().map(line).collect();
-        let fields = json!({"channel": "web", "lifecycle": state, "lines": lines});
-        self.say("shop", &format!("order/{key}"), minute, fields);
+        let mut changes = Vec::new();
+        for (key, state, units) in orders {
+            let lines: Vec<Value> = units.iter().map(line).collect();
+            let fields = json!({"channel": "web", "lifecycle": state, "lines": lines});
+            changes.push(self.change(&format!("order/{key}"), minute, fields));
+        }
+        self.input("shop", InputBody::Changes(changes)).unwrap();
     }
 
     /// Whether an order is held because stock is short.

@@ -148,6 +148,7 @@ writes! {
         quantity: request.quantity,
         as_of_us: required("as_of", request.as_of)?,
         is_strict: false,
+        is_confirmed: request.confirmed,
     });
     SetUnavailableRequest, "unavailable", |request, asked| Command::Unavailable(Unavailable {
         sku: request.sku.into(),

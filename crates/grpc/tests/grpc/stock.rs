@@ -59,6 +59,7 @@ impl<'a> Shop<'a> {
             quantity,
             // To the microsecond: two counts of one instant with two numbers contradict each other.
             as_of: Some(Timestamp { seconds: now_us / 1_000_000, nanos: (now_us % 1_000_000) as i32 * 1_000 }),
+            confirmed: false,
         };
         let counted = self.client.count(self.server.request(request)).await.unwrap().into_inner();
         assert_eq!(counted.outcome(), StockOutcome::Applied);
@@ -252,6 +253,7 @@ async fn what_is_refused_says_why() {
         basis: CountBasis::OnHand.into(),
         quantity: 5,
         as_of: at(now_s() + 600),
+        confirmed: true,
     };
     let status = shop.client.count(server.request(ahead)).await.unwrap_err();
     expect(&status, Code::InvalidArgument, "clock-skew");

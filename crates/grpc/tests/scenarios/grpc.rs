@@ -144,6 +144,7 @@ impl Way for Grpc {
             basis: v1::CountBasis::OnHand.into(),
             quantity,
             as_of: at(as_of_us),
+            confirmed: false,
         };
         outcome(self.stock.clone().count(self.request(message)).await)
     }

@@ -109,6 +109,29 @@ impl StateFile {
         Ok(Self { connection, path: self.path.clone() })
     }
 
+    /// Everything that is read from now on is read in one transaction: else every question would lock the file for itself,
+    /// and nearly each is about something that the file does not have. It costs nothing where nothing is read.
+    ///
+    /// It must have an end before the loop hears that a round is written: what memory then gives up has to be found here.
+    pub(crate) fn begin_reading(&self) {
+        self.speak("BEGIN");
+    }
+
+    /// See [`Self::begin_reading`].
+    pub(crate) fn end_reading(&self) {
+        // A failure may have ended it already.
+        if !self.connection.is_autocommit() {
+            self.speak("COMMIT");
+        }
+    }
+
+    fn speak(&self, sql: &str) {
+        // Without it, each question is a transaction of its own, as true as this one.
+        if let Err(error) = self.connection.prepare_cached(sql).and_then(|mut sql| sql.execute([])) {
+            tracing::warn!(error = &error as &dyn std::error::Error, sql, "the state file's transaction");
+        }
+    }
+
     pub(crate) fn meta(&self) -> Result<Meta, rusqlite::Error> {
         let get = |key: &str| -> Result<Option<Vec<u8>>, rusqlite::Error> {
             let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;

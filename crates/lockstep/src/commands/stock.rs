@@ -75,6 +75,9 @@ struct CountArgs {
     /// When it was true (RFC 3339), instead of now.
     #[arg(long, value_name = "TIME", value_parser = super::timestamp)]
     as_of: Option<String>,
+    /// It is true, although it is many times what was to be expected (`stock.strict`).
+    #[arg(long)]
+    confirmed: bool,
     #[command(flatten)]
     once: OnceArgs,
 }
@@ -123,6 +126,9 @@ pub async fn run(args: &StockArgs, output: &Output) -> Result<Exit, Failure> {
             let mut body = json!({ "basis": args.basis.replace('-', "_"), "quantity": args.quantity });
             if let Some(as_of) = &args.as_of {
                 body["as_of"] = as_of.as_str().into();
+            }
+            if args.confirmed {
+                body["confirmed"] = true.into();
             }
             say(&args.place, (Method::PUT, "/count"), &args.once, &body, output).await
         }

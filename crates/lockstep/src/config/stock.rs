@@ -38,8 +38,8 @@ pub struct StockConfig {
     /// The systems whose word of kind `stock` goes into the ledger, and what their number means where a document does
     /// not say. What other systems say of stock stays a document.
     pub feeds: BTreeMap<String, FeedBasis>,
-    /// The systems whose count is not taken where it is ten times the last one or more: a person looks at it first. Those of
-    /// other systems are taken, and marked as `unusual`.
+    /// The systems whose count is not taken where it is ten times the last one or more, and ten times what should be there by
+    /// the ledger: a person looks at it first. Those of other systems are taken, and marked as `unusual`.
     pub strict: Vec<String>,
     /// What orders do to stock.
     pub orders: OrdersConfig,

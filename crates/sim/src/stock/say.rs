@@ -51,7 +51,7 @@ pub fn command(rng: &mut Rng) -> Command {
             let ahead_us = if rng.u8(..12) == 0 { 7_200_000_000 } else { 0 };
             let (quantity, as_of_us) = (rng.i64(0..12), instant(rng) + ahead_us);
             let (source, basis) = (SYSTEM.into(), CountBasis::OnHand);
-            Command::Count(Count { source, sku, location, basis, quantity, as_of_us, is_strict: false })
+            Command::Count(Count { source, sku, location, basis, quantity, as_of_us, ..Count::default() })
         }
         8..26 => {
             let kind = pick(

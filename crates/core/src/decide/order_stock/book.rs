@@ -20,7 +20,8 @@ pub(super) struct Book {
     /// What came back, by return.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) returned: Moved,
-    /// What has left, by shipment; under no name what has left as the order's lifecycle says, without a shipment.
+    /// What has left, by shipment; under no name what has left as the order's lifecycle says, without a shipment. Nothing (0)
+    /// under a name of one that has another name here too.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) shipped: Moved,
     /// What there is not enough of, by SKU.

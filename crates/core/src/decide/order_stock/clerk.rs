@@ -23,7 +23,7 @@ pub(super) struct Clerk<'a> {
     policy: OrderPolicy,
     pub(super) book: Book,
     pub(super) now_us: i64,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
 }
 
 impl<'a> Clerk<'a> {

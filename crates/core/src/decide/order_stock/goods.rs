@@ -1,13 +1,15 @@
 //! What has happened to an order's goods: they left, and some came back. What was moved once is kept in the order's book,
 //! so that it is not moved again, whoever tells of it.
 
+use std::collections::BTreeSet;
+
 use compact_str::CompactString;
 
 use super::book::{Moved, add};
 use super::clerk::{Clerk, Sums};
 use super::said::Parcel;
 use crate::decide::HUB;
-use crate::stock::{Disposition, Goods, OrderStep, OwnLine, for_order, joined};
+use crate::stock::{Disposition, Goods, OrderStep, OwnLine, for_order, joined, name_goods};
 
 /// From where goods have left, and of which reservation.
 struct Place {
@@ -32,6 +34,11 @@ impl Clerk<'_> {
             for (line, quantity) in &parcel.lines {
                 let shipped = |id: &str| self.book.shipped.get(id).and_then(|lines| lines.get(line)).copied();
                 let known: i64 = order.told_as(parcel).map(|told| told.id.as_str()).filter_map(shipped).sum();
+                // Another system has told of it, under another name.
+                if known > 0 && shipped(&parcel.id).is_none() {
+                    self.book.shipped.entry(parcel.id.clone()).or_default().insert(line.clone(), 0);
+                    self.name_gone(line, parcel);
+                }
                 let mut left = (quantity - known).max(0);
                 // What the lifecycle has told of before.
                 let early = self.book.shipped.get_mut("").and_then(|lines| lines.get_mut(line));
@@ -40,6 +47,7 @@ impl Clerk<'_> {
                     *early -= same;
                     left -= same;
                     add(&mut self.book.shipped, &parcel.id, line, same);
+                    self.name_gone(line, parcel);
                 }
                 self.move_out(&parcel.id, line, left, parcel, &mut told);
             }
@@ -71,6 +79,9 @@ impl Clerk<'_> {
         for (sku, per) in &parts {
             told.entry(sku.clone()).and_modify(|told| *told -= same.saturating_mul(*per));
         }
+        if same > 0 {
+            self.name_gone(line, parcel);
+        }
         // Of all parcels together, which never becomes less: what the lifecycle has told of goes over to a parcel's name.
         let before = self.book.shipped_of(line);
         let Some(places) = (left > 0).then(|| self.places(&parts, left, &parcel.location)) else {
@@ -89,6 +100,38 @@ impl Clerk<'_> {
             }
         }
         add(&mut self.book.shipped, item, line, quantity);
+    }
+
+    /// Goods of a parcel had left before it was told of: who tells of them under its name after that tells nothing new.
+    fn name_gone(&mut self, line: &str, parcel: &Parcel) {
+        let order = self.order;
+        let Some(sku) = order.line(line).map(|line| line.sku.clone()).filter(|sku| self.stock.knows(sku)) else {
+            return;
+        };
+        let own = self.own_lines();
+        for (sku, _) in self.stock.takes(&sku) {
+            let from = |location: &CompactString| {
+                if parcel.location.is_empty() { location.clone() } else { parcel.location.clone() }
+            };
+            let of_sku = own.iter().filter(|line| line.sku == sku);
+            let mut places: BTreeSet<_> = of_sku.map(|l| (l.reservation.to_string(), from(&l.location))).collect();
+            if places.is_empty() {
+                places.insert((self.main_reservation(), parcel.location.clone()));
+            }
+            for (reservation, location) in places.into_iter().filter(|(_, location)| !location.is_empty()) {
+                let names = order.names(parcel, &reservation, (&sku, &location));
+                let goods = Goods {
+                    also: names,
+                    ..self.goods(CompactString::default(), (sku.clone(), location), 0, parcel.at_us)
+                };
+                self.records.extend(name_goods(self.stock, goods, &reservation, self.now_us));
+            }
+        }
+    }
+
+    /// The order's first reservation, or what it would be called.
+    fn main_reservation(&self) -> String {
+        self.book.reservations.first().cloned().unwrap_or_else(|| self.order.key.to_string())
     }
 
     /// From where goods have left, and of which reservation: SKU by SKU; nothing where somewhere is unknown.
@@ -112,8 +155,7 @@ impl Clerk<'_> {
             if left > 0 {
                 let was = || of_sku.iter().map(|line| &line.location).find(|location| !location.is_empty());
                 let from = if location.is_empty() { was()? } else { location };
-                let reservation = self.book.reservations.first().cloned();
-                let reservation = reservation.unwrap_or_else(|| self.order.key.to_string());
+                let reservation = self.main_reservation();
                 places.push(Place { reservation, sku: sku.clone(), location: from.clone(), quantity: left });
             }
         }

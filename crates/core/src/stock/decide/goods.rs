@@ -3,6 +3,7 @@
 use super::{Answered, Desk};
 use crate::QuarantineReason;
 use crate::stock::command::{Answer, Count, Movement, StockRefusal, Unavailable};
+use crate::stock::order::Goods;
 use crate::stock::quantity::QUANTITY_MAX;
 use crate::stock::record::{
     CountBasis, Counted, LineFact, Moved, MovementKind, MovementName, Proposal, ReservationState, ShortageDetected,
@@ -36,15 +37,17 @@ impl Desk<'_> {
             return Ok(quarantined("count-too-old", detail));
         }
         let is_known = known.counted_at_us != i64::MIN && known.basis == count.basis as i32 && known.counted > 0;
-        let unusual = !ignored && is_known && count.quantity >= known.counted.saturating_mul(UNUSUAL_TIMES);
-        if unusual && count.is_strict {
-            let (sku, location, counted) = (&count.sku, &count.location, known.counted);
-            let quantity = count.quantity;
-            let detail = format!("the count of {sku} at {location} says {quantity}, and the last one said {counted}");
+        // What came since the last count is no slip: by the ledger a true count has it.
+        let expected = known.counted.max(self.countable(count, &known));
+        let unusual = !ignored && is_known && count.quantity >= expected.saturating_mul(UNUSUAL_TIMES);
+        if unusual && count.is_strict && !count.is_confirmed {
+            let (sku, location, quantity) = (&count.sku, &count.location, count.quantity);
             return Ok(Answer::Quarantined(QuarantineReason {
                 code: "count-unusual".into(),
                 detail: format!(
-                    "{detail}: {UNUSUAL_TIMES} times that or more is looked at by a person (`stock.strict`)"
+                    "the count of {sku} at {location} says {quantity}, where {expected} was to be expected: \
+                     {UNUSUAL_TIMES} times that or more is looked at by a person (`stock.strict`), and taken when it is \
+                     released, or told again with `confirmed`"
                 ),
                 at: "/quantity".into(),
             }));
@@ -75,6 +78,14 @@ impl Desk<'_> {
         let event = if ignored { "" } else { "stock.counted" };
         self.physical(&count.sku, &count.location, |desk| desk.record(event, StockBody::Counted(fact)));
         Ok(if ignored { Answer::Ignored } else { Answer::Applied })
+    }
+
+    /// What a count would say now if the ledger is right.
+    fn countable(&self, count: &Count, known: &Location) -> i64 {
+        match count.basis {
+            CountBasis::Available => known.on_hand - known.unavailable() - self.allocated_at(count, known),
+            _ => known.on_hand,
+        }
     }
 
     /// What the warehouse had allocated at the time of its count: lines that it had taken over by then, with what was
@@ -163,6 +174,25 @@ impl Desk<'_> {
             desk.consume(movement, consumed);
         });
         Ok(Answer::Applied)
+    }
+
+    /// Records further names of goods that have left already.
+    pub(super) fn name_goods(&mut self, goods: Goods, reservation: &str) {
+        let mut names = goods.also.iter();
+        let Some((source, movement)) = names.next() else { return };
+        let fact = Moved {
+            sku: goods.sku.to_string(),
+            location: goods.location.to_string(),
+            source: source.to_string(),
+            movement: movement.to_string(),
+            kind: MovementKind::Ship as i32,
+            occurred_at_us: goods.occurred_at_us,
+            reservation: reservation.to_owned(),
+            on_hand: self.known(&goods.sku, &goods.location).on_hand,
+            also: names.map(|(source, movement)| named(source, movement)).collect(),
+            ..Moved::default()
+        };
+        self.record("", StockBody::Moved(fact));
     }
 
     /// Whether goods that move together can each move so; nothing is decided of them yet. What can't be said of one of

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::command::{Answer, Command, Count, Movement, StockRefusal, Unavailable};
 use super::fold::fold;
+use super::order::Goods;
 use super::record::{LineFact, ReservationFact, ReservationState, StockBody, StockFact};
 use super::state::{NONE, Reservation, Stock};
 use crate::QuarantineReason;
@@ -61,6 +62,14 @@ pub fn foresee(stock: &mut Stock, commands: &[Command], now_us: i64) -> Option<R
         Ok(Answer::Applied) => None,
         reason => Some(reason),
     }
+}
+
+/// Goods that have left already have further names ([`Goods::also`]): under these they leave no more. Nothing else changes.
+pub fn name_goods(stock: &mut Stock, goods: Goods, reservation: &str, now_us: i64) -> Vec<Record> {
+    let now_us = stock.tick(now_us);
+    let mut desk = Desk { stock, now_us, facts: SmallVec::new() };
+    desk.name_goods(goods, reservation);
+    desk.records()
 }
 
 /// What channels must be told now: where what they may sell is another than what they were told last. Once for many

@@ -77,7 +77,7 @@ pub(super) async fn stock_up(handle: &HubHandle, skus: u64) -> Result<()> {
             basis: CountBasis::OnHand,
             quantity: ON_HAND,
             as_of_us: now,
-            is_strict: false,
+            ..Count::default()
         })
     };
     let all: Vec<_> = std::iter::once(policy).chain((0..skus).map(count)).collect();

@@ -90,6 +90,7 @@ impl Caller {
                 basis: v1::CountBasis::OnHand.into(),
                 quantity: ON_HAND,
                 as_of: Some(in_seconds(0)),
+                confirmed: false,
             };
             self.client.count(count).await?;
         }

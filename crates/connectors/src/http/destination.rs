@@ -23,6 +23,7 @@ use crate::webhook::client::{self, Head, HttpClient, HttpError, HttpOptions};
 use crate::webhook::{RESPONSE_READ_BYTES_MAX, answered, class, failed, text_head};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const LOCKSTEP_REPLAY: HeaderName = HeaderName::from_static("lockstep-replay");
 
 /// A destination that is an HTTP interface.
 pub struct HttpDestination {
@@ -120,7 +121,11 @@ impl HttpDestination {
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
-        let own = [(self.idempotency_header.clone(), Some(&prepared.id)), (Some(TRACEPARENT), prepared.trace.as_ref())];
+        let own = [
+            (self.idempotency_header.clone(), Some(&prepared.id)),
+            (Some(TRACEPARENT), prepared.trace.as_ref()),
+            (Some(LOCKSTEP_REPLAY), prepared.replay.as_ref()),
+        ];
         for (name, text) in own {
             if let (Some(name), Some(Ok(value))) = (name, text.map(|text| HeaderValue::from_str(text))) {
                 headers.insert(name, value);

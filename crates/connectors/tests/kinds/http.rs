@@ -110,6 +110,22 @@ async fn a_mapping_makes_the_whole_request() {
     assert!(error.to_string().contains("must stay below `url`") && error.at.as_deref() == Some("maps/erp.vrl"));
 }
 
+#[tokio::test]
+async fn what_is_replayed_says_so_also_where_a_mapping_makes_the_body() {
+    let server = Server::start(|_| reply(200, &[], "")).await;
+    let destination = built(json!({"url": base(&server)}), &[], Some(ORDERS)).unwrap();
+    let mut event = kit::event(41, "order", "web:7", &[("number", "5")]);
+    for replay in [None, Some(77)] {
+        event.replay = replay;
+        let prepared = destination.prepare(&event).unwrap().unwrap();
+        assert_eq!(destination.send(&prepared, 1).await.result, AttemptResult::Delivered);
+    }
+    let [live, replayed] = &server.got()[..] else { panic!("two requests") };
+    assert!(!live.headers.contains_key("lockstep-replay"));
+    assert_eq!(replayed.headers["lockstep-replay"], "77");
+    assert_eq!(replayed.headers["idempotency-key"], live.headers["idempotency-key"]);
+}
+
 /// A server that gives tokens and takes them: only the last one it gave.
 struct Guarded {
     server: Server,

@@ -15,9 +15,9 @@ use tokio::time::MissedTickBehavior;
 use crate::delivery::attempt::attempt;
 use crate::delivery::queue::{Item, Share, Window};
 use crate::delivery::start::origin;
-use crate::delivery::{Condition, DeliveryOptions, Down, Ends, Health, Phase, Report, ReportBody, Retry};
+use crate::delivery::{Condition, DeliveryOptions, Down, Ends, Health, Phase, ReplayOrder, Report, ReportBody, Retry};
 use crate::handle::HubHandle;
-use crate::reading::{EventStream, StreamItem};
+use crate::reading::{EventStream, ReadError, StreamItem};
 use crate::stats::now_us;
 use crate::tally::DestinationTally;
 
@@ -33,6 +33,13 @@ pub(super) const PARKED_AFTER_US: i64 = 2_000_000;
 const SHARE: usize = 4;
 /// As many such waits are journaled.
 const PARKED_MAX: usize = 1_024;
+
+/// What there is to be taken up.
+enum More {
+    Order(Retry),
+    Replay(ReplayOrder),
+    Read(Result<StreamItem, ReadError>),
+}
 
 pub(super) struct Runner {
     pub(super) hub: HubHandle,
@@ -171,25 +178,46 @@ impl Runner {
                     }
                     return;
                 },
-                Some(Retry { event, record, by }) = orders.recv(), if takes_orders => {
-                    if let Err(error) = self.retry_by_hand(event, record, by).await {
-                        tracing::error!(destination = self.name, event, error = &error as &dyn std::error::Error, "a dead letter can't be sent again");
-                    }
-                },
-                Some(order) = replays.recv(), if takes_replays => self.window.replay(order),
                 Some(done) = flying.next(), if !flying.is_empty() => self.take(done, flying.len()),
                 () = tokio::time::sleep(Duration::from_micros(wake_in.unwrap_or(0))), if !self.paused && wake_in.is_some() => {}
                 _ = report.tick() => {
                     self.report_progress();
                     self.show_condition();
                 }
-                read = self.stream.next(), if room && !self.paused => match read {
-                    Ok(StreamItem::Events(events)) => self.take_events(events),
-                    Err(error) => {
-                        tracing::error!(destination = self.name, error = &error as &dyn std::error::Error, "events can't be read; trying again");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
+                // None of these three before the others: an order takes its time, and there may be thousands of them.
+                more = async {
+                    tokio::select! {
+                        Some(order) = orders.recv(), if takes_orders => More::Order(order),
+                        Some(order) = replays.recv(), if takes_replays => More::Replay(order),
+                        read = self.stream.next(), if room && !self.paused => More::Read(read),
+                        else => std::future::pending().await,
                     }
-                },
+                } => self.take_more(more).await,
+            }
+        }
+    }
+
+    async fn take_more(&mut self, more: More) {
+        match more {
+            More::Order(Retry { event, record, by }) => {
+                if let Err(error) = self.retry_by_hand(event, record, by).await {
+                    tracing::error!(
+                        destination = self.name,
+                        event,
+                        error = &error as &dyn std::error::Error,
+                        "a dead letter can't be sent again"
+                    );
+                }
+            }
+            More::Replay(order) => self.window.replay(order),
+            More::Read(Ok(StreamItem::Events(events))) => self.take_events(events),
+            More::Read(Err(error)) => {
+                tracing::error!(
+                    destination = self.name,
+                    error = &error as &dyn std::error::Error,
+                    "events can't be read; trying again"
+                );
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
     }

@@ -67,7 +67,10 @@ impl Runner {
             let together = flight.len();
             let takes = |item: &Item| item.together_max == 0 || together < item.together_max;
             let Some((id, item)) = self.window.next_if(with_retries, takes) else { break };
-            self.health.sent_to.fetch_max(item.event.position, Ordering::Relaxed);
+            // The position of what was brought in says nothing of what else was sent.
+            if !item.letter.brought_in {
+                self.health.sent_to.fetch_max(item.event.position, Ordering::Relaxed);
+            }
             let Some((id, item)) = self.prepare(id, item) else { continue };
             if item.together_max > 0 {
                 most = most.min(item.together_max);
@@ -115,3 +118,6 @@ impl Runner {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -256,7 +256,7 @@ async fn bad_input_is_refused_with_the_field_and_what_would_be_right() {
 
 #[tokio::test]
 async fn a_count_that_is_doubted_is_taken_when_it_is_told_again_as_confirmed() {
-    let hub = Box::new(|options: &mut lockstep_hub::HubOptions| drop(options.rules.stock_strict.insert("erp".into())));
+    let hub = Box::new(|options: &mut lockstep_hub::HubOptions| options.rules.stock_strict.extend(["erp".into()]));
     let shop = Shop::with(Setup { hub, ..Setup::default() }).await;
     shop.count("A", "berlin", 2, 60).await;
     let path = "/v1/stock/A/berlin/count";

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use super::{MINUTE, Shop, count};
 
+/// An order's key and state, and so many units of each SKU.
+pub type Ordered<'a> = (&'a str, &'a str, &'a [(&'a str, i64)]);
+
 /// A hub's decisions, with orders that reserve.
 pub struct World {
     pub facts: Facts,
@@ -104,8 +107,8 @@ impl World {
         self.orders_of(minute, &[(key, state, units)]);
     }
 
-    /// Several of them, by their keys and states, in one delivery.
-    pub fn orders_of(&mut self, minute: i64, orders: &[(&str, &str, &[(&str, i64)])]) {
+    /// Several of them in one delivery.
+    pub fn orders_of(&mut self, minute: i64, orders: &[Ordered<'_>]) {
         let line = |(sku, units): &(&str, i64)| json!({"id": sku, "sku": sku, "ordered": units});
         let mut changes = Vec::new();
         for (key, state, units) in orders {

@@ -101,6 +101,31 @@ async fn what_fails_for_good_is_a_dead_letter_and_holds_up_nothing() {
     hub.shutdown().await;
 }
 
+#[tokio::test]
+async fn a_fault_in_a_destinations_code_costs_the_event_and_not_the_destination() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let destination = Scripted::new(|prepared, _| {
+        assert_ne!(prepared.body, "k1", "as a fault of a client would");
+        AttemptResult::Delivered
+    });
+    hub.add_destination("erp", destination.clone(), quick());
+    let handle = hub.handle();
+    handle.submit(vec![input("wms", "p", "panic", 1, 1)]).await.unwrap();
+    fill(&handle, 5, 20).await;
+    let tallies = until_tallies(&handle, "all settled", |t| {
+        t.published == 21 && t.destinations.get("erp").is_some_and(|d| d.pending(21) == 0)
+    })
+    .await;
+    let erp = &tallies.destinations["erp"];
+    assert_eq!((erp.delivered, erp.dead), (16, 5));
+    let rows = dead(&handle).await;
+    let reason = |key: &str| rows.iter().find(|row| row.key == key).map(|row| (row.reason.as_str(), row.attempts));
+    assert_eq!((reason("panic"), reason("k1")), (Some(("poison", 1)), Some(("exhausted", 4))));
+    assert!(rows.iter().all(|row| row.detail.contains("panicked")));
+    hub.shutdown().await;
+}
+
 async fn fill_more(handle: &HubHandle) {
     handle.submit(vec![input("wms", "new", "new", 1, 1)]).await.unwrap();
 }

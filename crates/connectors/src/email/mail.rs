@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::config::mailbox;
 
+/// The last moment of the year 9998, microseconds since 1970.
+const DATE_US_MAX: i64 = 253_370_764_799_000_000;
+
 /// What a mapping gives.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,7 +72,8 @@ impl Mail {
 
     /// The message as it is sent, with `event` as a header for filters.
     pub(super) fn message(&self, event: &str) -> Result<Message, String> {
-        let date = UNIX_EPOCH + Duration::from_micros(self.date_us.max(0).unsigned_abs());
+        // A date that a mail can't say ends the program that writes it.
+        let date = UNIX_EPOCH + Duration::from_micros(self.date_us.clamp(0, DATE_US_MAX).unsigned_abs());
         let raw = |name, value: &str| HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned());
         let mut message = Message::builder()
             .from(mailbox(&self.from)?)
@@ -84,5 +88,20 @@ impl Mail {
             message = message.to(mailbox(to)?);
         }
         message.body(self.text.clone()).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_beyond_all_calendars_is_written_all_the_same() {
+        let from = mailbox("hub@example.com").unwrap();
+        for date_us in [i64::MIN, -1, 0, DATE_US_MAX, i64::MAX] {
+            let to = ["desk@example.com".to_owned()];
+            let mail = Mail::mapped(br#"{"subject": "a", "text": "b"}"#, "1", date_us, &from, &to).unwrap();
+            assert!(mail.message("1").is_ok(), "{date_us}");
+        }
     }
 }

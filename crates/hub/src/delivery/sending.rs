@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use lockstep_core::delivery::{AttemptResult, Permit};
 use lockstep_core::record::{Attempt, DeadLetterEnd};
 
-use crate::delivery::attempt::Flight;
+use crate::delivery::attempt::{self, Flight};
 use crate::delivery::board::End;
 use crate::delivery::queue::Item;
 use crate::delivery::runner::{Runner, hash};
@@ -91,7 +91,7 @@ impl Runner {
         if item.prepared.is_some() {
             return Some((id, item));
         }
-        match self.destination.prepare(&item.event) {
+        match attempt::prepare(&*self.destination, &item.event) {
             Ok(Some(prepared)) => {
                 item.prepared = Some(Arc::new(prepared));
                 return Some((id, item));

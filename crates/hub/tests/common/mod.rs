@@ -96,6 +96,7 @@ impl Destination for Scripted {
         if event.fact.key.starts_with("hidden") {
             return Ok(None);
         }
+        assert!(!event.fact.key.starts_with("panic"), "as a fault in a mapping would");
         if event.fact.key.starts_with("poison") {
             return Err(PrepareError { message: "no such field".into(), at: Some("maps/x.vrl:3".into()) });
         }

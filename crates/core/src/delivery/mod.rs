@@ -3,7 +3,9 @@
 
 mod breaker;
 mod budget;
+mod cadence;
 mod class;
+mod cron;
 mod gate;
 mod impact;
 mod limit;
@@ -13,7 +15,9 @@ mod sliding;
 
 pub use breaker::{Breaker, BreakerPermit, BreakerPolicy, Cause, Open, Verdict};
 pub use budget::{Budget, BudgetPolicy};
+pub use cadence::{Cadence, supersedes};
 pub use class::{AttemptResult, advice};
+pub use cron::{Cron, CronError};
 pub use gate::{Gate, GatePolicy, Permit};
 pub use impact::{Impact, Worth};
 pub use limit::{Limit, LimitPolicy};

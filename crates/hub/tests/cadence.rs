@@ -83,7 +83,7 @@ async fn of_a_window_only_the_newest_event_of_each_entity_goes() {
     until("three are held", || held(&handle) == 3).await;
     assert_eq!(destination.taken(), vec![]);
     let standing = handle.propagation_at(&event(&handle, 1).await, "erp").await.unwrap().standing;
-    assert!(matches!(standing, Standing::Superseded), "{standing:?}");
+    assert!(matches!(standing, Standing::Superseded { by: Some(_) }), "{standing:?}");
 
     assert!(handle.set_cadence("erp", Cadence::Live));
     let tallies = until_tallies(&handle, "all settled", |t| settled(t, "erp")).await;

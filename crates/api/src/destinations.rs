@@ -96,7 +96,7 @@ pub(crate) struct WaitingBody {
     #[schema(example = "price/web:1")]
     entity: String,
     /// What it waits for.
-    #[schema(example = "waits for product web:1, which there is not yet")]
+    #[schema(example = "waits for product web:1, which is not published to `shop` yet")]
     reason: String,
     /// Since when it has waited (RFC 3339); after a restart it begins anew.
     #[schema(format = DateTime)]

@@ -39,7 +39,11 @@ pub(crate) fn render(tallies: &Tallies, flows: &BTreeMap<String, Flow>) -> Strin
         let at_s = flow.last_success_us.unwrap_or(0) as f64 / 1e6;
         text.sample("destination_last_success_timestamp_seconds", &[("destination", name)], at_s);
     }
-    text.family("destination_held", "gauge", "Entities whose events are held until a window ends, or for the schedule.");
+    text.family(
+        "destination_held",
+        "gauge",
+        "Entities whose events are held until a window ends, or for the schedule.",
+    );
     for (name, flow) in flows {
         text.sample("destination_held", &[("destination", name)], flow.held);
     }

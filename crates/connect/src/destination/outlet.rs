@@ -31,7 +31,14 @@ pub struct Outlet {
 impl Outlet {
     /// An outlet without programs. `hub_source` is the `source` of the CloudEvents.
     pub fn new(hub_source: impl Into<String>, filter: Filter) -> Self {
-        Self { hub_source: hub_source.into(), filter, silent_to: None, required: BTreeMap::new(), condition: None, mapping: None }
+        Self {
+            hub_source: hub_source.into(),
+            filter,
+            silent_to: None,
+            required: BTreeMap::new(),
+            condition: None,
+            mapping: None,
+        }
     }
 
     /// Which keeps back what the system that it leads to has just said itself.
@@ -48,7 +55,7 @@ impl Outlet {
     }
 
     /// Whether an event is kept back because a field that is required here has no value.
-    fn is_incomplete(&self, event: &Event) -> bool {
+    pub fn is_incomplete(&self, event: &Event) -> bool {
         let required = self.required.get(&event.fact.kind).filter(|_| !event.fact.deleted);
         required.is_some_and(|fields| fields.iter().any(|path| event.value_at(path).is_none()))
     }

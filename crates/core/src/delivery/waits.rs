@@ -104,7 +104,9 @@ impl Look {
             Arrival::There => return Some(Awaited::Arrived),
             Arrival::Overtaken => {}
             // Of several that are not there the one that may still arrive says more.
-            Arrival::Open if !matches!(self.newest, Some((_, Arrival::Open))) => self.newest = Some((position, arrival)),
+            Arrival::Open if !matches!(self.newest, Some((_, Arrival::Open))) => {
+                self.newest = Some((position, arrival))
+            }
             Arrival::Dead if self.newest.is_none() => self.newest = Some((position, arrival)),
             Arrival::Open | Arrival::Dead => {}
         }

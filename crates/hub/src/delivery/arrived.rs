@@ -22,6 +22,7 @@ impl HubHandle {
     ) -> Result<Awaited, PropagationError> {
         let mut look = Look::of(position);
         let Some(entity) = self.find(kind, key).await? else { return Ok(look.end()) };
+        let to = self.controls.health(destination).map(|(_, to)| to);
         let (mut at, mut looked_at, mut seen) = (entity.position, 0, false);
         while at > 0 && looked_at < HISTORY_MAX {
             // The newest one mostly decides.
@@ -32,6 +33,10 @@ impl HubHandle {
             for (at, record) in records {
                 let Some(event) = Event::of(at, record) else { continue };
                 seen = true;
+                // What is kept back until it is whole is as if it had not been said yet.
+                if to.as_ref().is_some_and(|to| to.is_incomplete(&event)) {
+                    continue;
+                }
                 let arrival = self.arrival(destination, &event, look.is_in_doubt()).await?;
                 if let Some(found) = look.next(at, arrival) {
                     return Ok(found);

@@ -28,6 +28,9 @@ impl Window {
     /// A free key gets in line, or is held.
     pub(super) fn line_up(&mut self, id: String) {
         let Self { keys, cadence, .. } = self;
+        if cadence.is_live() {
+            return self.ready.push_back(id);
+        }
         let Some(key) = keys.get_mut(&id) else { return };
         // What was asked for by hand is not held, nor is what has been tried, nor what belongs to what was let go.
         let first = key.waiting.front();

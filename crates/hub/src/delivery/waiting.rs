@@ -199,6 +199,13 @@ impl Runner {
             return;
         }
         self.waits.asked -= 1;
+        // A newer event may have taken its place.
+        if self.window.aside(&id).is_none_or(|item| item.event.position != event) {
+            if self.waits.by_id.get(&id).is_some_and(|wait| wait.event == event) {
+                self.waits.remove(&id);
+            }
+            return;
+        }
         let Some(wait) = self.waits.by_id.get_mut(&id).filter(|wait| wait.event == event) else { return };
         wait.asked = false;
         match found {
@@ -320,9 +327,12 @@ async fn look(hub: HubHandle, generation: u64, id: String, event: Position, need
         let (name, to) = (need.name(), &need.destination);
         match hub.awaited(to, (&need.kind, &need.key), event).await {
             Ok(Awaited::Arrived) => continue,
-            Ok(Awaited::Absent) => looked.found = Some(Some(format!("waits for {name}, which there is not yet"))),
+            Ok(Awaited::Absent) => {
+                looked.found = Some(Some(format!("waits for {name}, which is not published to `{to}` yet")))
+            }
             Ok(Awaited::Open(at)) => {
-                looked.found = Some(Some(format!("waits for {name}, of which event {at} is still to arrive at `{to}`")));
+                looked.found =
+                    Some(Some(format!("waits for {name}, of which event {at} is still to arrive at `{to}`")));
             }
             Ok(Awaited::Dead(at)) => {
                 looked.found = Some(Some(format!("waits for {name}, of which event {at} is a dead letter of `{to}`")));

@@ -78,7 +78,9 @@ impl Cadence {
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         match (self.window_ms, &self.cron) {
             (None, None) => Err(("window_ms", "`window_ms` or `cron` must say when events go".to_owned())),
-            (Some(_), Some(_)) => Err(("cron", "`cron` can't be beside `window_ms`: events go by one of them".to_owned())),
+            (Some(_), Some(_)) => {
+                Err(("cron", "`cron` can't be beside `window_ms`: events go by one of them".to_owned()))
+            }
             (Some(window_ms), None) if !(1..=86_400_000).contains(&window_ms) => {
                 Err(("window_ms", format!("`window_ms` must be 1 to 86400000 (a day), not {window_ms}")))
             }
@@ -108,7 +110,9 @@ impl WaitsFor {
             awaited: self.awaited.clone(),
             destination: self.at(own).to_owned(),
             key: self.key.clone(),
-            wait_max_us: self.wait_max_s.map(|wait_s| i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
+            wait_max_us: self
+                .wait_max_s
+                .map(|wait_s| i64::try_from(wait_s).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
             then: match self.then {
                 Then::DeadLetter => Thens::DeadLetter,
                 Then::Send => Thens::Send,

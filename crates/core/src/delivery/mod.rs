@@ -3,22 +3,28 @@
 
 mod breaker;
 mod budget;
+mod cadence;
 mod class;
+mod cron;
 mod gate;
 mod impact;
 mod limit;
 mod pace;
 mod ratio;
 mod sliding;
+mod waits;
 
 pub use breaker::{Breaker, BreakerPermit, BreakerPolicy, Cause, Open, Verdict};
 pub use budget::{Budget, BudgetPolicy};
+pub use cadence::{Cadence, supersedes};
 pub use class::{AttemptResult, advice};
+pub use cron::{Cron, CronError};
 pub use gate::{Gate, GatePolicy, Permit};
 pub use impact::{Impact, Worth};
 pub use limit::{Limit, LimitPolicy};
 pub use pace::{Pace, PacePolicy};
 pub use ratio::{Counts, Lately, Sliding};
+pub use waits::{Arrival, Awaited, Look, Then, WaitsFor};
 
 /// When to try again, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]

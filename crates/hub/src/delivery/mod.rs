@@ -1,10 +1,14 @@
 //! Delivery: one ordered stream of events a destination, keys in parallel, outcomes reported back to the loop
 //! and journaled. What is delivered and not yet journaled is delivered again after a crash, with the same id.
 
+mod arrived;
+mod aside;
 mod attempt;
 mod board;
 mod by_hand;
+mod ear;
 mod flow;
+mod held;
 mod outcome;
 mod propagation;
 mod queue;
@@ -15,13 +19,16 @@ mod scheduled;
 mod sending;
 mod settled;
 mod start;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_connect::destination::Destination;
-use lockstep_core::delivery::{BreakerPolicy, BudgetPolicy, Cause, GatePolicy, LimitPolicy, PacePolicy, RetryPolicy};
+use lockstep_core::delivery::{
+    BreakerPolicy, BudgetPolicy, Cadence, Cause, GatePolicy, LimitPolicy, PacePolicy, RetryPolicy, WaitsFor,
+};
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -76,6 +83,10 @@ pub struct DeliveryOptions {
     pub report_interval_ms: u64,
     /// Where it begins when it is new.
     pub start: Start,
+    /// When events go.
+    pub cadence: Cadence,
+    /// Which events wait until what they are about has arrived.
+    pub waits_for: Vec<WaitsFor>,
 }
 
 impl Default for DeliveryOptions {
@@ -93,6 +104,8 @@ impl Default for DeliveryOptions {
             window_bytes_max: 8 * 1024 * 1024,
             report_interval_ms: 100,
             start: Start::Beginning,
+            cadence: Cadence::Live,
+            waits_for: Vec::new(),
         }
     }
 }
@@ -128,6 +141,27 @@ pub struct Condition {
     pub concurrency: usize,
     /// Retries that are due and wait, because the retry budget is used up.
     pub retries_held: usize,
+    /// Entities whose events are held until a window ends, or the schedule has its next time.
+    pub held: usize,
+    /// Until when the first of them is held, microseconds since 1970 UTC.
+    pub held_to_us: Option<i64>,
+    /// Entities whose events wait until another one has arrived.
+    pub waiting: usize,
+    /// Some of them, the oldest first.
+    pub waits: Vec<Waiting>,
+}
+
+/// An event that waits until another entity has arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The event.
+    pub event: Position,
+    /// Its entity's id.
+    pub entity: String,
+    /// What it waits for, in words.
+    pub reason: String,
+    /// Since when, microseconds since 1970 UTC.
+    pub since_us: i64,
 }
 
 /// What a runner tells the loop.
@@ -192,6 +226,7 @@ struct Line {
     /// Another time has come for a retry.
     retries: Arc<Notify>,
     phase: watch::Sender<Phase>,
+    cadence: watch::Sender<Cadence>,
     end: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -201,6 +236,7 @@ pub(crate) struct Ends {
     orders: mpsc::Receiver<Retry>,
     replays: mpsc::Receiver<ReplayOrder>,
     phase: watch::Receiver<Phase>,
+    cadence: watch::Receiver<Cadence>,
     /// Report what is done, say so, and end.
     end: mpsc::Receiver<oneshot::Sender<()>>,
 }
@@ -232,12 +268,14 @@ impl Controls {
         let (replayed, replays) = mpsc::channel(1);
         self.replays.attach(name, destination.clone(), replayed);
         let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
+        let (cadence, cadences) = watch::channel(Cadence::Live);
         let (end, ending) = mpsc::channel(1);
         let health = Arc::new(Health::default());
         let (system, health_too) = (system.to_owned(), health.clone());
-        let line = Line { system, destination, health: health_too, orders, retries: Arc::default(), phase, end };
+        let line =
+            Line { system, destination, health: health_too, orders, retries: Arc::default(), phase, cadence, end };
         self.lines().insert(name.to_owned(), line);
-        Ends { health, orders: ordered, replays, phase: watching, end: ending }
+        Ends { health, orders: ordered, replays, phase: watching, cadence: cadences, end: ending }
     }
 
     /// How far events were sent to each system.
@@ -263,6 +301,11 @@ impl Controls {
 
     pub(crate) fn names(&self) -> Vec<String> {
         self.lines().keys().cloned().collect()
+    }
+
+    /// From now on events of a destination go so, until it is started again. Whether it is running.
+    pub(crate) fn set_cadence(&self, name: &str, cadence: Cadence) -> bool {
+        self.lines().get(name).map(|line| line.cadence.send_replace(cadence)).is_some()
     }
 
     /// What wakes whoever hands over retries of a destination when they are due.

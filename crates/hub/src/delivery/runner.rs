@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lockstep_connect::destination::{BatchLimits, Destination};
-use lockstep_core::Event;
 use lockstep_core::delivery::Gate;
 use lockstep_core::record::Progress;
+use lockstep_core::{Event, Position};
 use tokio::time::MissedTickBehavior;
 
 use crate::delivery::attempt::attempt;
-use crate::delivery::queue::{Item, Share, Window};
+use crate::delivery::held::Room;
+use crate::delivery::queue::{Share, Window};
 use crate::delivery::start::origin;
+use crate::delivery::waiting::Waits;
 use crate::delivery::{Condition, DeliveryOptions, Down, Ends, Health, Phase, ReplayOrder, Report, ReportBody, Retry};
 use crate::handle::HubHandle;
 use crate::reading::{EventStream, ReadError, StreamItem};
@@ -49,6 +51,8 @@ pub(super) struct Runner {
     pub(super) generation: u64,
     pub(super) window: Window,
     pub(super) gate: Gate,
+    /// Those that wait until something else has arrived.
+    pub(super) waits: Waits,
     /// Where it counts as down.
     pub(super) down: Option<Down>,
     /// How several events go in one request, where they may.
@@ -60,6 +64,8 @@ pub(super) struct Runner {
     pub(super) delivered: u64,
     pub(super) filtered: u64,
     pub(super) own_words: u64,
+    /// Which events a newer one of their entity stands for.
+    pub(super) superseded: Vec<Position>,
     pub(super) skipped: u64,
     /// Events looked at for the first time.
     pub(super) taken: u64,
@@ -94,8 +100,9 @@ pub(crate) fn spawn(
         };
         hub.take_up_replays(&name);
         let stream = hub.stream(tally.cursor);
-        let window = Window::after(&tally);
+        let window = Window::after(&tally, options.cadence.clone());
         let gate = Gate::new(&options.gate());
+        let waits = Waits::new(&options);
         let batch = destination.batch();
         ends.health.sent_to.fetch_max(tally.read_to, Ordering::Relaxed);
         let runner = Runner {
@@ -106,6 +113,7 @@ pub(crate) fn spawn(
             generation: 0,
             window,
             gate,
+            waits,
             down: None,
             batch,
             gathering_since_us: None,
@@ -114,6 +122,7 @@ pub(crate) fn spawn(
             delivered: 0,
             filtered: 0,
             own_words: 0,
+            superseded: Vec::new(),
             skipped,
             taken: 0,
             moved: false,
@@ -128,8 +137,9 @@ pub(crate) fn spawn(
 
 impl Runner {
     async fn run(mut self, ends: Ends) {
-        let Ends { mut orders, mut replays, mut phase, mut end, .. } = ends;
-        let mut flying = FuturesUnordered::new();
+        let Ends { mut orders, mut replays, mut phase, mut cadence, mut end, .. } = ends;
+        let (mut flying, mut looks) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let ear = self.waits.ear.clone();
         let mut report = tokio::time::interval(Duration::from_millis(self.options.report_interval_ms.max(1)));
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -143,14 +153,16 @@ impl Runner {
                     }
                 }
             }
-            let room = self.window.events() < self.options.window_events_max
-                && self.window.bytes() < self.options.window_bytes_max;
+            while let Some(look) = self.next_look() {
+                looks.push(look);
+            }
+            let Room { room, by_hand } = self.room();
             let has_share = |share: Share| {
                 share.events < (self.options.window_events_max / SHARE).max(1)
                     && share.bytes < (self.options.window_bytes_max / SHARE).max(1)
             };
-            let takes_orders = room && !self.paused && has_share(self.window.by_hand());
-            let takes_replays = room && !self.paused && has_share(self.window.replayed());
+            let takes_orders = by_hand && !self.paused && has_share(self.window.by_hand());
+            let takes_replays = by_hand && !self.paused && has_share(self.window.replayed());
             let wake_in = wake_us.map(|at_us| (at_us - now_us()).max(0) as u64);
             tokio::select! {
                 biased;
@@ -166,6 +178,10 @@ impl Runner {
                     }
                     self.enter(now);
                 },
+                Ok(()) = cadence.changed() => {
+                    let now = cadence.borrow_and_update().clone();
+                    self.set_cadence(now);
+                },
                 done = end.recv() => {
                     // What is under way may finish: fewer deliveries have to be repeated.
                     while let Ok(Some(done)) = tokio::time::timeout(END_WAIT, flying.next()).await {
@@ -179,8 +195,11 @@ impl Runner {
                     return;
                 },
                 Some(done) = flying.next(), if !flying.is_empty() => self.take(done, flying.len()),
+                Some(looked) = looks.next(), if !looks.is_empty() => self.looked(looked),
+                () = ear.rings() => self.heard(),
                 () = tokio::time::sleep(Duration::from_micros(wake_in.unwrap_or(0))), if !self.paused && wake_in.is_some() => {}
                 _ = report.tick() => {
+                    self.tend_waits();
                     self.report_progress();
                     self.show_condition();
                 }
@@ -222,24 +241,11 @@ impl Runner {
         }
     }
 
-    fn take_events(&mut self, events: Vec<Arc<Event>>) {
-        for event in events {
-            if self.window.is_settled(event.position) {
-                continue;
-            }
-            self.taken += u64::from(event.position > self.window.seen_to());
-            self.health.board.taken(&event);
-            let bytes = bytes_of(&event);
-            let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
-            self.window.add(id.into(), Item::new(event, bytes));
-        }
-        self.window.read_to(self.stream.position());
-    }
-
     /// Journals how far it has come. Only when something was settled: a progress record alone must not cause
     /// the next one.
     pub(super) fn report_progress(&mut self) {
-        if !self.moved && self.delivered == 0 && self.filtered == 0 && self.skipped == 0 {
+        let is_new = self.delivered > 0 || self.filtered > 0 || self.skipped > 0 || !self.superseded.is_empty();
+        if !self.moved && !is_new {
             return;
         }
         self.moved = false;
@@ -250,6 +256,7 @@ impl Runner {
             delivered: std::mem::take(&mut self.delivered),
             filtered: std::mem::take(&mut self.filtered),
             own_words: std::mem::take(&mut self.own_words),
+            superseded: std::mem::take(&mut self.superseded),
             skipped: std::mem::take(&mut self.skipped),
             read_to: self.window.seen_to(),
             taken: Some(std::mem::take(&mut self.taken)),
@@ -262,7 +269,8 @@ impl Runner {
     pub(super) fn show_condition(&self) {
         let retries_held = self.window.due();
         let (down, concurrency) = (self.down.clone(), self.gate.concurrency());
-        *self.health.condition() = Condition { down, concurrency, retries_held };
+        let ((held, held_to_us), (waiting, waits)) = (self.window.held(), self.waiting());
+        *self.health.condition() = Condition { down, concurrency, retries_held, held, held_to_us, waiting, waits };
     }
 
     pub(super) fn tell(&self, body: ReportBody) {
@@ -278,9 +286,11 @@ impl Runner {
                     self.generation = generation;
                     self.health.board.forget();
                     self.stream = self.hub.stream(tally.cursor);
-                    self.window = Window::after(&tally);
+                    self.window = Window::after(&tally, self.window.cadence.clone());
                     (self.delivered, self.filtered, self.own_words, self.skipped) = (0, 0, 0, skipped);
                     self.taken = 0;
+                    self.superseded.clear();
+                    self.waits.forget();
                     // A probe under way was abandoned with everything else.
                     self.gate.abandoned();
                 }

@@ -7,7 +7,6 @@ use lockstep_core::delivery::{AttemptResult, Permit};
 use lockstep_core::record::{Attempt, DeadLetterEnd};
 
 use crate::delivery::attempt::{self, Flight};
-use crate::delivery::board::End;
 use crate::delivery::queue::Item;
 use crate::delivery::runner::{Runner, hash};
 use crate::stats::now_us;
@@ -18,17 +17,17 @@ impl Runner {
         loop {
             let now = now_us();
             self.window.wake(now);
-            let retry_us = self.window.next_retry_us();
+            let due_us = self.window.next_due_us();
             let retries_at_us = match self.gate.permit(under_way, now) {
                 Permit::Wait(None) => return Err(None),
                 Permit::Wait(Some(at_us)) if self.window.is_ready(true) => return Err(Some(at_us)),
                 // With nothing to send, it is the next event that wakes.
-                Permit::Wait(Some(at_us)) => return Err(retry_us.map(|retry_us| retry_us.max(at_us))),
+                Permit::Wait(Some(at_us)) => return Err(due_us.map(|due_us| due_us.max(at_us))),
                 Permit::Send { retries_at_us } => retries_at_us,
             };
             let with_retries = retries_at_us.is_none();
             if let Some(until_us) = self.gathering(with_retries, now) {
-                return Err(Some(retry_us.map_or(until_us, |retry_us| retry_us.min(until_us))));
+                return Err(Some(due_us.map_or(until_us, |due_us| due_us.min(until_us))));
             }
             let flight = self.gather(with_retries);
             if let Some((id, first)) = flight.first() {
@@ -39,7 +38,7 @@ impl Runner {
             }
             if !self.window.is_ready(with_retries) {
                 let held_us = retries_at_us.filter(|_| self.window.due() > 0);
-                return Err([retry_us, held_us].into_iter().flatten().min());
+                return Err([due_us, held_us].into_iter().flatten().min());
             }
         }
     }
@@ -89,19 +88,15 @@ impl Runner {
             return None;
         }
         if item.prepared.is_some() {
-            return Some((id, item));
+            return self.wait(&id, item).map(|item| (id, item));
         }
         match attempt::prepare(&*self.destination, &item.event) {
             Ok(Some(prepared)) => {
                 item.prepared = Some(Arc::new(prepared));
-                return Some((id, item));
+                return self.wait(&id, item).map(|item| (id, item));
             }
             Ok(None) if item.manual.is_some() => self.close(&item, DeadLetterEnd::Discarded),
-            Ok(None) => {
-                self.filtered += 1;
-                self.health.board.ended(&id, item.event.position, End::Filtered);
-                self.own_words += u64::from(self.destination.keeps_own_word(&item.event));
-            }
+            Ok(None) => self.kept_back(&id, &item.event),
             Err(error) => {
                 item.attempted(Attempt {
                     number: item.number.saturating_add(1),

@@ -36,7 +36,8 @@ pub(crate) struct DestinationBody {
     /// Retries that are due and wait, because the retry budget is used up. Absent where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     retries_held: Option<usize>,
-    /// Entities whose events are held until a window ends, or the schedule has its next time. Absent where there are none.
+    /// Entities whose events are held until a window ends, or the schedule has its next time. Absent where there are
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<usize>,
     /// Until when the first of them is held (RFC 3339).

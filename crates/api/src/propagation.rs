@@ -31,11 +31,11 @@ pub(crate) struct StandingBody {
     /// The destination.
     destination: String,
     /// `delivered`; `pending`: to be sent, or under way; `parked`: its entity waits for a retry, or until something
-    /// else has arrived, see `reason`; `dead`: given up, see
-    /// `dead_letter`; `filtered`: the filter keeps it back, or its own system has said it; `superseded`: a newer
-    /// event of its entity is sent instead, or it was a dead letter and something newer was delivered; `discarded`: it was a dead letter that a person gave up;
-    /// `skipped`: published before the destination was added, which was not to have it; `settled`: one of these that are
-    /// final, which one is not known (the destination does not run any more, or the record that tells is too far away).
+    /// else has arrived, see `reason`; `dead`: given up, see `dead_letter`; `filtered`: the filter keeps it back, or
+    /// its own system has said it; `superseded`: a newer event of its entity is sent instead, or it was a dead letter
+    /// and something newer was delivered; `discarded`: it was a dead letter that a person gave up; `skipped`: published
+    /// before the destination was added, which was not to have it; `settled`: one of these that are final, which one is
+    /// not known (the destination does not run any more, or the record that tells is too far away).
     #[schema(example = "delivered")]
     state: &'static str,
     /// Whether deliveries to the destination are running.

@@ -4,6 +4,7 @@
 mod breaker;
 mod budget;
 mod class;
+pub mod degrade;
 mod gate;
 mod impact;
 mod limit;
@@ -14,6 +15,7 @@ mod sliding;
 pub use breaker::{Breaker, BreakerPermit, BreakerPolicy, Cause, Open, Verdict};
 pub use budget::{Budget, BudgetPolicy};
 pub use class::{AttemptResult, advice};
+pub use degrade::{DegradePolicy, Figures, LastMinute, Step};
 pub use gate::{Gate, GatePolicy, Permit};
 pub use impact::{Impact, Worth};
 pub use limit::{Limit, LimitPolicy};

@@ -210,6 +210,16 @@ impl Window {
         None
     }
 
+    /// Since when the event waits that has waited the longest of those that may go: neither for its retry nor because it
+    /// is old by itself, as a dead letter's retry and what is replayed are.
+    pub(crate) fn waiting_since_us(&self, now_us: i64) -> Option<i64> {
+        let since = |key: &Key| {
+            let item = key.waiting.front().filter(|item| item.manual.is_none())?;
+            (item.again_at_us <= now_us).then(|| item.event.recorded_at_us.max(item.again_at_us))
+        };
+        self.keys.values().filter_map(since).min()
+    }
+
     /// How many retries are due.
     pub(crate) fn due(&self) -> usize {
         self.due.len()

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lockstep_connect::destination::{BatchLimits, Destination};
 use lockstep_core::Event;
-use lockstep_core::delivery::Gate;
+use lockstep_core::delivery::{Figures, Gate, LastMinute, Step};
 use lockstep_core::record::Progress;
 use tokio::time::MissedTickBehavior;
 
 use crate::delivery::attempt::attempt;
+use crate::delivery::degrading::{Mode, keep};
 use crate::delivery::queue::{Item, Window};
 use crate::delivery::start::origin;
 use crate::delivery::{Condition, DeliveryOptions, Down, Ends, Health, Phase, Report, ReportBody, Retry};
@@ -56,6 +57,12 @@ pub(super) struct Runner {
     /// Something else than a count has changed that must be journaled.
     pub(super) moved: bool,
     pub(super) paused: bool,
+    /// How much is to be sent: nothing before that is known.
+    pub(super) mode: Option<Mode>,
+    pub(super) under_way: usize,
+    pub(super) last_minute: LastMinute,
+    /// When it was last shown how it goes.
+    figured_us: i64,
     /// Deliveries given up since the log was told, and when it was.
     pub(super) given_up: u64,
     pub(super) warned: Option<Instant>,
@@ -71,7 +78,8 @@ pub(crate) fn spawn(
     options: DeliveryOptions,
     tally: Option<DestinationTally>,
 ) {
-    let ends = hub.controls.register(&name, &options.system, destination.clone());
+    let (ends, keeping) = hub.controls.register(&name, &options, destination.clone());
+    tokio::spawn(keep(hub.clone(), name.clone(), keeping));
     tokio::spawn(async move {
         let mut skipped = 0;
         let tally = match tally {
@@ -108,6 +116,10 @@ pub(crate) fn spawn(
             taken: 0,
             moved: false,
             paused: false,
+            mode: None,
+            under_way: 0,
+            last_minute: LastMinute::default(),
+            figured_us: 0,
             given_up: 0,
             warned: None,
             origin: (tally, skipped),
@@ -118,7 +130,8 @@ pub(crate) fn spawn(
 
 impl Runner {
     async fn run(mut self, ends: Ends) {
-        let Ends { mut orders, mut replays, mut phase, mut end, .. } = ends;
+        let Ends { mut orders, mut replays, mut phase, mut mode, mut end, .. } = ends;
+        self.mode = *mode.borrow_and_update();
         let mut flying = FuturesUnordered::new();
         let mut report = tokio::time::interval(Duration::from_millis(self.options.report_interval_ms.max(1)));
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,6 +146,7 @@ impl Runner {
                     }
                 }
             }
+            self.under_way = flying.len();
             let room = self.window.events() < self.options.window_events_max
                 && self.window.bytes() < self.options.window_bytes_max;
             let wake_in = wake_us.map(|at_us| (at_us - now_us()).max(0) as u64);
@@ -150,6 +164,11 @@ impl Runner {
                     }
                     self.enter(now);
                 },
+                // Its other end is kept as long as this runs.
+                Ok(()) = mode.changed() => {
+                    self.mode = *mode.borrow_and_update();
+                    self.show_condition();
+                }
                 done = end.recv() => {
                     // What is under way may finish: fewer deliveries have to be repeated.
                     while let Ok(Some(done)) = tokio::time::timeout(END_WAIT, flying.next()).await {
@@ -173,6 +192,7 @@ impl Runner {
                 _ = report.tick() => {
                     self.report_progress();
                     self.show_condition();
+                    self.show_figures(room);
                 }
                 read = self.stream.next(), if room && !self.paused => match read {
                     Ok(StreamItem::Events(events)) => self.take_events(events),
@@ -225,7 +245,30 @@ impl Runner {
     pub(super) fn show_condition(&self) {
         let retries_held = self.window.due();
         let (down, concurrency) = (self.down.clone(), self.gate.concurrency());
-        *self.health.condition() = Condition { down, concurrency, retries_held };
+        let (under_way, step) = (self.under_way, self.mode.map_or(Step::Pause, |mode| mode.step));
+        *self.health.condition() = Condition { down, concurrency, retries_held, under_way, step };
+    }
+
+    /// Shows the figures by which it is decided how much is to be sent.
+    fn show_figures(&mut self, room: bool) {
+        let now_us = now_us();
+        let every_us = i64::try_from(self.options.degrade_interval_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+        if (0..every_us).contains(&now_us.saturating_sub(self.figured_us)) {
+            return;
+        }
+        self.figured_us = now_us;
+        // Where all that there is room for waits for retries, what is behind it waits for them too.
+        let since_us = self.window.waiting_since_us(now_us);
+        let since_us = since_us.or_else(|| self.health.board.oldest().filter(|_| !room).map(|(_, at_us)| at_us));
+        let for_s = |since_us: i64| now_us.saturating_sub(since_us).max(0) as f64 / 1e6;
+        let (failing_percent, latency_ms) = self.last_minute.figures(now_us);
+        *self.health.figures() = Figures {
+            lag_s: since_us.map_or(0.0, for_s),
+            pending: 0,
+            failing_percent,
+            latency_ms,
+            down_s: self.gate.open().map_or(0.0, |open| for_s(open.since_us)),
+        };
     }
 
     pub(super) fn tell(&self, body: ReportBody) {

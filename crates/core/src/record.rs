@@ -334,7 +334,7 @@ pub struct Progress {
     /// The destination.
     #[prost(string, tag = "1")]
     pub destination: String,
-    /// Every event up to here is settled: delivered, filtered or dead.
+    /// Every event up to here is settled: delivered, filtered, superseded or dead.
     #[prost(uint64, tag = "2")]
     pub cursor: Position,
     /// Events beyond the cursor, and up to `read_to`, that are not settled, ascending.
@@ -359,6 +359,10 @@ pub struct Progress {
     /// that it can be held against what became of them. The first hubs did not say it.
     #[prost(uint64, optional, tag = "12")]
     pub taken: Option<u64>,
+    /// Which events were overtaken by a newer one of their entity since the last progress record, before they were sent:
+    /// the newer one goes instead.
+    #[prost(uint64, repeated, tag = "13")]
+    pub superseded: Vec<Position>,
     /// Open events that wait long for their next attempt, so that a restart does not begin anew with them.
     #[prost(message, repeated, tag = "16")]
     pub parked: Vec<Parked>,

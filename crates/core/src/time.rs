@@ -34,7 +34,13 @@ pub fn rfc3339_us(text: &str) -> Option<i64> {
 pub fn rfc3339(at_us: i64) -> String {
     let (seconds, us) = (at_us.div_euclid(1_000_000), at_us.rem_euclid(1_000_000));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // The civil date, after the same.
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z")
+}
+
+/// Year, month and day so many days after 1970-01-01, after the same.
+pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let of_era = shifted.rem_euclid(146_097);
@@ -42,9 +48,7 @@ pub fn rfc3339(at_us: i64) -> String {
     let of_year = of_era - (365 * of_years + of_years / 4 - of_years / 100);
     let part = (5 * of_year + 2) / 153;
     let (day, month) = (of_year - (153 * part + 2) / 5 + 1, if part < 10 { part + 3 } else { part - 9 });
-    let year = of_years + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z")
+    (of_years + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// A time without its offset from UTC, and that in minutes.

@@ -110,6 +110,7 @@ fn count(
             sums.delivered += progress.delivered;
             sums.filtered += progress.filtered;
             sums.skipped += progress.skipped;
+            sums.superseded += progress.superseded.len() as u64;
             if progress.cursor < sums.cursor {
                 broken.push(format!("destination {name}: record {position} takes it back to {}", progress.cursor));
             }

@@ -222,6 +222,11 @@ impl HubHandle {
         self.controls.conditions()
     }
 
+    /// From now on events of a destination go so; at its next start as it is configured again. Whether it is running.
+    pub fn set_cadence(&self, name: &str, cadence: lockstep_core::delivery::Cadence) -> bool {
+        self.controls.set_cadence(name, cadence)
+    }
+
     /// Reports of a destination's runner, to be journaled.
     pub(crate) fn report(&self, report: crate::delivery::Report) {
         // A closed inbox means shutdown; what is not journaled is delivered again with the same id.

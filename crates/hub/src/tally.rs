@@ -67,7 +67,7 @@ pub struct DestinationTally {
     pub dead: u64,
     /// Dead letters given up by an operator.
     pub discarded: u64,
-    /// Dead letters overtaken by something newer of the same entity.
+    /// Events of which a newer one of the same entity was sent instead, and dead letters overtaken by one.
     pub superseded: u64,
     /// Dead letters beside those of published events, open or not: brought in from outside, or given up in a replay.
     #[serde(default)]
@@ -75,7 +75,7 @@ pub struct DestinationTally {
 }
 
 impl DestinationTally {
-    /// Whether an event is settled: delivered, filtered, dead or given up.
+    /// Whether an event is settled: delivered, filtered, superseded, dead or given up.
     pub fn is_settled(&self, event: Position) -> bool {
         event <= self.cursor || (event <= self.read_to && !self.open.contains(&event))
     }

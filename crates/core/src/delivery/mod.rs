@@ -3,7 +3,9 @@
 
 mod breaker;
 mod budget;
+mod cadence;
 mod class;
+mod cron;
 pub mod degrade;
 mod gate;
 mod impact;
@@ -14,7 +16,9 @@ mod sliding;
 
 pub use breaker::{Breaker, BreakerPermit, BreakerPolicy, Cause, Open, Verdict};
 pub use budget::{Budget, BudgetPolicy};
+pub use cadence::{Cadence, supersedes};
 pub use class::{AttemptResult, advice};
+pub use cron::{Cron, CronError};
 pub use degrade::{DegradePolicy, Figures, LastMinute, Step};
 pub use gate::{Gate, GatePolicy, Permit};
 pub use impact::{Impact, Worth};

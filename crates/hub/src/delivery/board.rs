@@ -22,7 +22,11 @@ pub(crate) enum End {
     Delivered,
     Filtered,
     Dead,
-    Superseded,
+    /// An event that stands for it is sent instead; without one (0), it was a dead letter and something newer of its entity
+    /// was delivered.
+    Superseded {
+        by: Position,
+    },
 }
 
 /// An event whose key waits for its retry.

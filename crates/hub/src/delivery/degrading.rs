@@ -9,7 +9,7 @@ use std::time::Duration;
 use lockstep_connect::time::format_rfc3339;
 use lockstep_core::Entity;
 use lockstep_core::delivery::degrade::{Degrade, FLOW_KIND, Pin, Share, Turn, event};
-use lockstep_core::delivery::{DegradePolicy, Figures, Step};
+use lockstep_core::delivery::{Cadence, DegradePolicy, Figures, Step};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -30,6 +30,18 @@ pub(crate) struct Mode {
     pub(crate) requests_max: Option<usize>,
     /// Over how long only the newest of each key goes, in micro-batches.
     pub(crate) window_ms: u64,
+}
+
+impl Mode {
+    /// When events go, where that is not as it is configured. A schedule is kept to.
+    pub(super) fn cadence(&self, configured: &Cadence) -> Option<Cadence> {
+        let window = |window_ms: u64| Cadence::Window { window_ms: window_ms.max(self.window_ms), latest_only: true };
+        (self.step == Step::MicroBatch).then(|| match configured {
+            Cadence::Live => window(0),
+            Cadence::Window { window_ms, .. } => window(*window_ms),
+            Cadence::Schedule { cron, .. } => Cadence::Schedule { cron: cron.clone(), latest_only: true },
+        })
+    }
 }
 
 /// On which step a flow is, and how it came there.

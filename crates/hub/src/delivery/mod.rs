@@ -6,6 +6,7 @@ mod board;
 mod by_hand;
 mod degrading;
 mod flow;
+mod held;
 mod outcome;
 mod propagation;
 mod queue;
@@ -23,7 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_connect::destination::Destination;
 use lockstep_core::delivery::{
-    BreakerPolicy, BudgetPolicy, Cause, DegradePolicy, Figures, GatePolicy, LimitPolicy, PacePolicy, RetryPolicy, Step,
+    BreakerPolicy, BudgetPolicy, Cadence, Cause, DegradePolicy, Figures, GatePolicy, LimitPolicy, PacePolicy, RetryPolicy,
+    Step,
 };
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
@@ -85,6 +87,8 @@ pub struct DeliveryOptions {
     pub degrade_interval_ms: u64,
     /// Where it begins when it is new.
     pub start: Start,
+    /// When events go.
+    pub cadence: Cadence,
 }
 
 impl Default for DeliveryOptions {
@@ -104,6 +108,7 @@ impl Default for DeliveryOptions {
             degrade: DegradePolicy::default(),
             degrade_interval_ms: 1_000,
             start: Start::Beginning,
+            cadence: Cadence::Live,
         }
     }
 }
@@ -143,6 +148,10 @@ pub struct Condition {
     pub under_way: usize,
     /// How much the runner sends.
     pub step: Step,
+    /// Entities whose events are held until a window ends, or the schedule has its next time.
+    pub held: usize,
+    /// Until when the first of them is held, microseconds since 1970 UTC.
+    pub held_to_us: Option<i64>,
 }
 
 /// What a runner tells the loop.
@@ -214,6 +223,7 @@ struct Line {
     /// Another time has come for a retry.
     retries: Arc<Notify>,
     phase: watch::Sender<Phase>,
+    cadence: watch::Sender<Cadence>,
     end: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -225,6 +235,7 @@ pub(crate) struct Ends {
     orders: mpsc::Receiver<Retry>,
     replays: mpsc::Receiver<ReplayOrder>,
     phase: watch::Receiver<Phase>,
+    cadence: watch::Receiver<Cadence>,
     /// Report what is done, say so, and end.
     end: mpsc::Receiver<oneshot::Sender<()>>,
 }
@@ -261,6 +272,7 @@ impl Controls {
         let (replayed, replays) = mpsc::channel(1);
         self.replays.attach(name, destination.clone(), replayed);
         let (phase, watching) = watch::channel(Phase::Running { generation: 0, tally: None });
+        let (cadence, cadences) = watch::channel(Cadence::Live);
         let (end, ending) = mpsc::channel(1);
         let health = Arc::new(Health::default());
         let keeping = Keeping::new(options);
@@ -272,11 +284,12 @@ impl Controls {
             orders,
             retries: Arc::default(),
             phase,
+            cadence,
             end,
         };
         self.lines().insert(name.to_owned(), line);
         let mode = keeping.mode();
-        (Ends { health, mode, orders: ordered, replays, phase: watching, end: ending }, keeping)
+        (Ends { health, mode, orders: ordered, replays, phase: watching, cadence: cadences, end: ending }, keeping)
     }
 
     /// How far events were sent to each system.
@@ -311,6 +324,11 @@ impl Controls {
 
     pub(crate) fn names(&self) -> Vec<String> {
         self.lines().keys().cloned().collect()
+    }
+
+    /// From now on events of a destination go so, until it is started again. Whether it is running.
+    pub(crate) fn set_cadence(&self, name: &str, cadence: Cadence) -> bool {
+        self.lines().get(name).map(|line| line.cadence.send_replace(cadence)).is_some()
     }
 
     /// What wakes whoever hands over retries of a destination when they are due.

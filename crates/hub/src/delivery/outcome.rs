@@ -200,7 +200,7 @@ impl Runner {
         }
         let ended = match end {
             DeadLetterEnd::Delivered => End::Delivered,
-            DeadLetterEnd::Superseded => End::Superseded,
+            DeadLetterEnd::Superseded => End::Superseded { by: 0 },
             DeadLetterEnd::Discarded | DeadLetterEnd::Unspecified => End::Filtered,
         };
         self.ended(item, ended);

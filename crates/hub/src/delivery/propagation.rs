@@ -156,7 +156,7 @@ impl HubHandle {
         match known {
             Some((End::Delivered, at_us)) => (told.standing, told.at_us) = (Standing::Delivered, Some(at_us)),
             Some((End::Filtered, at_us)) => (told.standing, told.at_us) = (Standing::Filtered, Some(at_us)),
-            Some((End::Superseded, at_us)) => (told.standing, told.at_us) = (Standing::Superseded, Some(at_us)),
+            Some((End::Superseded { .. }, at_us)) => (told.standing, told.at_us) = (Standing::Superseded, Some(at_us)),
             Some((End::Dead, _)) => self.tell_settled(event, line.map(|(_, to)| to), &mut told).await?,
             None if is_skipped => told.standing = Standing::Skipped,
             None if is_settled => self.tell_settled(event, line.map(|(_, to)| to), &mut told).await?,
@@ -262,7 +262,7 @@ impl HubHandle {
             for (number, event, end) in watch.take() {
                 match end {
                     End::Delivered => drop(left.remove(&(event, number))),
-                    End::Filtered | End::Dead | End::Superseded => is_over = true,
+                    End::Filtered | End::Dead | End::Superseded { .. } => is_over = true,
                 }
             }
         }

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use lockstep_connect::destination::Prepared;
+use lockstep_core::delivery::Cadence;
 use lockstep_core::record::{Attempt, Parked};
 use lockstep_core::{Event, Position};
 
 use crate::delivery::replay_queue::{Recent, Ticket};
+use crate::stats::now_us;
 use crate::tally::DestinationTally;
 
 /// The dead letter that an event on its way is of.
@@ -40,11 +42,14 @@ pub(crate) struct Item {
     pub(crate) together_max: usize,
     /// When it is tried again, while it waits for that.
     pub(crate) again_at_us: i64,
+    /// When it came, or the first one did that it stands for. A clock that was put back makes nothing wait for longer.
+    pub(crate) came_us: i64,
 }
 
 impl Item {
     /// An event that has not been tried.
     pub(crate) fn new(event: Arc<Event>, bytes: usize) -> Self {
+        let came_us = event.recorded_at_us.min(now_us());
         Self {
             event,
             bytes,
@@ -57,6 +62,7 @@ impl Item {
             replay: None,
             together_max: 0,
             again_at_us: 0,
+            came_us,
         }
     }
 
@@ -68,25 +74,34 @@ impl Item {
 }
 
 #[derive(Default)]
-struct Key {
-    waiting: VecDeque<Item>,
+pub(super) struct Key {
+    pub(super) waiting: VecDeque<Item>,
     /// Its first event is under way, or waits for its retry.
     busy: bool,
     /// The newest event delivered since this key is in the window.
     delivered: Position,
+    /// Its first event is held until then.
+    pub(super) held_to_us: Option<i64>,
+    /// What came before goes with that for which it was held last.
+    pub(super) let_go_us: i64,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Window {
-    keys: HashMap<String, Key>,
-    ready: VecDeque<String>,
+    pub(super) keys: HashMap<String, Key>,
+    /// When events go.
+    pub(super) cadence: Cadence,
+    /// Keys that are held, and until when.
+    pub(super) held: BinaryHeap<Reverse<(i64, String)>>,
+    pub(super) held_keys: usize,
+    pub(super) ready: VecDeque<String>,
     /// Keys whose retry is due.
     due: VecDeque<String>,
     /// Whose turn it is: that of a key that has something else to send than a retry, or that of a due retry.
     ready_first: bool,
     retries: BinaryHeap<Reverse<(i64, String)>>,
-    unsettled: BTreeSet<Position>,
+    pub(super) unsettled: BTreeSet<Position>,
     /// Retries by hand that are under way.
     manual: BTreeSet<Position>,
     /// Where the journal says that it stood when it began.
@@ -94,16 +109,17 @@ pub(crate) struct Window {
     open_before: BTreeSet<Position>,
     parked_before: BTreeMap<Position, Parked>,
     read_to: Position,
-    bytes: usize,
+    pub(super) bytes: usize,
     /// What was delivered last, from the first replay on.
     pub(crate) recent: Option<Recent>,
 }
 
 impl Window {
     /// A window that begins where the journal says: everything up to `read_to` that is not in `open` is settled.
-    pub(crate) fn after(tally: &DestinationTally) -> Self {
+    pub(crate) fn after(tally: &DestinationTally, cadence: Cadence) -> Self {
         let DestinationTally { cursor, read_to, open, parked, .. } = tally;
         Self {
+            cadence,
             read_to: *cursor,
             settled_to: *read_to.max(cursor),
             open_before: open.clone(),
@@ -170,8 +186,13 @@ impl Window {
         let key = self.keys.entry(id.clone()).or_default();
         // A retry by hand is older than what waits: it goes first.
         let at = key.waiting.partition_point(|other| other.event.position < item.event.position);
+        // Nor is it held.
+        let goes_first = at == 0 && item.manual.is_some();
         key.waiting.insert(at, item);
         if key.busy || key.waiting.len() > 1 {
+            if goes_first {
+                self.let_go(&id);
+            }
             return;
         }
         match parked {
@@ -179,7 +200,7 @@ impl Window {
                 key.busy = true;
                 self.retries.push(Reverse((parked.again_at_us, id)));
             }
-            None => self.ready.push_back(id),
+            None => self.line_up(id),
         }
     }
 
@@ -192,7 +213,7 @@ impl Window {
         let queues = if *ready_first { [Some(ready), due] } else { [due, Some(ready)] };
         for queue in queues.into_iter().flatten() {
             while let Some(id) = queue.front() {
-                let key = keys.get_mut(id).filter(|key| !key.busy);
+                let key = keys.get_mut(id).filter(|key| !key.busy && key.held_to_us.is_none());
                 let Some((key, first)) = key.and_then(|key| key.waiting.pop_front().map(|first| (key, first))) else {
                     queue.pop_front();
                     continue;
@@ -210,12 +231,12 @@ impl Window {
         None
     }
 
-    /// Since when the event waits that has waited the longest of those that may go: neither for its retry nor because it
-    /// is old by itself, as a dead letter's retry and what is replayed are.
+    /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for its
+    /// retry, and is not old by itself, as a dead letter's retry and what is replayed are.
     pub(crate) fn waiting_since_us(&self, now_us: i64) -> Option<i64> {
         let since = |key: &Key| {
             let item = key.waiting.front().filter(|item| item.manual.is_none())?;
-            (item.again_at_us <= now_us).then(|| item.event.recorded_at_us.max(item.again_at_us))
+            (item.again_at_us <= now_us && key.held_to_us.is_none()).then(|| item.event.recorded_at_us.max(item.again_at_us))
         };
         self.keys.values().filter_map(since).min()
     }
@@ -282,14 +303,16 @@ impl Window {
         !self.ready.is_empty() || with_retries && !self.due.is_empty()
     }
 
-    /// When the next retry is due.
-    pub(crate) fn next_retry_us(&self) -> Option<i64> {
-        self.retries.peek().map(|Reverse((at_us, _))| *at_us)
+    /// When the next retry is due, or the next key is held no longer.
+    pub(crate) fn next_due_us(&self) -> Option<i64> {
+        let first = |times: &BinaryHeap<Reverse<(i64, String)>>| times.peek().map(|Reverse((at_us, _))| *at_us);
+        first(&self.retries).into_iter().chain(first(&self.held)).min()
     }
 
-    /// Makes keys due whose retry is.
+    /// Makes keys due whose retry is, and lets those go that were held until now.
     pub(crate) fn wake(&mut self, now_us: i64) {
-        while self.next_retry_us().is_some_and(|at_us| at_us <= now_us) {
+        self.let_go_until(now_us);
+        while self.retries.peek().is_some_and(|Reverse((at_us, _))| *at_us <= now_us) {
             if let Some(Reverse((_, id))) = self.retries.pop()
                 && let Some(key) = self.keys.get_mut(&id)
             {
@@ -314,7 +337,7 @@ impl Window {
             if key.waiting.is_empty() {
                 self.keys.remove(id);
             } else {
-                self.ready.push_back(id.to_owned());
+                self.line_up(id.to_owned());
             }
         }
         if item.manual.is_none() {

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lockstep_connect::destination::{BatchLimits, Destination};
-use lockstep_core::Event;
 use lockstep_core::delivery::{Figures, Gate, LastMinute, Step};
 use lockstep_core::record::Progress;
+use lockstep_core::{Event, Position};
 use tokio::time::MissedTickBehavior;
 
 use crate::delivery::attempt::attempt;
 use crate::delivery::degrading::{Mode, keep};
-use crate::delivery::queue::{Item, Window};
+use crate::delivery::held::Room;
+use crate::delivery::queue::Window;
 use crate::delivery::start::origin;
 use crate::delivery::{Condition, DeliveryOptions, Down, Ends, Health, Phase, Report, ReportBody, Retry};
 use crate::handle::HubHandle;
@@ -51,6 +52,8 @@ pub(super) struct Runner {
     pub(super) delivered: u64,
     pub(super) filtered: u64,
     pub(super) own_words: u64,
+    /// Which events a newer one of their entity stands for.
+    pub(super) superseded: Vec<Position>,
     pub(super) skipped: u64,
     /// Events looked at for the first time.
     pub(super) taken: u64,
@@ -92,7 +95,7 @@ pub(crate) fn spawn(
         };
         hub.take_up_replays(&name);
         let stream = hub.stream(tally.cursor);
-        let window = Window::after(&tally);
+        let window = Window::after(&tally, options.cadence.clone());
         let gate = Gate::new(&options.gate());
         let batch = destination.batch();
         ends.health.sent_to.fetch_max(tally.read_to, Ordering::Relaxed);
@@ -112,6 +115,7 @@ pub(crate) fn spawn(
             delivered: 0,
             filtered: 0,
             own_words: 0,
+            superseded: Vec::new(),
             skipped,
             taken: 0,
             moved: false,
@@ -130,8 +134,8 @@ pub(crate) fn spawn(
 
 impl Runner {
     async fn run(mut self, ends: Ends) {
-        let Ends { mut orders, mut replays, mut phase, mut mode, mut end, .. } = ends;
-        self.mode = *mode.borrow_and_update();
+        let Ends { mut orders, mut replays, mut phase, mut cadence, mut mode, mut end, .. } = ends;
+        self.set_mode(*mode.borrow_and_update());
         let mut flying = FuturesUnordered::new();
         let mut report = tokio::time::interval(Duration::from_millis(self.options.report_interval_ms.max(1)));
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -147,8 +151,7 @@ impl Runner {
                 }
             }
             self.under_way = flying.len();
-            let room = self.window.events() < self.options.window_events_max
-                && self.window.bytes() < self.options.window_bytes_max;
+            let Room { room, by_hand } = self.room();
             let wake_in = wake_us.map(|at_us| (at_us - now_us()).max(0) as u64);
             tokio::select! {
                 biased;
@@ -165,10 +168,11 @@ impl Runner {
                     self.enter(now);
                 },
                 // Its other end is kept as long as this runs.
-                Ok(()) = mode.changed() => {
-                    self.mode = *mode.borrow_and_update();
-                    self.show_condition();
-                }
+                Ok(()) = mode.changed() => self.set_mode(*mode.borrow_and_update()),
+                Ok(()) = cadence.changed() => {
+                    self.options.cadence = cadence.borrow_and_update().clone();
+                    self.set_mode(self.mode);
+                },
                 done = end.recv() => {
                     // What is under way may finish: fewer deliveries have to be repeated.
                     while let Ok(Some(done)) = tokio::time::timeout(END_WAIT, flying.next()).await {
@@ -181,12 +185,12 @@ impl Runner {
                     }
                     return;
                 },
-                Some(Retry { event, record, by }) = orders.recv(), if room && !self.paused => {
+                Some(Retry { event, record, by }) = orders.recv(), if by_hand && !self.paused => {
                     if let Err(error) = self.retry_by_hand(event, record, by).await {
                         tracing::error!(destination = self.name, event, error = &error as &dyn std::error::Error, "a dead letter can't be sent again");
                     }
                 },
-                Some(order) = replays.recv(), if room && !self.paused => self.window.replay(order),
+                Some(order) = replays.recv(), if by_hand && !self.paused => self.window.replay(order),
                 Some(done) = flying.next(), if !flying.is_empty() => self.take(done, flying.len()),
                 () = tokio::time::sleep(Duration::from_micros(wake_in.unwrap_or(0))), if !self.paused && wake_in.is_some() => {}
                 _ = report.tick() => {
@@ -205,24 +209,11 @@ impl Runner {
         }
     }
 
-    fn take_events(&mut self, events: Vec<Arc<Event>>) {
-        for event in events {
-            if self.window.is_settled(event.position) {
-                continue;
-            }
-            self.taken += u64::from(event.position > self.window.seen_to());
-            self.health.board.taken(&event);
-            let bytes = bytes_of(&event);
-            let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
-            self.window.add(id.into(), Item::new(event, bytes));
-        }
-        self.window.read_to(self.stream.position());
-    }
-
     /// Journals how far it has come. Only when something was settled: a progress record alone must not cause
     /// the next one.
     pub(super) fn report_progress(&mut self) {
-        if !self.moved && self.delivered == 0 && self.filtered == 0 && self.skipped == 0 {
+        let is_new = self.delivered > 0 || self.filtered > 0 || self.skipped > 0 || !self.superseded.is_empty();
+        if !self.moved && !is_new {
             return;
         }
         self.moved = false;
@@ -233,6 +224,7 @@ impl Runner {
             delivered: std::mem::take(&mut self.delivered),
             filtered: std::mem::take(&mut self.filtered),
             own_words: std::mem::take(&mut self.own_words),
+            superseded: std::mem::take(&mut self.superseded),
             skipped: std::mem::take(&mut self.skipped),
             read_to: self.window.seen_to(),
             taken: Some(std::mem::take(&mut self.taken)),
@@ -245,8 +237,18 @@ impl Runner {
     pub(super) fn show_condition(&self) {
         let retries_held = self.window.due();
         let (down, concurrency) = (self.down.clone(), self.gate.concurrency());
+        let (held, held_to_us) = self.window.held();
         let (under_way, step) = (self.under_way, self.mode.map_or(Step::Pause, |mode| mode.step));
-        *self.health.condition() = Condition { down, concurrency, retries_held, under_way, step };
+        *self.health.condition() =
+            Condition { down, concurrency, retries_held, under_way, step, held, held_to_us };
+    }
+
+    /// How much is to be sent from now on.
+    fn set_mode(&mut self, mode: Option<Mode>) {
+        self.mode = mode;
+        let cadence = mode.and_then(|mode| mode.cadence(&self.options.cadence));
+        self.set_cadence(cadence.unwrap_or_else(|| self.options.cadence.clone()));
+        self.show_condition();
     }
 
     /// Shows the figures by which it is decided how much is to be sent.
@@ -284,9 +286,10 @@ impl Runner {
                     self.generation = generation;
                     self.health.board.forget();
                     self.stream = self.hub.stream(tally.cursor);
-                    self.window = Window::after(&tally);
+                    self.window = Window::after(&tally, self.window.cadence.clone());
                     (self.delivered, self.filtered, self.own_words, self.skipped) = (0, 0, 0, skipped);
                     self.taken = 0;
+                    self.superseded.clear();
                     // A probe under way was abandoned with everything else.
                     self.gate.abandoned();
                 }

@@ -7,7 +7,6 @@ use lockstep_core::delivery::{AttemptResult, Permit, Step};
 use lockstep_core::record::{Attempt, DeadLetterEnd};
 
 use crate::delivery::attempt::Flight;
-use crate::delivery::board::End;
 use crate::delivery::queue::Item;
 use crate::delivery::runner::{Runner, hash};
 use crate::stats::now_us;
@@ -22,12 +21,12 @@ impl Runner {
                 return Err(None);
             }
             self.window.wake(now);
-            let retry_us = self.window.next_retry_us();
+            let due_us = self.window.next_due_us();
             let retries_at_us = match self.gate.permit(under_way, now) {
                 Permit::Wait(None) => return Err(None),
                 Permit::Wait(Some(at_us)) if self.window.is_ready(true) => return Err(Some(at_us)),
                 // With nothing to send, it is the next event that wakes.
-                Permit::Wait(Some(at_us)) => return Err(retry_us.map(|retry_us| retry_us.max(at_us))),
+                Permit::Wait(Some(at_us)) => return Err(due_us.map(|due_us| due_us.max(at_us))),
                 // A probe is a single one anyway.
                 Permit::Send { .. }
                     if self.gate.open().is_none() && mode.requests_max.is_some_and(|most| under_way >= most) =>
@@ -38,7 +37,7 @@ impl Runner {
             };
             let with_retries = retries_at_us.is_none();
             if let Some(until_us) = self.gathering(with_retries, now) {
-                return Err(Some(retry_us.map_or(until_us, |retry_us| retry_us.min(until_us))));
+                return Err(Some(due_us.map_or(until_us, |due_us| due_us.min(until_us))));
             }
             let flight = self.gather(with_retries);
             if let Some((id, first)) = flight.first() {
@@ -48,7 +47,7 @@ impl Runner {
             }
             if !self.window.is_ready(with_retries) {
                 let held_us = retries_at_us.filter(|_| self.window.due() > 0);
-                return Err([retry_us, held_us].into_iter().flatten().min());
+                return Err([due_us, held_us].into_iter().flatten().min());
             }
         }
     }
@@ -103,11 +102,7 @@ impl Runner {
                 return Some((id, item));
             }
             Ok(None) if item.manual.is_some() => self.close(&item, DeadLetterEnd::Discarded),
-            Ok(None) => {
-                self.filtered += 1;
-                self.health.board.ended(&id, item.event.position, End::Filtered);
-                self.own_words += u64::from(self.destination.keeps_own_word(&item.event));
-            }
+            Ok(None) => self.kept_back(&id, &item.event),
             Err(error) => {
                 item.attempted(Attempt {
                     number: item.number + 1,

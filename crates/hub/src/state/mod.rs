@@ -239,6 +239,7 @@ impl State {
                 tally.delivered += progress.delivered;
                 tally.filtered += progress.filtered;
                 tally.own_words += progress.own_words;
+                tally.superseded += progress.superseded.len() as u64;
                 tally.skipped += progress.skipped;
                 if progress.skipped > 0 {
                     // Its runner says so before it takes up the first event.

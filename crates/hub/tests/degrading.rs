@@ -79,8 +79,9 @@ async fn told_now(handle: &HubHandle) -> Vec<(String, String, String)> {
         let (at_end, next) = (page.at_end, page.next_after);
         for event in page.events {
             let fields = event.fact.fields.iter().chain(&event.fact.rest);
-            let text: BTreeMap<_, _> =
-                fields.map(|f| (f.name.as_str(), String::from_utf8_lossy(&f.json).trim_matches('"').to_owned())).collect();
+            let text: BTreeMap<_, _> = fields
+                .map(|f| (f.name.as_str(), String::from_utf8_lossy(&f.json).trim_matches('"').to_owned()))
+                .collect();
             assert_eq!((event.fact.key.as_str(), text["destination"].as_str()), ("erp", "erp"));
             assert!(text["why"].contains(' '), "{text:?}");
             told.push((event.fact.event_type.clone(), text["from"].clone(), text["to"].clone()));
@@ -232,9 +233,12 @@ async fn a_dead_destination_is_paused_gets_probes_and_comes_back_step_by_step() 
     let hub = open(dir.path());
     let works = Arc::new(AtomicBool::new(false));
     let switch = works.clone();
-    let destination = Scripted::new(move |_, _| {
-        if switch.load(Ordering::SeqCst) { AttemptResult::Delivered } else { AttemptResult::Transient }
-    });
+    let destination =
+        Scripted::new(
+            move |_, _| {
+                if switch.load(Ordering::SeqCst) { AttemptResult::Delivered } else { AttemptResult::Transient }
+            },
+        );
     let down = Marks { down_s: 1, ..Marks::default() };
     let breaker = BreakerPolicy { failing_keys: 4, probe_first_ms: 1, probe_max_ms: 10, ..BreakerPolicy::default() };
     let options = DeliveryOptions { breaker, ..quick(Step::Pause, [Marks::default(), Marks::default(), down]) };
@@ -293,8 +297,7 @@ async fn a_micro_batch_by_hand_sends_the_newest_of_each_key_and_all_are_accounte
     let hub = open(dir.path());
     let destination = Scripted::new(|_, _| AttemptResult::Delivered);
     let options = quick(Step::RealTime, [Marks::default(); 3]);
-    let options =
-        DeliveryOptions { degrade: DegradePolicy { window_ms: 3_600_000, ..options.degrade }, ..options };
+    let options = DeliveryOptions { degrade: DegradePolicy { window_ms: 3_600_000, ..options.degrade }, ..options };
     hub.add_destination("erp", destination.clone(), options);
     let handle = hub.handle();
     handle.pin_flow("erp", pin(Step::MicroBatch, None)).await.unwrap();

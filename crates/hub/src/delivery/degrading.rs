@@ -250,6 +250,12 @@ impl HubHandle {
         self.controls.modes()
     }
 
+    /// Whether a person has paused a flow.
+    pub(crate) fn is_paused_by_hand(&self, name: &str) -> bool {
+        let mode = self.controls.keeping(name).map(|keeping| keeping.shown().clone());
+        mode.is_some_and(|mode| mode.step == Step::Pause && mode.pin.is_some())
+    }
+
     /// Holds a flow on a step until it is released, or until a time. Back when that is journaled and in force.
     pub async fn pin_flow(&self, name: &str, pin: Pin) -> Result<FlowMode, FlowError> {
         let keeping = self.controls.keeping(name).ok_or(FlowError::Unknown)?;

@@ -24,8 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_connect::destination::Destination;
 use lockstep_core::delivery::{
-    BreakerPolicy, BudgetPolicy, Cadence, Cause, DegradePolicy, Figures, GatePolicy, LimitPolicy, PacePolicy, RetryPolicy,
-    Step,
+    BreakerPolicy, BudgetPolicy, Cadence, Cause, DegradePolicy, Figures, GatePolicy, LimitPolicy, PacePolicy,
+    RetryPolicy, Step,
 };
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};

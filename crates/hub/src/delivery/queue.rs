@@ -236,7 +236,8 @@ impl Window {
     pub(crate) fn waiting_since_us(&self, now_us: i64) -> Option<i64> {
         let since = |key: &Key| {
             let item = key.waiting.front().filter(|item| item.manual.is_none())?;
-            (item.again_at_us <= now_us && key.held_to_us.is_none()).then(|| item.event.recorded_at_us.max(item.again_at_us))
+            (item.again_at_us <= now_us && key.held_to_us.is_none())
+                .then(|| item.event.recorded_at_us.max(item.again_at_us))
         };
         self.keys.values().filter_map(since).min()
     }

@@ -239,8 +239,7 @@ impl Runner {
         let (down, concurrency) = (self.down.clone(), self.gate.concurrency());
         let (held, held_to_us) = self.window.held();
         let (under_way, step) = (self.under_way, self.mode.map_or(Step::Pause, |mode| mode.step));
-        *self.health.condition() =
-            Condition { down, concurrency, retries_held, under_way, step, held, held_to_us };
+        *self.health.condition() = Condition { down, concurrency, retries_held, under_way, step, held, held_to_us };
     }
 
     /// How much is to be sent from now on.

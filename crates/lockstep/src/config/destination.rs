@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::degrade::Degrade;
 use super::delivery::{Breaker, Budget, Limit, Retry};
 use super::secret::SecretRef;
 
@@ -57,6 +58,9 @@ pub struct Delivery {
     /// How many requests it may get in a time, and at once.
     #[serde(default)]
     pub limit: Limit,
+    /// When it gets less by itself: a queue, micro-batches, a pause, and back. Without it never; by hand always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degrade: Option<Degrade>,
     /// Where the destination begins when it is new.
     #[serde(default)]
     pub start: Start,
@@ -83,7 +87,7 @@ impl DestinationConfig {
 
     /// How the hub delivers to it.
     pub fn options(&self) -> DeliveryOptions {
-        let Delivery { system, retry, breaker, budget, limit, start, .. } = &self.delivery;
+        let Delivery { system, retry, breaker, budget, limit, degrade, start, .. } = &self.delivery;
         let Budget { retry_percent, window_ms, floor_per_s } = *budget;
         DeliveryOptions {
             system: system.clone(),
@@ -94,6 +98,7 @@ impl DestinationConfig {
             adaptive: limit.adaptive,
             latency_floor_ms: limit.latency_floor_ms,
             concurrency_max: self.connector.concurrency_max() as usize,
+            degrade: degrade.as_ref().map(Degrade::policy).unwrap_or_default(),
             start: match start {
                 Start::Beginning => lockstep_hub::delivery::Start::Beginning,
                 Start::Now => lockstep_hub::delivery::Start::Now,

@@ -44,13 +44,8 @@ fn while_nothing_is_sent_a_backlog_does_not_keep_it_paused() {
 
 #[test]
 fn it_goes_no_further_by_itself_than_it_may() {
-    let worst = Figures {
-        lag_s: 1e6,
-        pending: u64::MAX,
-        failing_percent: Some(100.0),
-        latency_ms: Some(1e9),
-        down_s: 1e6,
-    };
+    let worst =
+        Figures { lag_s: 1e6, pending: u64::MAX, failing_percent: Some(100.0), latency_ms: Some(1e9), down_s: 1e6 };
     for most in Step::ALL {
         let mut degrade = fresh(most);
         run(&mut degrade, worst, 0, 500);

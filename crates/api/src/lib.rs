@@ -19,6 +19,7 @@ mod destinations;
 mod entities;
 mod events;
 mod explain;
+mod flows;
 mod freshness;
 mod health;
 mod history;

@@ -48,7 +48,7 @@ pub(crate) async fn show(State(api): State<Api>, headers: HeaderMap) -> Result<R
         flows.insert(name.clone(), api.hub.flow(name).await?);
     }
     let mut text = render(stats, &tallies, (&running, &api.hub.destinations_down()), &api.http.figures());
-    text.push_str(&metrics_flow::render(&tallies, &flows));
+    text.push_str(&metrics_flow::render(&tallies, &flows, &api.hub.flow_modes()));
     text.push_str(&metrics_flow::oversight(&api.hub.freshness(), &api.hub.alerts().await.unwrap_or_default()));
     Ok(view::json_bytes("text/plain; version=0.0.4; charset=utf-8", text.into()))
 }

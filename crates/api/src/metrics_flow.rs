@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_core::alert::Status;
 use lockstep_core::delivery::Counts;
-use lockstep_hub::delivery::Flow;
+use lockstep_hub::delivery::{Flow, FlowMode};
 use lockstep_hub::{AlertRow, FreshnessRow, Tallies, now_us};
 
 use crate::metrics::Text;
@@ -14,7 +14,7 @@ fn windows(flow: &Flow) -> [(&'static str, Counts); 2] {
 }
 
 /// The families of flows.
-pub(crate) fn render(tallies: &Tallies, flows: &BTreeMap<String, Flow>) -> String {
+pub(crate) fn render(tallies: &Tallies, flows: &BTreeMap<String, Flow>, modes: &BTreeMap<String, FlowMode>) -> String {
     let mut text = Text::default();
     if flows.is_empty() {
         return text.0;
@@ -23,6 +23,15 @@ pub(crate) fn render(tallies: &Tallies, flows: &BTreeMap<String, Flow>) -> Strin
     text.family("destination_unaccounted", "gauge", help);
     for (name, tally) in &tallies.destinations {
         text.sample("destination_unaccounted", &[("destination", name)], tally.unaccounted());
+    }
+    let help = "How much a flow gets: 0 real time, 1 queue, 2 micro-batch, 3 pause.";
+    text.family("flow_step", "gauge", help);
+    for (name, mode) in modes {
+        text.sample("flow_step", &[("destination", name)], mode.step as u8);
+    }
+    text.family("flow_by_hand", "gauge", "Whether that was set by hand.");
+    for (name, mode) in modes {
+        text.sample("flow_by_hand", &[("destination", name)], u8::from(mode.pin.is_some()));
     }
     let now_us = now_us();
     text.family(

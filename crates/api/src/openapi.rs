@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::{
-    Api, alerts, aliases, conflicts, dead_letters, deletion, destinations, entities, events, explain, freshness,
+    Api, alerts, aliases, conflicts, dead_letters, deletion, destinations, entities, events, explain, flows, freshness,
     health, history, incomplete, merges, metrics, middleware, preferences, propagation, quarantine, replays, resolve,
     schemas, stock, stream, view, webhooks,
 };
@@ -29,6 +29,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(explain::show))
         .routes(routes!(destinations::list))
         .routes(routes!(destinations::show))
+        .routes(routes!(flows::set, flows::release))
         .routes(routes!(destinations::conservation))
         .routes(routes!(freshness::list))
         .routes(routes!(alerts::list))

@@ -119,6 +119,8 @@ codes! {
     DestinationNotRunning = "destination-not-running", CONFLICT, "The destination is not running";
     /// The alert is not open: somebody has acknowledged it, or it is over.
     AlertNotOpen = "alert-not-open", CONFLICT, "The alert is not open";
+    /// The mode of the destination is not set by hand.
+    FlowNotPinned = "flow-not-pinned", CONFLICT, "The mode is not set by hand";
     /// As many replays go on as may.
     TooManyReplays = "too-many-replays", CONFLICT, "Too many replays go on";
     /// The quarantined delivery was released before.

@@ -179,6 +179,13 @@ pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>
             "resolved" => "resolved",
             _ => "changed",
         },
+        "flow" => match name(is).as_str() {
+            "degraded" => "degraded",
+            "restored" => "restored",
+            "paused" => "paused",
+            "resumed" => "resumed",
+            _ => "changed",
+        },
         "product" if first => "created",
         "stock" => "counted",
         // Once told, what happened has not happened again because something else of it changes.

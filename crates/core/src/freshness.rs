@@ -27,6 +27,8 @@ pub enum Why {
     Source,
     /// The destination does not answer, or refuses.
     Target,
+    /// Somebody has paused the flow.
+    Paused,
 }
 
 impl State {
@@ -53,12 +55,13 @@ impl Why {
             Self::Ours => "ours",
             Self::Source => "source",
             Self::Target => "target",
+            Self::Paused => "paused",
         }
     }
 
     /// The reason of that name.
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Ours, Self::Source, Self::Target].into_iter().find(|why| why.name() == name)
+        [Self::Ours, Self::Source, Self::Target, Self::Paused].into_iter().find(|why| why.name() == name)
     }
 }
 
@@ -67,6 +70,8 @@ impl Why {
 pub struct Observed {
     /// The hub takes no records.
     pub blocked: bool,
+    /// Somebody has paused the flow.
+    pub paused: bool,
     /// The destination counts as down.
     pub down: bool,
     /// Something of it waits for a retry.
@@ -98,6 +103,9 @@ pub fn judge(limit_us: i64, was: State, seen: &Observed) -> Verdict {
     let late = seen.behind_us > limit_us;
     if seen.blocked {
         return is(State::Unreliable, Why::Ours);
+    }
+    if seen.paused && late {
+        return is(State::Unreliable, Why::Paused);
     }
     if seen.down && late {
         return is(State::Unreliable, Why::Target);
@@ -239,6 +247,8 @@ mod tests {
         assert_eq!(verdict(Observed { unmapped: 1, ..late }), (State::Partial, Some(Why::Ours)));
         assert_eq!(verdict(Observed { down: true, ..well }), (State::Current, None), "nothing waits for too long yet");
         assert_eq!(verdict(Observed { down: true, refused: 1, ..late }), (State::Unreliable, Some(Why::Target)));
+        assert_eq!(verdict(Observed { paused: true, down: true, ..late }), (State::Unreliable, Some(Why::Paused)));
+        assert_eq!(verdict(Observed { paused: true, ..well }), (State::Current, None));
         assert_eq!(verdict(Observed { blocked: true, ..well }), (State::Unreliable, Some(Why::Ours)));
     }
 
@@ -269,9 +279,10 @@ mod tests {
     }
 
     fn observed() -> impl Strategy<Value = Observed> {
-        (any::<[bool; 3]>(), 0i64..3 * LIMIT_US, 0u64..2, 0u64..2, 0i64..3 * LIMIT_US).prop_map(
-            |([blocked, down, retrying], behind_us, refused, unmapped, source_late_us)| Observed {
+        (any::<[bool; 4]>(), 0i64..3 * LIMIT_US, 0u64..2, 0u64..2, 0i64..3 * LIMIT_US).prop_map(
+            |([blocked, paused, down, retrying], behind_us, refused, unmapped, source_late_us)| Observed {
                 blocked,
+                paused,
                 down,
                 retrying,
                 behind_us,
@@ -292,6 +303,7 @@ mod tests {
                 Observed { source_late_us: seen.source_late_us + more_us, ..seen },
                 Observed { refused: seen.refused + 1, ..seen },
                 Observed { down: true, ..seen },
+                Observed { paused: true, ..seen },
                 Observed { blocked: true, ..seen },
             ];
             for worse in worse {

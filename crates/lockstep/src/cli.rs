@@ -66,7 +66,7 @@ pub enum Command {
     /// Look at deliveries that were authentic but not understood, and release them.
     #[command(after_help = "Example:\n  lockstep quarantine list")]
     Quarantine(quarantine::QuarantineArgs),
-    /// Look at destinations: what was delivered, what is pending, and why one is down or paused.
+    /// Look at destinations (what was delivered, what is pending, why one is down or paused), and pause one.
     #[command(after_help = "Example:\n  lockstep destination list")]
     Destination(destination::DestinationArgs),
     /// Look at how deliveries go, and check that nothing is lost.

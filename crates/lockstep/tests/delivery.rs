@@ -115,3 +115,107 @@ when = \"freshnes\"
     }
     assert_ne!(checked.code, 0);
 }
+
+/// A receiver that takes everything and notes the ids.
+fn receiver() -> (std::net::SocketAddr, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let notes = taken.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(mut stream), notes) = (stream, notes.clone()) else { return };
+            std::thread::spawn(move || while take_one(&mut stream, &notes).is_some() {});
+        }
+    });
+    (address, taken)
+}
+
+/// Answers one request; `None` at the end of the connection.
+fn take_one(stream: &mut std::net::TcpStream, notes: &std::sync::Mutex<Vec<String>>) -> Option<()> {
+    use std::io::{Read, Write};
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        text.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&text).to_lowercase();
+    let header =
+        |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    let mut body = vec![0; header("content-length:").parse().unwrap()];
+    stream.read_exact(&mut body).ok()?;
+    notes.lock().unwrap().push(header("webhook-id:"));
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()
+}
+
+#[test]
+fn a_flow_is_paused_by_hand_stays_so_through_a_kill_and_goes_on_when_released() {
+    let (address, taken) = receiver();
+    let text = format!(
+        "\
+[freshness]
+limits_s = {{ product = 0.2 }}
+
+[alerts.held]
+when = \"flow\"
+steps = [{{ to = \"ops\" }}]
+
+[destinations.erp]
+kind = \"webhook\"
+system = \"erp\"
+url = \"http://{address}/in\"
+secrets = [\"file:erp.secret\"]
+allow_private_addresses = true
+degrade = {{ automatic = \"pause\", queue = {{ lag_s = 30 }} }}
+"
+    );
+    let folder = folder(&text);
+    write(folder.path(), "erp.secret", "whsec_c2VjcmV0LW9mLXRoZS1lcnA=\n");
+    let hub = Hub::start(folder.path());
+    let said = hub.ask(&["destination", "mode", "erp", "pause", "--reason", "their maintenance", "--until", "2h"]);
+    let said = said.expect(0).out;
+    assert!(
+        said.contains("erp: pause since") && said.contains("until") && said.contains("their maintenance"),
+        "{said}"
+    );
+    for number in 1..=5 {
+        let (status, answer) =
+            hub.set(&hub.key, &format!("product/P-{number}"), &format!("r-{number}"), r#"{"title":"Teapot"}"#);
+        assert_eq!(status, 200, "{answer}");
+    }
+    let late = until("the destination is late", || {
+        let rows = hub.ask(&["freshness", "--json"]).json_lines();
+        rows.into_iter().find(|row| row["destination"] == "erp" && row["state"] == "unreliable")
+    });
+    assert_eq!(late["why"], "paused");
+    let alert = until("somebody is told", || hub.ask(&["alert", "list", "--json"]).json_lines().pop());
+    assert!(alert["detail"].as_str().unwrap().contains("pause by"), "{alert}");
+    // Killed.
+    drop(hub);
+
+    let hub = Hub::start(folder.path());
+    let shown = until("it is running", || {
+        let shown = hub.ask(&["destination", "show", "erp", "--json"]).json();
+        (shown["flow"]["mode"] == "pause").then_some(shown)
+    });
+    // What the hub says itself waits too, until it is its turn to be filtered.
+    assert!(shown["pending"].as_u64() >= Some(5) && shown["flow"]["by_hand"] == true, "{shown}");
+    assert_eq!(shown["flow"]["reason"], "their maintenance");
+    let listed = hub.ask(&["destination", "list"]).expect(0).out;
+    assert!(listed.contains("pause") && listed.contains("their maintenance"), "{listed}");
+    assert_eq!(taken.lock().unwrap().len(), 0, "nothing was sent");
+    let (_, metrics) = hub.http("GET", "/metrics", &[("authorization", &format!("Bearer {}", hub.key))], b"");
+    assert!(metrics.contains("lockstep_flow_step{destination=\"erp\"} 3"), "{metrics}");
+    hub.ask(&["destination", "mode", "erp", "release"]).expect(0);
+    until("all of it is there", || (taken.lock().unwrap().len() == 5).then_some(()));
+    hub.ask(&["destination", "mode", "erp", "release"]).expect(1);
+    hub.ask(&["destination", "mode", "nobody", "pause", "--reason", "x"]).expect(1);
+    hub.ask(&["destination", "mode", "erp", "pause", "--reason", "x", "--until", "2020-01-01T00:00:00Z"]).expect(2);
+    assert_ne!(hub.ask(&["destination", "mode", "erp", "pause"]).code, 0);
+    let told =
+        hub.ask(&["events", "tail", "--after", "0", "--once", "--kind", "flow", "--json"]).expect(0).json_lines();
+    let types: Vec<&str> = told.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["flow.paused", "flow.resumed"]);
+    assert_eq!((&told[0]["data"]["from"], &told[0]["data"]["to"]), (&json!("real-time"), &json!("pause")));
+}

@@ -12,6 +12,7 @@ use super::members;
 use crate::Position;
 use crate::alert::{ALERT_KIND, EVENT_FIELD};
 use crate::change::{Change, Field, Input};
+use crate::delivery::degrade::{self, FLOW_KIND};
 use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, Stamp, member_system};
 use crate::event::{document, event_type};
 use crate::json::Json;
@@ -449,6 +450,7 @@ fn type_of(entity: &Entity, fact: &Fact) -> String {
         "conflict" => super::conflict::STATUS_FIELD,
         // Told twice is escalated twice.
         ALERT_KIND => EVENT_FIELD,
+        FLOW_KIND => degrade::EVENT_FIELD,
         _ => return event_type(&fact.kind, first, None, None),
     };
     let was = entity.value(telling).filter(|_| !first).map(|json| json.as_ref());

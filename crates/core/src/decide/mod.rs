@@ -35,6 +35,7 @@ pub use refusal::Refusal;
 use crate::alert::{ALERT_KIND, SILENCE_KIND};
 use crate::alias::ALIAS_KIND;
 use crate::change::{Change, Input, InputBody, Outcome, QuarantineReason};
+use crate::delivery::degrade::FLOW_KIND;
 use crate::entity::{DELETED_FIELD, Entity, FieldState};
 use crate::freshness::FRESHNESS_KIND;
 use crate::merge::Rule;
@@ -48,8 +49,8 @@ use crate::{EntityId, Position, delivery_hash, entity_id};
 pub const PREFERENCE_KIND: &str = "preference";
 
 /// The kinds of what the hub itself keeps of its work: of use to who asks for it, not to a copy of the business.
-pub const OWN_KINDS: [&str; 7] =
-    [ALERT_KIND, ALIAS_KIND, CONFLICT_KIND, FRESHNESS_KIND, MERGE_KIND, PREFERENCE_KIND, SILENCE_KIND];
+pub const OWN_KINDS: [&str; 8] =
+    [ALERT_KIND, ALIAS_KIND, CONFLICT_KIND, FLOW_KIND, FRESHNESS_KIND, MERGE_KIND, PREFERENCE_KIND, SILENCE_KIND];
 
 /// A fixed hasher: no randomness enters the core.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,6 +6,7 @@ mod aside;
 mod attempt;
 mod board;
 mod by_hand;
+mod degrading;
 mod ear;
 mod flow;
 mod held;
@@ -27,16 +28,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_connect::destination::Destination;
 use lockstep_core::delivery::{
-    BreakerPolicy, BudgetPolicy, Cadence, Cause, GatePolicy, LimitPolicy, PacePolicy, RetryPolicy, WaitsFor,
+    BreakerPolicy, BudgetPolicy, Cadence, Cause, DegradePolicy, Figures, GatePolicy, LimitPolicy, PacePolicy,
+    RetryPolicy, Step, WaitsFor,
 };
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
+use crate::delivery::degrading::{Keeping, Mode};
 use crate::replays::Replays;
 use crate::tally::DestinationTally;
 
 pub use board::{Parked, Watch};
+pub use degrading::{FlowError, FlowMode};
 pub use flow::Flow;
 pub use propagation::{Propagated, PropagationError, Reached, Standing, Unreached, WATCHED_MAX};
 pub(crate) use replay::Replay;
@@ -81,6 +85,10 @@ pub struct DeliveryOptions {
     pub window_bytes_max: usize,
     /// How often progress is journaled.
     pub report_interval_ms: u64,
+    /// When it goes a step down by itself, and back.
+    pub degrade: DegradePolicy,
+    /// How often that is looked at.
+    pub degrade_interval_ms: u64,
     /// Where it begins when it is new.
     pub start: Start,
     /// When events go.
@@ -103,6 +111,8 @@ impl Default for DeliveryOptions {
             window_events_max: 4_096,
             window_bytes_max: 8 * 1024 * 1024,
             report_interval_ms: 100,
+            degrade: DegradePolicy::default(),
+            degrade_interval_ms: 1_000,
             start: Start::Beginning,
             cadence: Cadence::Live,
             waits_for: Vec::new(),
@@ -141,6 +151,10 @@ pub struct Condition {
     pub concurrency: usize,
     /// Retries that are due and wait, because the retry budget is used up.
     pub retries_held: usize,
+    /// How many requests are under way.
+    pub under_way: usize,
+    /// How much the runner sends.
+    pub step: Step,
     /// Entities whose events are held until a window ends, or the schedule has its next time.
     pub held: usize,
     /// Until when the first of them is held, microseconds since 1970 UTC.
@@ -201,6 +215,8 @@ const ORDERS_MAX: usize = 1_024;
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     condition: Mutex<Condition>,
+    /// How it goes, for what decides how much it gets.
+    figures: Mutex<Figures>,
     /// The last event of which an attempt was made, or had been made before it began.
     pub(crate) sent_to: AtomicU64,
     /// What became of single events.
@@ -216,12 +232,17 @@ impl Health {
     fn condition(&self) -> MutexGuard<'_, Condition> {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Line {
     system: String,
     destination: Arc<dyn Destination>,
     health: Arc<Health>,
+    keeping: Arc<Keeping>,
     orders: mpsc::Sender<Retry>,
     /// Another time has come for a retry.
     retries: Arc<Notify>,
@@ -233,6 +254,8 @@ struct Line {
 /// The runner's ends of a line.
 pub(crate) struct Ends {
     health: Arc<Health>,
+    /// How much is to be sent.
+    mode: watch::Receiver<Option<Mode>>,
     orders: mpsc::Receiver<Retry>,
     replays: mpsc::Receiver<ReplayOrder>,
     phase: watch::Receiver<Phase>,
@@ -262,7 +285,12 @@ impl Controls {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn register(&self, name: &str, system: &str, destination: Arc<dyn Destination>) -> Ends {
+    fn register(
+        &self,
+        name: &str,
+        options: &DeliveryOptions,
+        destination: Arc<dyn Destination>,
+    ) -> (Ends, Arc<Keeping>) {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         // A replay waits for room by itself.
         let (replayed, replays) = mpsc::channel(1);
@@ -271,11 +299,21 @@ impl Controls {
         let (cadence, cadences) = watch::channel(Cadence::Live);
         let (end, ending) = mpsc::channel(1);
         let health = Arc::new(Health::default());
-        let (system, health_too) = (system.to_owned(), health.clone());
-        let line =
-            Line { system, destination, health: health_too, orders, retries: Arc::default(), phase, cadence, end };
+        let keeping = Keeping::new(options);
+        let line = Line {
+            system: options.system.clone(),
+            destination,
+            health: health.clone(),
+            keeping: keeping.clone(),
+            orders,
+            retries: Arc::default(),
+            phase,
+            cadence,
+            end,
+        };
         self.lines().insert(name.to_owned(), line);
-        Ends { health, orders: ordered, replays, phase: watching, cadence: cadences, end: ending }
+        let mode = keeping.mode();
+        (Ends { health, mode, orders: ordered, replays, phase: watching, cadence: cadences, end: ending }, keeping)
     }
 
     /// How far events were sent to each system.
@@ -297,6 +335,15 @@ impl Controls {
     /// What each destination is sent at the moment.
     pub(crate) fn conditions(&self) -> BTreeMap<String, Condition> {
         self.lines().iter().map(|(name, line)| (name.clone(), line.health.condition().clone())).collect()
+    }
+
+    /// On which step each flow is.
+    fn modes(&self) -> BTreeMap<String, FlowMode> {
+        self.lines().iter().map(|(name, line)| (name.clone(), line.keeping.shown().clone())).collect()
+    }
+
+    fn keeping(&self, name: &str) -> Option<Arc<Keeping>> {
+        self.lines().get(name).map(|line| line.keeping.clone())
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

@@ -24,6 +24,7 @@ impl Runner {
         }
         let now = now_us();
         self.health.board.attempted(sent.result == AttemptResult::Delivered, now);
+        self.last_minute.count(sent.result.is_failure(), sent.duration_us, now);
         let key = flight.first().map_or(0, |(id, _)| hash(id));
         match self.judge(key, &sent, under_way + 1, now) {
             Verdict::Waits => flight.into_iter().for_each(|(id, item)| self.window.put_back(id, item)),

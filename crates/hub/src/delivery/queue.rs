@@ -270,6 +270,17 @@ impl Window {
         None
     }
 
+    /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for its
+    /// retry, and is not old by itself, as a dead letter's retry and what is replayed are.
+    pub(crate) fn waiting_since_us(&self, now_us: i64) -> Option<i64> {
+        let since = |key: &Key| {
+            let item = key.waiting.front().filter(|item| item.manual.is_none())?;
+            (item.again_at_us <= now_us && key.held_to_us.is_none())
+                .then(|| item.event.recorded_at_us.max(item.again_at_us))
+        };
+        self.keys.values().filter_map(since).min()
+    }
+
     /// How many retries are due.
     pub(crate) fn due(&self) -> usize {
         self.due.len()

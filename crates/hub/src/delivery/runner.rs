@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lockstep_connect::destination::{BatchLimits, Destination};
-use lockstep_core::delivery::Gate;
+use lockstep_core::delivery::{Figures, Gate, LastMinute, Step};
 use lockstep_core::record::Progress;
 use lockstep_core::{Event, Position};
 use tokio::time::MissedTickBehavior;
 
 use crate::delivery::attempt::attempt;
+use crate::delivery::degrading::{Mode, keep};
 use crate::delivery::held::Room;
 use crate::delivery::queue::{Share, Window};
 use crate::delivery::start::origin;
@@ -72,6 +73,12 @@ pub(super) struct Runner {
     /// Something else than a count has changed that must be journaled.
     pub(super) moved: bool,
     pub(super) paused: bool,
+    /// How much is to be sent: nothing before that is known.
+    pub(super) mode: Option<Mode>,
+    pub(super) under_way: usize,
+    pub(super) last_minute: LastMinute,
+    /// When it was last shown how it goes.
+    figured_us: i64,
     /// Deliveries given up since the log was told, and when it was.
     pub(super) given_up: u64,
     pub(super) warned: Option<Instant>,
@@ -87,7 +94,8 @@ pub(crate) fn spawn(
     options: DeliveryOptions,
     tally: Option<DestinationTally>,
 ) {
-    let ends = hub.controls.register(&name, &options.system, destination.clone());
+    let (ends, keeping) = hub.controls.register(&name, &options, destination.clone());
+    tokio::spawn(keep(hub.clone(), name.clone(), keeping));
     tokio::spawn(async move {
         let mut skipped = 0;
         let tally = match tally {
@@ -127,6 +135,10 @@ pub(crate) fn spawn(
             taken: 0,
             moved: false,
             paused: false,
+            mode: None,
+            under_way: 0,
+            last_minute: LastMinute::default(),
+            figured_us: 0,
             given_up: 0,
             warned: None,
             origin: (tally, skipped),
@@ -137,7 +149,8 @@ pub(crate) fn spawn(
 
 impl Runner {
     async fn run(mut self, ends: Ends) {
-        let Ends { mut orders, mut replays, mut phase, mut cadence, mut end, .. } = ends;
+        let Ends { mut orders, mut replays, mut phase, mut cadence, mut mode, mut end, .. } = ends;
+        self.set_mode(*mode.borrow_and_update());
         let (mut flying, mut looks) = (FuturesUnordered::new(), FuturesUnordered::new());
         let ear = self.waits.ear.clone();
         let mut report = tokio::time::interval(Duration::from_millis(self.options.report_interval_ms.max(1)));
@@ -156,6 +169,7 @@ impl Runner {
             while let Some(look) = self.next_look() {
                 looks.push(look);
             }
+            self.under_way = flying.len();
             let Room { room, by_hand } = self.room();
             let has_share = |share: Share| {
                 share.events < (self.options.window_events_max / SHARE).max(1)
@@ -178,9 +192,11 @@ impl Runner {
                     }
                     self.enter(now);
                 },
+                // Its other end is kept as long as this runs.
+                Ok(()) = mode.changed() => self.set_mode(*mode.borrow_and_update()),
                 Ok(()) = cadence.changed() => {
-                    let now = cadence.borrow_and_update().clone();
-                    self.set_cadence(now);
+                    self.options.cadence = cadence.borrow_and_update().clone();
+                    self.set_mode(self.mode);
                 },
                 done = end.recv() => {
                     // What is under way may finish: fewer deliveries have to be repeated.
@@ -202,6 +218,7 @@ impl Runner {
                     self.tend_waits();
                     self.report_progress();
                     self.show_condition();
+                    self.show_figures(room);
                 }
                 // None of these three before the others: an order takes its time, and there may be thousands of them.
                 more = async {
@@ -270,7 +287,39 @@ impl Runner {
         let retries_held = self.window.due();
         let (down, concurrency) = (self.down.clone(), self.gate.concurrency());
         let ((held, held_to_us), (waiting, waits)) = (self.window.held(), self.waiting());
-        *self.health.condition() = Condition { down, concurrency, retries_held, held, held_to_us, waiting, waits };
+        let (under_way, step) = (self.under_way, self.mode.map_or(Step::Pause, |mode| mode.step));
+        *self.health.condition() =
+            Condition { down, concurrency, retries_held, under_way, step, held, held_to_us, waiting, waits };
+    }
+
+    /// How much is to be sent from now on.
+    fn set_mode(&mut self, mode: Option<Mode>) {
+        self.mode = mode;
+        let cadence = mode.and_then(|mode| mode.cadence(&self.options.cadence));
+        self.set_cadence(cadence.unwrap_or_else(|| self.options.cadence.clone()));
+        self.show_condition();
+    }
+
+    /// Shows the figures by which it is decided how much is to be sent.
+    fn show_figures(&mut self, room: bool) {
+        let now_us = now_us();
+        let every_us = i64::try_from(self.options.degrade_interval_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+        if (0..every_us).contains(&now_us.saturating_sub(self.figured_us)) {
+            return;
+        }
+        self.figured_us = now_us;
+        // Where all that there is room for waits for retries, what is behind it waits for them too.
+        let since_us = self.window.waiting_since_us(now_us);
+        let since_us = since_us.or_else(|| self.health.board.oldest().filter(|_| !room).map(|(_, at_us)| at_us));
+        let for_s = |since_us: i64| now_us.saturating_sub(since_us).max(0) as f64 / 1e6;
+        let (failing_percent, latency_ms) = self.last_minute.figures(now_us);
+        *self.health.figures() = Figures {
+            lag_s: since_us.map_or(0.0, for_s),
+            pending: 0,
+            failing_percent,
+            latency_ms,
+            down_s: self.gate.open().map_or(0.0, |open| for_s(open.since_us)),
+        };
     }
 
     pub(super) fn tell(&self, body: ReportBody) {

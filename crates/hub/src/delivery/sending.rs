@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use lockstep_core::delivery::{AttemptResult, Permit};
+use lockstep_core::delivery::{AttemptResult, Permit, Step};
 use lockstep_core::record::{Attempt, DeadLetterEnd};
 
 use crate::delivery::attempt::{self, Flight};
@@ -16,6 +16,10 @@ impl Runner {
     pub(super) fn next(&mut self, under_way: usize) -> Result<Flight, Option<i64>> {
         loop {
             let now = now_us();
+            let Some(mode) = self.mode else { return Err(None) };
+            if mode.step == Step::Pause && (mode.by_hand || self.gate.open().is_none()) {
+                return Err(None);
+            }
             self.window.wake(now);
             let due_us = self.window.next_due_us();
             let retries_at_us = match self.gate.permit(under_way, now) {
@@ -23,6 +27,12 @@ impl Runner {
                 Permit::Wait(Some(at_us)) if self.window.is_ready(true) => return Err(Some(at_us)),
                 // With nothing to send, it is the next event that wakes.
                 Permit::Wait(Some(at_us)) => return Err(due_us.map(|due_us| due_us.max(at_us))),
+                // A probe is a single one anyway.
+                Permit::Send { .. }
+                    if self.gate.open().is_none() && mode.requests_max.is_some_and(|most| under_way >= most) =>
+                {
+                    return Err(None);
+                }
                 Permit::Send { retries_at_us } => retries_at_us,
             };
             let with_retries = retries_at_us.is_none();

@@ -26,6 +26,8 @@ pub enum Figure {
     LagS,
     /// For how long a destination has counted as down, seconds.
     DownS,
+    /// How far a flow is from real time: 1 queue, 2 micro-batch, 3 pause.
+    Flow,
     /// How bad the freshness of a domain at a destination is: 1 delayed, 2 partial, 3 unreliable.
     Freshness,
     /// Sums that do not add up.
@@ -41,6 +43,7 @@ impl Figure {
             Self::DeadLetters => "dead-letters",
             Self::LagS => "lag",
             Self::DownS => "down",
+            Self::Flow => "flow",
             Self::Freshness => "freshness",
             Self::Conservation => "conservation",
             Self::Quarantine => "quarantine",
@@ -351,6 +354,16 @@ impl Watcher {
                     let detail = format!("`{subject}` has been down for {value:.0} s");
                     // It is down from its first moment on.
                     Seen { subject, value: if down_us > 0 { value.max(f64::MIN_POSITIVE) } else { 0.0 }, detail }
+                }));
+            }
+            Figure::Flow => {
+                let modes = hub.flow_modes();
+                seen.extend(destinations.map(|subject| {
+                    let mode = modes.get(&subject).cloned().unwrap_or_default();
+                    let by =
+                        if mode.pin.is_some() { format!(" by {}: {}", mode.by, mode.reason) } else { String::new() };
+                    let detail = format!("`{subject}` is on the step {}{by}", mode.step.name());
+                    Seen { subject, value: f64::from(mode.step as u8), detail }
                 }));
             }
             Figure::Freshness => seen.extend(freshness.iter().filter(|row| is_of(&row.destination)).map(|row| {

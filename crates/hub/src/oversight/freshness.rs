@@ -174,11 +174,13 @@ impl Watcher {
             rates.drain.take(tally.accounted(), now_us);
             let (arrival, drain) = (rates.arrival.per_s(), rates.drain.per_s());
             let down = hub.destinations_down().contains_key(&name);
+            let paused = hub.is_paused_by_hand(&name);
             for (domain, limit_us) in &domains {
                 let behind_us = hub.behind_us(&name, domain, pending as u64, now_us);
                 let (refused, unmapped) = dead.get(domain).copied().unwrap_or_default();
                 let seen = Observed {
                     blocked,
+                    paused,
                     down,
                     retrying: hub.is_retrying(&name, domain),
                     behind_us,

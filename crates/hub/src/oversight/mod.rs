@@ -5,7 +5,7 @@
 
 mod alerts;
 mod freshness;
-mod said;
+pub(crate) mod said;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

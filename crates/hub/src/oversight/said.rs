@@ -13,7 +13,7 @@ use crate::stats::now_us;
 const STEP: usize = 500;
 
 /// Says what a document of the hub's own is from now on.
-pub(super) async fn say(hub: &HubHandle, kind: &str, key: &str, fields: Vec<(&str, Value)>) -> Result<(), Unavailable> {
+pub(crate) async fn say(hub: &HubHandle, kind: &str, key: &str, fields: Vec<(&str, Value)>) -> Result<(), Unavailable> {
     let now_us = now_us();
     // What was said before may be of a clock that was set back since.
     let last_us = match hub.entity(kind, key).await? {
@@ -62,11 +62,11 @@ pub(super) async fn all(hub: &HubHandle, kind: &str) -> Result<Vec<std::sync::Ar
 }
 
 /// The value of a field.
-pub(super) fn value(entity: &Entity, field: &str) -> Value {
+pub(crate) fn value(entity: &Entity, field: &str) -> Value {
     entity.value(field).and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default()
 }
 
 /// The text of a field; empty where there is none.
-pub(super) fn text(entity: &Entity, field: &str) -> String {
+pub(crate) fn text(entity: &Entity, field: &str) -> String {
     value(entity, field).as_str().unwrap_or_default().to_owned()
 }

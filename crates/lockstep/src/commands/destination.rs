@@ -1,14 +1,16 @@
 //! `lockstep destination`: where deliveries stand, and what to do about a destination that takes none.
 
-use clap::{Args, Subcommand};
-use serde_json::Value;
+use clap::{Args, Subcommand, ValueEnum};
+use lockstep_connect::time::format_rfc3339;
+use serde_json::{Value, json};
 
+use crate::demo::text;
 use crate::exit::{Exit, Failure};
 use crate::output::{Output, Style, Table};
-use crate::remote::{Remote, RemoteArgs, segment};
+use crate::remote::{Remote, RemoteArgs, query, segment};
 use crate::{show, time};
 
-/// Look at destinations: what was delivered, what is pending, and why one is down or paused.
+/// Look at destinations (what was delivered, what is pending, why one is down or paused), and pause one.
 #[derive(Debug, Args)]
 pub struct DestinationArgs {
     #[command(subcommand)]
@@ -23,6 +25,42 @@ enum DestinationCommand {
     /// Print one with everything that is known of it.
     #[command(after_help = "Example:\n  lockstep destination show erp")]
     Show(ShowArgs),
+    /// Set how much one gets, whatever its figures say, until it is released or until a time.
+    #[command(
+        after_help = "Example:\n  lockstep destination mode erp pause --reason 'their maintenance' --until 2h\n  lockstep destination mode erp release"
+    )]
+    Mode(ModeArgs),
+}
+
+#[derive(Debug, Args)]
+struct ModeArgs {
+    /// The destination.
+    destination: String,
+    /// How much it gets.
+    #[arg(value_enum)]
+    mode: Mode,
+    /// Why, for whoever looks at it later. Needed for all but `release`.
+    #[arg(long, required_if_eq_any = [("mode", "real-time"), ("mode", "queue"), ("mode", "micro-batch"), ("mode", "pause")])]
+    reason: Option<String>,
+    /// When it is over by itself: a time in RFC 3339, or in how long, such as 30m or 2h.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Everything, as soon as it takes it.
+    RealTime,
+    /// Everything in order, with fewer requests under way.
+    Queue,
+    /// The newest of each entity within a window.
+    MicroBatch,
+    /// Nothing at all: everything waits.
+    Pause,
+    /// It goes by itself again.
+    Release,
 }
 
 #[derive(Debug, Args)]
@@ -49,6 +87,7 @@ pub async fn run(args: &DestinationArgs, output: &Output) -> Result<Exit, Failur
             print(&one, output)?;
             Ok(Exit::Done)
         }
+        DestinationCommand::Mode(args) => mode(args, output).await,
     }
 }
 
@@ -56,9 +95,59 @@ pub async fn run(args: &DestinationArgs, output: &Output) -> Result<Exit, Failur
 fn state(one: &Value) -> String {
     match one["down"]["cause"].as_str() {
         Some(cause) => show::clean(cause),
-        None if one["running"] == true => "up".to_owned(),
+        None if one["running"] == true => match one["flow"]["mode"].as_str() {
+            None | Some("real-time") => "up".to_owned(),
+            Some(mode) => show::clean(mode),
+        },
         None => "not running".to_owned(),
     }
+}
+
+/// How much it gets and why, in a line.
+fn flow(flow: &Value) -> String {
+    let text = |member: &str| flow[member].as_str().map(show::clean).filter(|text| !text.is_empty());
+    let mut line = text("mode").unwrap_or_default();
+    if let Some(since) = text("since") {
+        line += &format!(" since {}", time::shorten(&since));
+    }
+    if let Some(until) = text("until") {
+        line += &format!(" until {}", time::shorten(&until));
+    }
+    if let Some(by) = text("by") {
+        let verb = if flow["by_hand"] == true { "set" } else { "released" };
+        line += &format!(", {verb} by {by}");
+        line += &text("reason").map(|reason| format!(" ({reason})")).unwrap_or_default();
+    }
+    line + &text("why").map(|why| format!(": {why}")).unwrap_or_default()
+}
+
+async fn mode(args: &ModeArgs, output: &Output) -> Result<Exit, Failure> {
+    let path = format!("/v1/destinations/{}/mode", segment(&args.destination));
+    let remote = Remote::new(&args.remote)?;
+    let set = if args.mode == Mode::Release {
+        remote.delete(&format!("{path}{}", query(&[("reason", args.reason.clone())]))).await?.body
+    } else {
+        // A time to come may be said by how far it is; whether it is one is for the hub to say.
+        let until = args.until.as_ref().map(|until| match text::duration(until) {
+            Ok(wait) => {
+                let wait_us = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+                format_rfc3339(lockstep_hub::now_us().saturating_add(wait_us))
+            }
+            Err(_) => until.clone(),
+        });
+        let mode = args.mode.to_possible_value().map(|value| value.get_name().to_owned());
+        let mut wish = json!({ "mode": mode, "reason": args.reason });
+        if let Some(until) = until {
+            wish["until"] = until.into();
+        }
+        remote.post(&path, Some(&wish)).await?.body
+    };
+    if output.is_json() {
+        output.json(&set)?;
+    } else {
+        output.line(&format!("{}: {}", args.destination, flow(&set)))?;
+    }
+    Ok(Exit::Done)
 }
 
 async fn list(args: &ListArgs, output: &Output) -> Result<Exit, Failure> {
@@ -75,6 +164,9 @@ async fn list(args: &ListArgs, output: &Output) -> Result<Exit, Failure> {
         if let Some(advice) = one["down"]["advice"].as_str() {
             let detail = show::clean(one["down"]["detail"].as_str().unwrap_or_default());
             table.note(Style::Dim, &format!("{detail}: {}", show::clean(advice)));
+        }
+        if one["flow"]["by_hand"] == true || !matches!(one["flow"]["mode"].as_str(), None | Some("real-time")) {
+            table.note(Style::Dim, &flow(&one["flow"]));
         }
     }
     if !output.is_json() {
@@ -99,6 +191,9 @@ fn print(one: &Value, output: &Output) -> Result<(), Failure> {
         output.line(&text("detail"))?;
         output.line(&text("advice"))?;
     }
+    if one["flow"]["since"].is_string() || one["flow"]["by_hand"] == true {
+        output.line(&flow(&one["flow"]))?;
+    }
     let mut table = Table::new(&["", ""]);
     for member in [
         "published",
@@ -113,6 +208,7 @@ fn print(one: &Value, output: &Output) -> Result<(), Failure> {
         "cursor",
         "lag_s",
         "concurrency",
+        "under_way",
         "retries_held",
         "held",
         "held_to",

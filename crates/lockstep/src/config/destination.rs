@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::degrade::Degrade;
 use super::delivery::{Breaker, Budget, Limit, Retry};
 use super::flow::{Cadence, Gate, WaitsFor};
 use super::secret::SecretRef;
@@ -58,6 +59,9 @@ pub struct Delivery {
     /// How many requests it may get in a time, and at once.
     #[serde(default)]
     pub limit: Limit,
+    /// When it gets less by itself: a queue, micro-batches, a pause, and back. Without it never; by hand always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degrade: Option<Degrade>,
     /// Where the destination begins when it is new.
     #[serde(default)]
     pub start: Start,
@@ -93,7 +97,7 @@ impl DestinationConfig {
 
     /// How the hub delivers to it, where this is its name.
     pub fn options(&self, name: &str) -> DeliveryOptions {
-        let Delivery { system, retry, breaker, budget, limit, start, cadence, waits_for, .. } = &self.delivery;
+        let Delivery { system, retry, breaker, budget, limit, degrade, start, cadence, waits_for, .. } = &self.delivery;
         let Budget { retry_percent, window_ms, floor_per_s } = *budget;
         DeliveryOptions {
             system: system.clone(),
@@ -104,6 +108,7 @@ impl DestinationConfig {
             adaptive: limit.adaptive,
             latency_floor_ms: limit.latency_floor_ms,
             concurrency_max: self.connector.concurrency_max() as usize,
+            degrade: degrade.as_ref().map(Degrade::policy).unwrap_or_default(),
             start: match start {
                 Start::Beginning => lockstep_hub::delivery::Start::Beginning,
                 Start::Now => lockstep_hub::delivery::Start::Now,

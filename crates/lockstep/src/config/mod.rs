@@ -4,6 +4,7 @@
 //! everything in it (`document`), its shape is compared with the types' own JSON Schema (`shape`), and what it
 //! names is looked up and compiled (`resolve`).
 
+mod degrade;
 mod delivery;
 mod destination;
 mod document;

@@ -72,6 +72,8 @@ pub enum AlertFigure {
     Lag,
     /// For how many seconds a destination has counted as down.
     Down,
+    /// How far a destination's flow is from real time: 1 queue, 2 micro-batch, 3 pause.
+    Flow,
     /// How bad the freshness of a domain at a destination is: 1 delayed, 2 partial, 3 unreliable.
     Freshness,
     /// Sums that do not add up: events of which nobody knows what became of them.
@@ -94,6 +96,7 @@ impl From<AlertFigure> for Figure {
             AlertFigure::DeadLetters => Self::DeadLetters,
             AlertFigure::Lag => Self::LagS,
             AlertFigure::Down => Self::DownS,
+            AlertFigure::Flow => Self::Flow,
             AlertFigure::Freshness => Self::Freshness,
             AlertFigure::Conservation => Self::Conservation,
             AlertFigure::Quarantine => Self::Quarantine,

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use lockstep_core::delivery::Step;
+use lockstep_core::delivery::degrade::Marks;
+
 use super::*;
 
 fn load(text: &str) -> Loaded {
@@ -38,7 +41,7 @@ fn a_destination_is_one_table_for_two_types() {
         "[destinations.erp]\nkind = \"webhook\"\nsystem = \"erp\"\nurl = \"https://erp.example/in\"\nsecrets = [\"env:A\"]\nconcurrency_max = 3\nretry = { retries_max = 9 }\nstart = \"now\"\n",
     );
     let config = config.config.unwrap_or_else(|| panic!("{:?}", config.problems));
-    let options = config.destinations["erp"].options();
+    let options = config.destinations["erp"].options("erp");
     assert_eq!((options.concurrency_max, options.retry.retries_max), (3, 9));
     assert_eq!(options.retry.backoff_first_ms, Retry::default().backoff_first_ms);
     assert_eq!(options.start, lockstep_hub::delivery::Start::Now);
@@ -139,4 +142,24 @@ fn the_types_and_the_schema_agree_on_every_default() {
     let loaded = load(&written);
     assert_eq!(loaded.problems, [], "{written}");
     assert_eq!(loaded.config.unwrap().hub, HubConfig::default());
+}
+
+#[test]
+fn degrading_is_off_goes_as_far_as_a_queue_where_declared_and_its_steps_are_in_order() {
+    let text = "[destinations.a]\nkind = \"file\"\nsystem = \"a\"\nfolder = \"out\"\n";
+    let policy = |more: &str| {
+        let loaded = Loaded::parse(Path::new("x.toml"), format!("{text}{more}"));
+        loaded.config.expect("no problem of its shape").destinations["a"].options("a").degrade
+    };
+    assert_eq!(policy("").automatic, Step::RealTime);
+    assert_eq!(policy("degrade = {}\n").automatic, Step::Queue);
+    let given = policy("degrade = { automatic = \"pause\", queue = { pending = 9 } }\n");
+    assert_eq!(
+        (given.automatic, given.marks[0], given.marks[2].down_s),
+        (Step::Pause, Marks { pending: 9, ..Marks::default() }, 300)
+    );
+    assert_eq!(
+        problems(&format!("{text}degrade = {{ pause = {{ lag_s = 3 }} }}\n")),
+        ["x.toml:5:23: `lag_s` is not a field of [destinations.a.degrade.pause]; the only one known is `down_s`"]
+    );
 }

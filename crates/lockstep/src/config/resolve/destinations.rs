@@ -45,6 +45,12 @@ impl Resolver<'_> {
                 self.report(&[at[0], at[1], table, &format!("{wait}_max_ms")], message);
             }
         }
+        if let Some(degrade) = &config.delivery.degrade {
+            for (field, message) in degrade.problems() {
+                let place: Vec<&str> = at.into_iter().chain(["degrade"]).chain(field.split('.')).collect();
+                self.report(&place, message);
+            }
+        }
         let outlet = self.outlet(name, config);
         let secrets = self.secret_list(&[at[0], at[1], "secrets"], &config.delivery.secrets);
         let headers = self.secret_headers(name, config);

@@ -17,6 +17,7 @@ pub mod fold;
 pub mod json;
 pub mod merge;
 pub mod money;
+mod name;
 pub mod order;
 pub mod path;
 pub mod record;

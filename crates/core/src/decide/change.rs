@@ -1,6 +1,5 @@
 //! What becomes of one change: field by field, what it does to its system's claim, and who wins then.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, Stamp, mem
 use crate::event::{document, event_type};
 use crate::json::Json;
 use crate::merge::{OPERATOR, Policy, Rule, Standing, Verdict};
+use crate::name::{self, compare, same};
 use crate::order::LIFECYCLE_FIELD;
 use crate::path::base_of;
 use crate::record::{Fact, FactOutcome, Ruling};
@@ -113,22 +113,24 @@ pub(super) fn decide_change(
         imply(entity, system, own, &mut change.fields);
     }
     let scene = Scene::new(rules, entity, own, &change, place, sent_to);
-    let speaks_of_existence = change.fields.iter().any(|f| f.name == DELETED_FIELD);
+    let speaks_of_existence = name::field(&change.fields, DELETED_FIELD).is_some();
     let existence = (speaks_of_existence && entity.field(DELETED_FIELD).is_none()).then(|| entity.existence());
 
     let mut decided: Vec<Decided<'_>> = Vec::with_capacity(change.fields.len());
     let (mut changed, mut contests) = (Vec::new(), Vec::new());
     let mut rest = Rest::with_capacity(entity.fields.len().saturating_sub(change.fields.len()));
     let mut policies = PolicyWalk::new(domain);
-    let mut known = entity.fields.iter().peekable();
+    let mut known = entity.fields.iter();
     for (at, field) in change.fields.iter().enumerate() {
         // Both lists are sorted: fields that the change does not speak of are the rest of the document.
         let mut state = None;
-        while let Some(other) = known.peek() {
-            match other.name.as_str().cmp(&field.name) {
-                Ordering::Less => rest.push_standing(other),
-                Ordering::Equal => state = Some(*other),
-                Ordering::Greater => break,
+        while let Some(other) = known.as_slice().first() {
+            if same(other.name.as_bytes(), field.name.as_bytes()) {
+                state = Some(other);
+            } else if compare(&other.name, &field.name).is_lt() {
+                rest.push_standing(other);
+            } else {
+                break;
             }
             known.next();
             if state.is_some() {
@@ -302,6 +304,10 @@ impl<'a> Scene<'a> {
         policy: &Policy,
         field: &Field,
     ) -> Effect {
+        if let Some(claim) = claim.filter(|claim| claim.json == field.json) {
+            // Most fields of a whole document: it says once more what it said.
+            return claim.repeated(&self.stamp, &self.entity.stamps);
+        }
         let rank = |json: &[u8]| policy.ranking().rank(json);
         let silence = match claim {
             Some(claim) if !claim.json.is_empty() => None,
@@ -416,7 +422,7 @@ impl<'a> Scene<'a> {
 }
 
 fn is_deleted(entity: &Entity, fact: &Fact) -> bool {
-    let own = |fields: &[Field]| fields.iter().find(|f| f.name == DELETED_FIELD).map(|f| f.json == "true");
+    let own = |fields: &[Field]| name::field(fields, DELETED_FIELD).map(|f| f.json == "true");
     own(&fact.rest).or_else(|| own(&fact.fields)).unwrap_or_else(|| entity.is_deleted())
 }
 
@@ -450,7 +456,7 @@ fn type_of(entity: &Entity, fact: &Fact) -> String {
     };
     let was = entity.value(telling).filter(|_| !first).map(|json| json.as_ref());
     // What stands in the rest is the winning value, also where the change itself speaks of the field.
-    let in_list = |fields: &'_ [Field]| fields.iter().find(|f| f.name == telling).map(|f| f.json.clone());
+    let in_list = |fields: &'_ [Field]| name::field(fields, telling).map(|f| f.json.clone());
     let is =
         in_list(&fact.rest).or_else(|| in_list(&fact.fields)).or_else(|| entity.value(telling).map(Json::to_bytes));
     event_type(&fact.kind, first, was, is.as_deref())

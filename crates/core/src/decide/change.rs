@@ -99,6 +99,19 @@ pub(super) fn decide_change(
     rules: &Rules,
     sent_to: Option<Position>,
     entity: &Entity,
+    change: Change,
+    place: &Place<'_>,
+) -> (Fact, Vec<Contest>) {
+    let (mut fact, contests) = decide_unsigned(rules, sent_to, entity, change, place);
+    sign(&mut fact, place);
+    (fact, contests)
+}
+
+/// The same, but for what the fact says of where it came from, see [`sign`].
+pub(super) fn decide_unsigned(
+    rules: &Rules,
+    sent_to: Option<Position>,
+    entity: &Entity,
     mut change: Change,
     place: &Place<'_>,
 ) -> (Fact, Vec<Contest>) {
@@ -151,18 +164,29 @@ pub(super) fn decide_change(
 
     let won = decided.iter().any(|d| d.effect.is_current() && d.effect != Effect::Echoes && d.winner.is_empty());
     let rulings = group(&decided);
-    let mut fact = Fact { changed, rest: rest.into_fields(), rulings, ..fact_of(rules, entity, change, place) };
+    let mut fact = Fact { changed, rest: rest.into_fields(), rulings, ..unsigned(rules, entity, change, place) };
     finish(rules, entity, &mut fact, won);
     (fact, contests)
 }
 
 /// A fact of a change, before anything is decided about it.
 pub(super) fn fact_of(rules: &Rules, entity: &Entity, change: Change, place: &Place<'_>) -> Fact {
+    let mut fact = unsigned(rules, entity, change, place);
+    sign(&mut fact, place);
+    fact
+}
+
+/// Says in a fact where it came from.
+fn sign(fact: &mut Fact, place: &Place<'_>) {
+    fact.source.clone_from(&place.input.source);
+    place.system.clone_into(&mut fact.system);
+    fact.delivery.clone_from(&place.input.delivery);
+    fact.trace = place.input.trace.clone().unwrap_or_default();
+}
+
+fn unsigned(rules: &Rules, entity: &Entity, change: Change, place: &Place<'_>) -> Fact {
     let input = place.input;
     Fact {
-        source: input.source.clone(),
-        system: place.system.to_owned(),
-        delivery: input.delivery.clone(),
         payload_hash: input.payload_hash,
         index: place.index,
         sequence: change.sequence,
@@ -173,7 +197,6 @@ pub(super) fn fact_of(rules: &Rules, entity: &Entity, change: Change, place: &Pl
         kind: change.kind,
         key: change.key,
         fields: change.fields,
-        trace: input.trace.clone().unwrap_or_default(),
         releases: input.releases.unwrap_or(0),
         received_at_us: input.received_at_us,
         via: place.via.to_owned(),

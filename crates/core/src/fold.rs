@@ -54,6 +54,7 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     let slot = if is_membership { None } else { entity.observe(own, &stamp) };
     let stamp = if is_membership { StampId::default() } else { entity.stamp_id(slot, &stamp) };
     for ruling in &fact.rulings {
+        let effect = effect_of(ruling);
         let winner = match ruling.winner.as_str() {
             "" if ruling.rule == Rule::Nobody as i32 => NOBODY,
             "" => own,
@@ -73,7 +74,7 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
             if fact.changed.binary_search(&(at as u32)).is_ok() {
                 stands(state, position, fact.echoed);
             }
-            let (effect, before) = (effect_of(ruling), state.winner);
+            let before = state.winner;
             claim(state, &observed, effect, &entity.stamps);
             rule(state, ruling.rule, winner, fact, field);
             if effect != Effect::Joins || state.winner != before || state.more.is_some() {

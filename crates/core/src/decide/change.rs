@@ -90,6 +90,8 @@ pub(super) struct Scene<'a> {
     /// The system's number in the entity.
     own: Option<u32>,
     stamp: Stamp,
+    /// Whether the system has said nothing later: the usual case, in which what it says again needs no second look.
+    is_latest: bool,
     /// How far events were sent to this system, where it may echo them.
     sent_to: Option<Position>,
 }
@@ -233,7 +235,8 @@ impl<'a> Scene<'a> {
         let tie = crate::delivery_hash(&place.input.source, &place.input.delivery);
         let (sequence, occurred_at_us) = (change.sequence, change.occurred_at_us);
         let stamp = Stamp { sequence, occurred_at_us, tie, index: place.index, position: place.position };
-        Self { rules, entity, system: place.system, own, stamp, sent_to }
+        let is_latest = own.is_some_and(|own| entity.stamps.none_is_later(own, &stamp));
+        Self { rules, entity, system: place.system, own, stamp, is_latest, sent_to }
     }
 
     fn decide(
@@ -305,7 +308,8 @@ impl<'a> Scene<'a> {
     ) -> Option<Decided<'a>> {
         let rule = Rule::try_from(state.rule).ok().filter(|rule| policy.may_rule(*rule))?;
         let winning = state.winning()?;
-        if policy.looks_at_last() || self.stamp.order(&self.entity.stamps[claim.start]).is_lt() {
+        let is_before = || !self.is_latest && self.stamp.order(&self.entity.stamps[claim.start]).is_lt();
+        if policy.looks_at_last() || is_before() {
             return None;
         }
         let winner = if Some(winning.system) == self.own { "" } else { self.entity.system(winning.system) };
@@ -329,7 +333,7 @@ impl<'a> Scene<'a> {
     ) -> Effect {
         if let Some(claim) = claim.filter(|claim| claim.json == field.json) {
             // Most fields of a whole document: it says once more what it said.
-            return claim.repeated(&self.stamp, &self.entity.stamps);
+            return if self.is_latest { Effect::Joins } else { claim.repeated(&self.stamp, &self.entity.stamps) };
         }
         let rank = |json: &[u8]| policy.ranking().rank(json);
         let silence = match claim {

@@ -1,5 +1,5 @@
-//! Names of fields, and values, compared: dozens of times for each change, and nearly all of them are short. So it is done
-//! in place, a word at a time, where calling what compares memory would cost more than comparing.
+//! Names of fields, and values, compared: dozens of times for each change, and nearly all of them are short. So it is
+//! done in place, a word at a time, where calling what compares memory would cost more than comparing.
 
 use std::cmp::Ordering;
 

@@ -120,8 +120,8 @@ struct Said {
     contests: SmallVec<[(EntityId, Vec<Contest>); 1]>,
 }
 
-/// Decides a change; a single one takes what the input says of itself. What is said of an entity that is merged is said of
-/// what it is merged into, too.
+/// Decides a change; a single one takes what the input says of itself. What is said of an entity that is merged is
+/// said of what it is merged into, too.
 fn say(
     facts: &mut Facts,
     input: &mut Input,
@@ -212,8 +212,8 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
 pub(super) enum Speaker {
     /// The input's system.
     Input,
-    /// The same, and nothing else is known yet to come of the input: what it says of itself moves into the fact. Nearly all
-    /// inputs are such, and copying it would be a good part of all that is allocated for them.
+    /// The same, and nothing else is known yet to come of the input: what it says of itself moves into the fact. Nearly
+    /// all inputs are such, and copying it would be a good part of all that is allocated for them.
     InputOnce,
     /// The hub itself.
     Hub,

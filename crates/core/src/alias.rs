@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::change::{Field, KEY_BYTES_MAX};
+use crate::name;
 
 /// The kind of the documents that say whom an external id belongs to.
 pub const ALIAS_KIND: &str = "alias";
@@ -64,7 +65,7 @@ impl Alias {
     /// # Errors
     /// Where the field is no list of external ids: what would be right, in words.
     pub fn given(fields: &[Field]) -> Result<Vec<Self>, String> {
-        let field = fields.binary_search_by(|f| f.name.as_str().cmp(EXTERNAL_IDS_FIELD)).ok().map(|at| &fields[at]);
+        let field = name::field(fields, EXTERNAL_IDS_FIELD);
         let Some(field) = field.filter(|f| !f.json.is_empty() && f.json != "null") else { return Ok(Vec::new()) };
         let must_be = || format!("`{EXTERNAL_IDS_FIELD}` must be a list of texts such as \"@shop/order_id/1001\"");
         let texts: Vec<String> = serde_json::from_slice(&field.json).map_err(|_| must_be())?;

@@ -20,6 +20,7 @@ use crate::Position;
 use crate::change::Field;
 use crate::json::Json;
 use crate::merge::OPERATOR;
+use crate::name::{compare, same};
 use crate::path;
 
 /// The field that tells whether an entity is deleted, `true` or `false`: not a part of its document. It is there from
@@ -108,13 +109,28 @@ impl Entity {
     /// The field of that name.
     pub fn field(&self, name: &str) -> Option<&FieldState> {
         // What is asked for most often is not there mostly, and would stand before all others.
-        self.fields.first().filter(|first| first.name.as_str() <= name)?;
-        self.fields.binary_search_by(|f| f.name.as_str().cmp(name)).ok().map(|at| &self.fields[at])
+        self.fields.first().filter(|first| compare(&first.name, name).is_le())?;
+        self.place(name).ok().map(|at| &self.fields[at])
+    }
+
+    /// Where the field of that name is, or else where it would be.
+    pub(crate) fn place(&self, name: &str) -> Result<usize, usize> {
+        self.fields.binary_search_by(|f| compare(&f.name, name))
+    }
+
+    /// The same, where it may be at `hint` or a little after it.
+    #[inline]
+    pub(crate) fn place_near(&self, name: &str, hint: usize) -> Result<usize, usize> {
+        let near = self.fields.get(hint..).unwrap_or_default().iter().take(3);
+        match near.into_iter().position(|f| same(f.name.as_bytes(), name.as_bytes())) {
+            Some(at) => Ok(hint + at),
+            None => self.place(name),
+        }
     }
 
     /// Whether there is a field whose name begins so.
     pub fn has_field_from(&self, prefix: &str) -> bool {
-        let at = self.fields.partition_point(|f| f.name.as_str() < prefix);
+        let at = self.fields.partition_point(|f| compare(&f.name, prefix).is_lt());
         self.fields.get(at).is_some_and(|f| f.name.starts_with(prefix))
     }
 
@@ -194,9 +210,14 @@ impl Entity {
     ///
     /// It is about to be decided about what `system` says: what it said before is looked at, and else what stands.
     pub fn warm(&self, system: &str) {
+        // First only where the claims are: what is behind them is asked for when they have come, and that for many at once.
+        let ends = |f: &FieldState| f.claims.first().map_or(0, |c| c.system) ^ f.claims.last().map_or(0, |c| c.system);
+        std::hint::black_box(self.fields.iter().fold(0, |sum, f| sum ^ ends(f)));
         let own = self.system_number(system);
+        // Of a long value every line of the processor's cache.
         let byte = |byte: Option<&u8>| byte.copied().map_or(0, usize::from);
-        let claim = |c: &Claim| byte(c.json.first()) + byte(c.json.last());
+        let long = |json: &[u8]| json.iter().step_by(64).map(|byte| usize::from(*byte)).sum::<usize>();
+        let claim = |c: &Claim| byte(c.json.last()) + if c.json.len() > 24 { long(&c.json) } else { 0 };
         let said = |f: &FieldState| f.claims.iter().find(|c| Some(c.system) == own).or(f.winning()).map_or(0, claim);
         let field = |f: &FieldState| f.name.len() + said(f);
         let fields: usize = self.fields.iter().map(field).sum();

@@ -12,7 +12,8 @@ use crate::entity::{
 };
 use crate::json::Json;
 use crate::merge::Rule;
-use crate::path::base_of;
+use crate::name;
+use crate::path::is_part;
 use crate::record::{Fact, Ruling};
 
 /// Folds a fact into the entity that it is about.
@@ -39,9 +40,9 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
         false => number_of(&mut entity.systems, &member_system(&fact.system, &fact.via)),
     };
     let stamp = stamp_of(fact, position);
-    if !is_membership && fact.fields.iter().any(|f| f.name == DELETED_FIELD) && entity.field(DELETED_FIELD).is_none() {
+    if !is_membership && name::field(&fact.fields, DELETED_FIELD).is_some() && entity.field(DELETED_FIELD).is_none() {
         let existence = entity.existence();
-        let place = place(&mut entity.fields, DELETED_FIELD, usize::MAX);
+        let place = place(entity, DELETED_FIELD, usize::MAX);
         entity.fields[place] = existence;
     }
     if entity.fields.is_empty() {
@@ -53,24 +54,27 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     let slot = if is_membership { None } else { entity.observe(own, &stamp) };
     let stamp = if is_membership { StampId::default() } else { entity.stamp_id(slot, &stamp) };
     for ruling in &fact.rulings {
+        let effect = effect_of(ruling);
         let winner = match ruling.winner.as_str() {
             "" if ruling.rule == Rule::Nobody as i32 => NOBODY,
             "" => own,
             other => number_of(&mut entity.systems, other),
         };
-        // Both lists are sorted: the next one is mostly the next one.
-        let mut next = 0;
+        // Both lists are sorted: what comes so many fields later in one mostly does so in the other.
+        let (mut next, mut next_at) = (0, 0);
+        let mut silences = silences.iter().peekable();
         let mut one = |at: usize| {
             let Some(field) = fact.fields.get(at) else { return };
-            let place = place(&mut entity.fields, &field.name, next);
-            next = place + 1;
-            let silence = silences.get(at).copied().flatten();
+            let place = place(entity, &field.name, next + at.saturating_sub(next_at));
+            (next, next_at) = (place + 1, at + 1);
+            while silences.next_if(|(silent, _)| *silent < at).is_some() {}
+            let silence = silences.next_if(|(silent, _)| *silent == at).map(|(_, silence)| *silence);
             let observed = Observed { system: own, stamp, slot, json: &field.json, silence };
             let state = &mut entity.fields[place];
             if fact.changed.binary_search(&(at as u32)).is_ok() {
                 stands(state, position, fact.echoed);
             }
-            let (effect, before) = (effect_of(ruling), state.winner);
+            let before = state.winner;
             claim(state, &observed, effect, &entity.stamps);
             rule(state, ruling.rule, winner, fact, field);
             if effect != Effect::Joins || state.winner != before || state.more.is_some() {
@@ -103,19 +107,23 @@ fn membership(entity: &mut Entity, fact: &Fact) {
 
 /// For each field of a fact of which its system says nothing yet, or any more, see [`Entity::silence`]; empty where there can be
 /// none, which is the usual case.
-fn silences(entity: &Entity, own: u32, fact: &Fact) -> Vec<Option<StampId>> {
-    let is_part = |name: &str| base_of(name).len() < name.len();
+fn silences(entity: &Entity, own: u32, fact: &Fact) -> Vec<(usize, StampId)> {
     let was_deleted = entity.field(DELETED_FIELD).is_some();
-    if !was_deleted && !fact.fields.iter().any(|f| is_part(&f.name)) {
-        return Vec::new();
-    }
-    let known =
-        |name: &str| entity.field(name).is_some_and(|f| f.claims.iter().any(|c| c.system == own && !c.json.is_empty()));
-    let one = |field: &Field| {
-        let may_be_silent = (was_deleted || is_part(&field.name)) && !known(&field.name);
-        if may_be_silent { entity.silence(own, &field.name) } else { None }
+    let says = |f: &FieldState| f.claims.iter().any(|c| c.system == own && !c.json.is_empty());
+    // Both lists are sorted, see `fold`.
+    let (mut next, mut next_at) = (0, 0);
+    let mut known = |at: usize, name: &str| {
+        let place = entity.place_near(name, next + at - next_at);
+        (next, next_at) = (place.map_or_else(|at| at, |at| at + 1), at + 1);
+        place.is_ok_and(|place| says(&entity.fields[place]))
     };
-    fact.fields.iter().map(one).collect()
+    let mut silences = Vec::new();
+    for (at, field) in fact.fields.iter().enumerate() {
+        if (was_deleted || is_part(&field.name)) && !known(at, &field.name) {
+            silences.extend(entity.silence(own, &field.name).map(|silence| (at, silence)));
+        }
+    }
+    silences
 }
 
 /// Where a fact stands among the observations of its system.
@@ -185,17 +193,10 @@ fn number_of(systems: &mut SmallVec<[CompactString; 2]>, system: &str) -> u32 {
 }
 
 /// Where the state of the named field is, made where it is new. `hint` is where it may stand, or a little before.
-fn place(fields: &mut Vec<FieldState>, name: &str, hint: usize) -> usize {
-    if let Some(at) = fields.iter().skip(hint).take(3).position(|f| f.name == name) {
-        hint + at
-    } else {
-        match fields.binary_search_by(|f| f.name.as_str().cmp(name)) {
-            Ok(at) => at,
-            Err(at) => {
-                let state = FieldState { name: name.into(), winner: NOBODY, ..FieldState::default() };
-                fields.insert(at, state);
-                at
-            }
-        }
-    }
+fn place(entity: &mut Entity, name: &str, hint: usize) -> usize {
+    entity.place_near(name, hint).unwrap_or_else(|at| {
+        let state = FieldState { name: name.into(), winner: NOBODY, ..FieldState::default() };
+        entity.fields.insert(at, state);
+        at
+    })
 }

@@ -6,6 +6,8 @@ use std::ops::Deref;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+use crate::name::same;
+
 /// Compact JSON with sorted keys, so that equal values are equal bytes.
 ///
 /// Most values are numbers, flags, codes and dates: those of up to 24 bytes stand within the claim itself, so that
@@ -89,13 +91,13 @@ impl PartialEq<&str> for Json {
 
 impl PartialEq<[u8]> for Json {
     fn eq(&self, other: &[u8]) -> bool {
-        self.0.as_bytes() == other
+        same(self.0.as_bytes(), other)
     }
 }
 
 impl PartialEq<Bytes> for Json {
     fn eq(&self, other: &Bytes) -> bool {
-        self.0.as_bytes() == other.as_ref()
+        same(self.0.as_bytes(), other)
     }
 }
 

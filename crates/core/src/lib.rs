@@ -19,6 +19,7 @@ pub mod freshness;
 pub mod json;
 pub mod merge;
 pub mod money;
+mod name;
 pub mod order;
 pub mod path;
 pub mod record;

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::change::Field;
 use crate::entity::DELETED_FIELD;
 use crate::event::write_string;
+use crate::name::part_at;
 
 /// What a field is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,8 +167,12 @@ fn id_of(raw: &RawValue) -> Option<String> {
 
 /// The field of which this one is a part, or itself.
 pub fn base_of(name: &str) -> &str {
-    // Byte by byte: both are ASCII, and names are short.
-    name.bytes().position(|byte| byte == b'.' || byte == b'[').map_or(name, |at| &name[..at])
+    part_at(name.as_bytes()).map_or(name, |at| &name[..at])
+}
+
+/// Whether a field is a part of another one.
+pub fn is_part(name: &str) -> bool {
+    part_at(name.as_bytes()).is_some()
 }
 
 /// The name of the list of keys, for an item's name.

@@ -1,6 +1,9 @@
 //! The rules of a hub: for every domain, which policy decides which field. Declared in the configuration.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+
+use compact_str::CompactString;
 
 use crate::Position;
 use crate::alias::EXTERNAL_IDS_FIELD;
@@ -8,6 +11,7 @@ use crate::decide::HUB;
 use crate::entity::{DELETED_FIELD, Entity};
 use crate::json::Json;
 use crate::merge::{Latest, Owner, Policy, Union};
+use crate::name::compare;
 use crate::order;
 use crate::path::{Part, Parts, base_of};
 use crate::stock::record::CountBasis;
@@ -147,7 +151,7 @@ pub(crate) struct PolicyWalk<'d> {
     domain: Option<&'d Domain>,
     declared: std::iter::Peekable<std::collections::btree_map::Iter<'d, String, Policy>>,
     /// The policy of the parts of the field that came last.
-    of_parts: Option<(String, &'d Policy)>,
+    of_parts: Option<(CompactString, &'d Policy)>,
 }
 
 impl<'d> PolicyWalk<'d> {
@@ -160,9 +164,12 @@ impl<'d> PolicyWalk<'d> {
     /// The policy of a field. Its name must not be less than the one before.
     pub(crate) fn of(&mut self, field: &str) -> &'d Policy {
         let Some(domain) = self.domain else { return undeclared(field) };
-        while self.declared.next_if(|(name, _)| name.as_str() < field).is_some() {}
-        if let Some((_, policy)) = self.declared.peek().filter(|(name, _)| name.as_str() == field) {
-            return policy;
+        while let Some((name, policy)) = self.declared.peek() {
+            match compare(name, field) {
+                Ordering::Less => self.declared.next(),
+                Ordering::Equal => return policy,
+                Ordering::Greater => break,
+            };
         }
         let base = base_of(field);
         if base.len() == field.len() {
@@ -175,7 +182,7 @@ impl<'d> PolicyWalk<'d> {
             Some((known, policy)) if *known == field[..until] => policy,
             _ => {
                 let policy = domain.policy(field);
-                self.of_parts = Some((field[..until].to_owned(), policy));
+                self.of_parts = Some((field[..until].into(), policy));
                 policy
             }
         }

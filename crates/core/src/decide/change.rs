@@ -1,6 +1,5 @@
 //! What becomes of one change: field by field, what it does to its system's claim, and who wins then.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use crate::entity::{Claim, DELETED_FIELD, Effect, Entity, FieldState, Stamp, mem
 use crate::event::{document, event_type};
 use crate::json::Json;
 use crate::merge::{OPERATOR, Policy, Rule, Standing, Verdict};
+use crate::name::{self, compare, same};
 use crate::order::LIFECYCLE_FIELD;
 use crate::path::base_of;
 use crate::record::{Fact, FactOutcome, Ruling};
@@ -92,12 +92,27 @@ pub(super) struct Scene<'a> {
     /// The system's number in the entity.
     own: Option<u32>,
     stamp: Stamp,
+    /// Whether the system has said nothing later: the usual case, in which what it says again needs no second look.
+    is_latest: bool,
     /// How far events were sent to this system, where it may echo them.
     sent_to: Option<Position>,
 }
 
 /// Decides a change, and which conflicts it opens or closes. Nothing is changed yet: folding the fact does.
 pub(super) fn decide_change(
+    rules: &Rules,
+    sent_to: Option<Position>,
+    entity: &Entity,
+    change: Change,
+    place: &Place<'_>,
+) -> (Fact, Vec<Contest>) {
+    let (mut fact, contests) = decide_unsigned(rules, sent_to, entity, change, place);
+    sign(&mut fact, place);
+    (fact, contests)
+}
+
+/// The same, but for what the fact says of where it came from, see [`sign`].
+pub(super) fn decide_unsigned(
     rules: &Rules,
     sent_to: Option<Position>,
     entity: &Entity,
@@ -115,22 +130,24 @@ pub(super) fn decide_change(
         imply(entity, system, own, &mut change.fields);
     }
     let scene = Scene::new(rules, entity, own, &change, place, sent_to);
-    let speaks_of_existence = change.fields.iter().any(|f| f.name == DELETED_FIELD);
+    let speaks_of_existence = name::field(&change.fields, DELETED_FIELD).is_some();
     let existence = (speaks_of_existence && entity.field(DELETED_FIELD).is_none()).then(|| entity.existence());
 
     let mut decided: Vec<Decided<'_>> = Vec::with_capacity(change.fields.len());
     let (mut changed, mut contests) = (Vec::new(), Vec::new());
     let mut rest = Rest::with_capacity(entity.fields.len().saturating_sub(change.fields.len()));
     let mut policies = PolicyWalk::new(domain);
-    let mut known = entity.fields.iter().peekable();
+    let mut known = entity.fields.iter();
     for (at, field) in change.fields.iter().enumerate() {
         // Both lists are sorted: fields that the change does not speak of are the rest of the document.
         let mut state = None;
-        while let Some(other) = known.peek() {
-            match other.name.as_str().cmp(&field.name) {
-                Ordering::Less => rest.push_standing(other),
-                Ordering::Equal => state = Some(*other),
-                Ordering::Greater => break,
+        while let Some(other) = known.as_slice().first() {
+            if same(other.name.as_bytes(), field.name.as_bytes()) {
+                state = Some(other);
+            } else if compare(&other.name, &field.name).is_lt() {
+                rest.push_standing(other);
+            } else {
+                break;
             }
             known.next();
             if state.is_some() {
@@ -151,18 +168,29 @@ pub(super) fn decide_change(
 
     let won = decided.iter().any(|d| d.effect.is_current() && d.effect != Effect::Echoes && d.winner.is_empty());
     let rulings = group(&decided);
-    let mut fact = Fact { changed, rest: rest.into_fields(), rulings, ..fact_of(rules, entity, change, place) };
+    let mut fact = Fact { changed, rest: rest.into_fields(), rulings, ..unsigned(rules, entity, change, place) };
     finish(rules, entity, &mut fact, won);
     (fact, contests)
 }
 
 /// A fact of a change, before anything is decided about it.
 pub(super) fn fact_of(rules: &Rules, entity: &Entity, change: Change, place: &Place<'_>) -> Fact {
+    let mut fact = unsigned(rules, entity, change, place);
+    sign(&mut fact, place);
+    fact
+}
+
+/// Says in a fact where it came from.
+fn sign(fact: &mut Fact, place: &Place<'_>) {
+    fact.source.clone_from(&place.input.source);
+    place.system.clone_into(&mut fact.system);
+    fact.delivery.clone_from(&place.input.delivery);
+    fact.trace = place.input.trace.clone().unwrap_or_default();
+}
+
+fn unsigned(rules: &Rules, entity: &Entity, change: Change, place: &Place<'_>) -> Fact {
     let input = place.input;
     Fact {
-        source: input.source.clone(),
-        system: place.system.to_owned(),
-        delivery: input.delivery.clone(),
         payload_hash: input.payload_hash,
         index: place.index,
         sequence: change.sequence,
@@ -173,7 +201,6 @@ pub(super) fn fact_of(rules: &Rules, entity: &Entity, change: Change, place: &Pl
         kind: change.kind,
         key: change.key,
         fields: change.fields,
-        trace: input.trace.clone().unwrap_or_default(),
         releases: input.releases.unwrap_or(0),
         received_at_us: input.received_at_us,
         via: place.via.to_owned(),
@@ -210,7 +237,8 @@ impl<'a> Scene<'a> {
         let tie = crate::delivery_hash(&place.input.source, &place.input.delivery);
         let (sequence, occurred_at_us) = (change.sequence, change.occurred_at_us);
         let stamp = Stamp { sequence, occurred_at_us, tie, index: place.index, position: place.position };
-        Self { rules, entity, system: place.system, own, stamp, sent_to }
+        let is_latest = own.is_some_and(|own| entity.stamps.none_is_later(own, &stamp));
+        Self { rules, entity, system: place.system, own, stamp, is_latest, sent_to }
     }
 
     fn decide(
@@ -282,7 +310,8 @@ impl<'a> Scene<'a> {
     ) -> Option<Decided<'a>> {
         let rule = Rule::try_from(state.rule).ok().filter(|rule| policy.may_rule(*rule))?;
         let winning = state.winning()?;
-        if policy.looks_at_last() || self.stamp.order(&self.entity.stamps[claim.start]).is_lt() {
+        let is_before = || !self.is_latest && self.stamp.order(&self.entity.stamps[claim.start]).is_lt();
+        if policy.looks_at_last() || is_before() {
             return None;
         }
         let winner = if Some(winning.system) == self.own { "" } else { self.entity.system(winning.system) };
@@ -304,6 +333,10 @@ impl<'a> Scene<'a> {
         policy: &Policy,
         field: &Field,
     ) -> Effect {
+        if let Some(claim) = claim.filter(|claim| claim.json == field.json) {
+            // Most fields of a whole document: it says once more what it said.
+            return if self.is_latest { Effect::Joins } else { claim.repeated(&self.stamp, &self.entity.stamps) };
+        }
         let rank = |json: &[u8]| policy.ranking().rank(json);
         let silence = match claim {
             Some(claim) if !claim.json.is_empty() => None,
@@ -418,7 +451,7 @@ impl<'a> Scene<'a> {
 }
 
 fn is_deleted(entity: &Entity, fact: &Fact) -> bool {
-    let own = |fields: &[Field]| fields.iter().find(|f| f.name == DELETED_FIELD).map(|f| f.json == "true");
+    let own = |fields: &[Field]| name::field(fields, DELETED_FIELD).map(|f| f.json == "true");
     own(&fact.rest).or_else(|| own(&fact.fields)).unwrap_or_else(|| entity.is_deleted())
 }
 
@@ -455,7 +488,7 @@ fn type_of(entity: &Entity, fact: &Fact) -> String {
     };
     let was = entity.value(telling).filter(|_| !first).map(|json| json.as_ref());
     // What stands in the rest is the winning value, also where the change itself speaks of the field.
-    let in_list = |fields: &'_ [Field]| fields.iter().find(|f| f.name == telling).map(|f| f.json.clone());
+    let in_list = |fields: &'_ [Field]| name::field(fields, telling).map(|f| f.json.clone());
     let is =
         in_list(&fact.rest).or_else(|| in_list(&fact.fields)).or_else(|| entity.value(telling).map(Json::to_bytes));
     event_type(&fact.kind, first, was, is.as_deref())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::change::{Place, decide_change};
+use super::change::{Place, decide_change, decide_unsigned};
 use super::conflict::{Contest, HUB};
 use super::{Decision, Facts, Gate, PREFERENCE_KIND, Refusal, identity, members, order, order_stock, prefer, timer};
 use crate::change::{Change, Input, Outcome};
@@ -41,9 +41,11 @@ pub(super) fn decide_changes(
     let first = facts.next;
     let count = changes.len() as u32;
     let (mut applied, mut changed, mut version) = (false, false, 0);
+    // Then what the input says of itself moves into the fact, and comes back where something follows from it.
+    let is_single = changes.len() == 1;
     let mut records: Vec<Fact> = Vec::with_capacity(changes.len());
     for change in changes {
-        let said = say(facts, input, change, &mut records, now_us);
+        let said = say(facts, input, (change, is_single), &mut records, now_us);
         let told = &records[said.told];
         applied |= told.outcome == FactOutcome::Applied as i32;
         changed |= !told.event_type.is_empty();
@@ -62,16 +64,19 @@ pub(super) fn decide_changes(
         let mut last = said.first;
         if let Some(change) = timer::taken_back(facts, fact) {
             last = records.len();
-            records.push(decide_one(facts, input, (HUB, ""), change, records.len() as u32, now_us).0);
+            give_back(input, &records);
+            records.push(decide_one(facts, input, (Speaker::Hub, ""), change, records.len() as u32, now_us).0);
         }
         let consequences = consequences(facts, &records[last], now_us);
         for change in given.into_iter().chain(consequences) {
-            records.push(decide_one(facts, input, (HUB, ""), change, records.len() as u32, now_us).0);
+            give_back(input, &records);
+            records.push(decide_one(facts, input, (Speaker::Hub, ""), change, records.len() as u32, now_us).0);
         }
         for (id, contests) in said.contests {
             contest(facts, input, &id, contests, &mut records, now_us);
         }
         for membership in memberships {
+            give_back(input, &records);
             let place = members::place(input, records.len() as u32, facts.next);
             let Some((fact, contests)) = membership.decide(facts, &place) else { continue };
             take(facts, &fact, now_us);
@@ -84,7 +89,12 @@ pub(super) fn decide_changes(
     } else {
         Outcome::Superseded { position: first, count }
     };
-    let follows = order_stock::follow(facts, input, &records, now_us);
+    let follows = if order_stock::may_follow(facts) {
+        give_back(input, &records);
+        order_stock::follow(facts, input, &records, now_us)
+    } else {
+        Vec::new()
+    };
     let of = (records.len() + follows.iter().filter(|record| is_fact(record)).count()) as u32;
     let one = |fact| Record::new(now_us, Body::Fact(Box::new(fact)));
     let mut records: Vec<Record> = records.into_iter().map(one).chain(follows).collect();
@@ -110,20 +120,27 @@ struct Said {
     contests: SmallVec<[(EntityId, Vec<Contest>); 1]>,
 }
 
-/// Decides a change. What is said of an entity that is merged is said of what it is merged into, too.
-fn say(facts: &mut Facts, input: &Input, change: Change, records: &mut Vec<Fact>, now_us: i64) -> Said {
+/// Decides a change; a single one takes what the input says of itself. What is said of an entity that is merged is
+/// said of what it is merged into, too.
+fn say(
+    facts: &mut Facts,
+    input: &mut Input,
+    (change, is_single): (Change, bool),
+    records: &mut Vec<Fact>,
+    now_us: i64,
+) -> Said {
     let first = records.len();
-    let system = input.system.as_str();
     let mut ids = members::chain(&facts.entities, &change.id()).into_iter();
     let again = (ids.len() > 1).then(|| change.clone());
-    let (fact, contests) = decide_one(facts, input, (system, ""), change, first as u32, now_us);
+    let speaker = if is_single && again.is_none() { Speaker::InputOnce } else { Speaker::Input };
+    let (fact, contests) = decide_one(facts, input, (speaker, ""), change, first as u32, now_us);
     records.push(fact);
     let mut contests: SmallVec<_> = [(ids.next().unwrap_or_default(), contests)].into_iter().collect();
     for (id, change) in ids.zip(again.into_iter().cycle()) {
         let member = change.key;
         let key = id.split_once('/').map(|(_, key)| key.to_owned()).unwrap_or_default();
         let change = Change { key, ..change };
-        let (fact, more) = decide_one(facts, input, (system, &member), change, records.len() as u32, now_us);
+        let (fact, more) = decide_one(facts, input, (Speaker::Input, &member), change, records.len() as u32, now_us);
         records.push(fact);
         contests.push((id, more));
     }
@@ -131,11 +148,19 @@ fn say(facts: &mut Facts, input: &Input, change: Change, records: &mut Vec<Fact>
 }
 
 /// Says of conflicts that they begin, change or end.
-fn contest(facts: &mut Facts, input: &Input, id: &str, contests: Vec<Contest>, records: &mut Vec<Fact>, now_us: i64) {
+fn contest(
+    facts: &mut Facts,
+    input: &mut Input,
+    id: &str,
+    contests: Vec<Contest>,
+    records: &mut Vec<Fact>,
+    now_us: i64,
+) {
     for contest in contests {
         let Some(entity) = facts.entities.get(id) else { continue };
         let change = contest.change(entity, &facts.entities, facts.next, now_us);
-        records.push(decide_one(facts, input, (HUB, ""), change, records.len() as u32, now_us).0);
+        give_back(input, records);
+        records.push(decide_one(facts, input, (Speaker::Hub, ""), change, records.len() as u32, now_us).0);
     }
 }
 
@@ -182,20 +207,61 @@ fn consequences(facts: &Facts, fact: &Fact, now_us: i64) -> Vec<Change> {
     changes
 }
 
+/// For whom a change speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// The input's system.
+    Input,
+    /// The same, and nothing else is known yet to come of the input: what it says of itself moves into the fact. Nearly
+    /// all inputs are such, and copying it would be a good part of all that is allocated for them.
+    InputOnce,
+    /// The hub itself.
+    Hub,
+}
+
+impl Speaker {
+    /// Says in a fact where it came from.
+    fn sign(self, fact: &mut Fact, input: &mut Input) {
+        if self == Self::InputOnce {
+            fact.source = std::mem::take(&mut input.source);
+            fact.system = std::mem::take(&mut input.system);
+            fact.delivery = std::mem::take(&mut input.delivery);
+            fact.trace = input.trace.take().unwrap_or_default();
+        } else {
+            fact.source.clone_from(&input.source);
+            fact.system = if self == Self::Hub { HUB.to_owned() } else { input.system.clone() };
+            fact.delivery.clone_from(&input.delivery);
+            fact.trace = input.trace.clone().unwrap_or_default();
+        }
+    }
+}
+
+/// Something follows after all from an input of which the first fact may have taken what it says of itself.
+fn give_back(input: &mut Input, records: &[Fact]) {
+    if let Some(fact) = records.first().filter(|_| input.source.is_empty()) {
+        input.source.clone_from(&fact.source);
+        input.system.clone_from(&fact.system);
+        input.delivery.clone_from(&fact.delivery);
+        input.trace = Some(fact.trace.clone()).filter(|trace| !trace.is_empty());
+    }
+}
+
 /// Decides one change, and folds it, so that it shows at once to the next. `via` is the key by which it was said, where that is
 /// a member's.
 pub(super) fn decide_one(
     facts: &mut Facts,
-    input: &Input,
-    (system, via): (&str, &str),
+    input: &mut Input,
+    (speaker, via): (Speaker, &str),
     change: Change,
     index: u32,
     now_us: i64,
 ) -> (Fact, Vec<Contest>) {
+    let system = if speaker == Speaker::Hub { HUB } else { &input.system };
     let sent_to = facts.rules.may_echo(&change.kind, system).then(|| facts.sent.get(system).copied()).flatten();
     let place = Place { input, system, via, index, position: facts.next };
     let entity = facts.entities.entry(change.id()).or_default();
-    let (fact, contests) = decide_change(&facts.rules, sent_to, entity, change, &place);
+    let (mut fact, contests) = decide_unsigned(&facts.rules, sent_to, entity, change, &place);
+    speaker.sign(&mut fact, input);
     facts.gates.extend(fold_next(&mut facts.next, entity, &fact, now_us));
     if fact.kind == PREFERENCE_KIND {
         prefer(&mut facts.rules, entity);

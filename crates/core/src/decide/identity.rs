@@ -10,6 +10,7 @@ use crate::entity::Entity;
 use crate::entity_id;
 use crate::event::write_string;
 use crate::merge::OPERATOR;
+use crate::name;
 use crate::record::Fact;
 
 /// The field of an alias with the kind of the entity that it belongs to; null where it belongs to none any more.
@@ -29,7 +30,7 @@ fn holder_of(entities: &Entities, alias: &Alias) -> Option<(String, String)> {
 
 /// Whether a change names entities by external ids, or gives some. Nearly none does.
 pub fn has_aliases(change: &Change) -> bool {
-    let gives = change.fields.binary_search_by(|f| f.name.as_str().cmp(EXTERNAL_IDS_FIELD)).is_ok();
+    let gives = name::field(&change.fields, EXTERNAL_IDS_FIELD).is_some();
     let refers = || order::order_field(change).is_some_and(|at| change.fields[at].json.starts_with(b"\"@"));
     gives || Alias::is_one(&change.key) || refers()
 }

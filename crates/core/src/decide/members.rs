@@ -98,8 +98,10 @@ fn possible(facts: &Facts, id: &str, into: Option<&str>) -> Result<(), String> {
 
 /// What follows for the entities from the document of a merge.
 pub(super) fn consequences(facts: &Facts, fact: &Fact) -> Vec<Membership> {
-    let document = facts.entities.get(&entity_id(&fact.kind, &fact.key)).filter(|_| fact.kind == MERGE_KIND);
-    let Some(document) = document else { return Vec::new() };
+    if fact.kind != MERGE_KIND {
+        return Vec::new();
+    }
+    let Some(document) = facts.entities.get(&entity_id(&fact.kind, &fact.key)) else { return Vec::new() };
     let into = document.value(INTO_FIELD).and_then(|json| into_of(&Field::new(INTO_FIELD, json.to_bytes())));
     let id = document.key.as_str();
     let Some(goes) = facts.entities.get(id) else { return Vec::new() };

@@ -171,12 +171,13 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     facts.gates.clear();
     facts.aside.clear();
     let hash = delivery_hash(&input.source, &input.delivery);
+    let request_hash = input.request_key.as_ref().map(|(key, _)| request_key_hash(&input.source, key));
     // Two operators may have looked at it at once: the first releases it.
     if let Some(position) = input.releases.filter(|position| !facts.held.contains(position)) {
         return Err(Refusal::Released { position });
     }
     if let Some((key, payload_hash)) = &input.request_key
-        && let Some(seen) = facts.seen.get(&request_key_hash(&input.source, key))
+        && let Some(seen) = request_hash.and_then(|hash| facts.seen.get(&hash))
         && seen.payload_hash.is_some_and(|hash| hash != *payload_hash)
     {
         return Err(Refusal::KeyReused { key: key.clone(), of: seen.position });
@@ -248,9 +249,10 @@ pub fn decide(facts: &mut Facts, mut input: Input, now_us: i64) -> Result<Decisi
     }
     let position = facts.next - decision.records.len() as Position;
     facts.seen.entry(hash).or_insert(Seen { position, payload_hash: Some(input.payload_hash) });
-    if let Some((key, payload_hash)) = &input.request_key {
-        let seen = Seen { position, payload_hash: Some(*payload_hash) };
-        facts.seen.entry(request_key_hash(&input.source, key)).or_insert(seen);
+    // What the input said of itself may stand in the record by now.
+    if let (Some(hash), Some((_, payload_hash))) = (request_hash, input.request_key) {
+        let seen = Seen { position, payload_hash: Some(payload_hash) };
+        facts.seen.entry(hash).or_insert(seen);
     }
     Ok(decision)
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::change::{Change, Field};
 use crate::entity::{DELETED_FIELD, Entity};
+use crate::name;
 use crate::order::{self, LIFECYCLE_FIELD};
 use crate::record::Fact;
 use crate::{EntityId, entity_id};
@@ -163,13 +164,18 @@ impl Life {
         let field = order.field(LIFECYCLE_FIELD);
         let winning = field.and_then(|f| f.winning());
         let state: Option<String> = winning.and_then(|claim| serde_json::from_slice(&claim.json).ok());
-        let said = field.into_iter().flat_map(|f| &f.claims).filter(|c| c.json == "\"cancelled\"");
-        let dated = order.field("cancelled_at").and_then(|f| f.winning()).filter(|c| c.json != "null");
         Self {
             rank: state.as_deref().map_or(i32::MIN, rank),
             since_us: winning.map_or(0, |claim| order.stamps[claim.start].occurred_at_us),
-            cancelled_us: said.chain(dated).map(|claim| order.stamps[claim.start].occurred_at_us).max(),
+            cancelled_us: Self::cancelled_us(order),
         }
+    }
+
+    fn cancelled_us(order: &Entity) -> Option<i64> {
+        let said = order.field(LIFECYCLE_FIELD).into_iter().flat_map(|f| &f.claims);
+        let said = said.filter(|c| c.json == "\"cancelled\"");
+        let dated = order.field("cancelled_at").and_then(|f| f.winning()).filter(|c| c.json != "null");
+        said.chain(dated).map(|claim| order.stamps[claim.start].occurred_at_us).max()
     }
 
     fn reach(&mut self, state: &str, at_us: i64) {
@@ -437,9 +443,8 @@ fn canonical(value: &Value) -> Vec<u8> {
 pub(super) fn concerns(order: &Entity, fact: &Fact) -> bool {
     let has_items = || LEDGERS.iter().any(|(_, ledger)| order.has_field_from(ledger));
     let has_exceptions = || order.has_field_from("exceptions[");
-    let said = |name: &str| fact.fields.iter().any(|f| f.name == name);
     fact.kind == "order"
         && !order.is_deleted()
-        && !said(DELETED_FIELD)
-        && (Life::of(order).cancelled_us.is_some() || has_items() || has_exceptions())
+        && name::field(&fact.fields, DELETED_FIELD).is_none()
+        && (Life::cancelled_us(order).is_some() || has_items() || has_exceptions())
 }

@@ -126,6 +126,12 @@ impl Claim {
         silence.filter(|_| self.json.is_empty()).map_or(last, |silence| stamps.later(last, silence))
     }
 
+    /// What an observation of the same system with the same value does to this claim.
+    pub(crate) fn repeated(&self, stamp: &Stamp, stamps: &Stamps) -> Effect {
+        let beyond = self.bound.is_some_and(|bound| stamp.order(&stamps[bound]).is_lt());
+        if beyond { Effect::Ignored } else { Effect::Joins }
+    }
+
     /// What an observation of the same system does to this claim. `ranks` are those of the new value and of the
     /// claim's.
     pub(crate) fn effect(
@@ -136,8 +142,7 @@ impl Claim {
         stamps: &Stamps,
     ) -> Effect {
         if self.json == *json {
-            let beyond = self.bound.is_some_and(|bound| stamp.order(&stamps[bound]).is_lt());
-            return if beyond { Effect::Ignored } else { Effect::Joins };
+            return self.repeated(stamp, stamps);
         }
         if ranks.0 != ranks.1 {
             return if ranks.0 > ranks.1 { Effect::Rises } else { Effect::Ignored };

@@ -106,6 +106,13 @@ impl Stamps {
         self.recents.len() < SLOTS as usize
     }
 
+    /// Whether no observation of a system is later than this one, as far as any is remembered.
+    pub(crate) fn none_is_later(&self, system: u32, stamp: &Stamp) -> bool {
+        let own = self.recents.iter().filter(|recent| recent.system == system).map(|recent| &recent.stamp);
+        // Of the others it is not known whose they are.
+        own.chain(&self.others).all(|other| other.order(stamp).is_le())
+    }
+
     /// Keeps a stamp that is not among the recent ones.
     pub(super) fn keep(&mut self, stamp: Stamp) -> StampId {
         self.others.push(stamp);

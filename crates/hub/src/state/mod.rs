@@ -384,7 +384,7 @@ pub(crate) fn tally<'a, T: Default>(tallies: &'a mut BTreeMap<String, T>, name: 
     if !tallies.contains_key(name) {
         tallies.insert(name.to_owned(), T::default());
     }
-    tallies.entry(name.to_owned()).or_default()
+    tallies.get_mut(name).unwrap_or_else(|| unreachable!("it is there, or was put in just now"))
 }
 
 /// Why state can't be read.

@@ -11,8 +11,8 @@ mod goods;
 mod said;
 mod waiting;
 
-use super::changes::decide_one;
-use super::{Decision, Entities, Facts, HUB, order, stock as commands};
+use super::changes::{Speaker, decide_one};
+use super::{Decision, Entities, Facts, order, stock as commands};
 use crate::EntityId;
 use crate::Position;
 use crate::change::{Change, Field, Input, Outcome};
@@ -27,11 +27,13 @@ pub use waiting::{Waiting, retry, waiting};
 /// How often an order is looked at for one input at most: twice is enough, the second time to see that nothing is left.
 const ROUNDS_MAX: usize = 4;
 
-/// Brings stock to where the orders are that `told` is about, and says of them what they have.
+/// Whether orders concern stock at all.
+pub(super) fn may_follow(facts: &Facts) -> bool {
+    facts.rules.stock_orders.any() && !facts.stock.is_empty()
+}
+
+/// Brings stock to where the orders are that `told` is about, and says of them what they have. See [`may_follow`].
 pub(super) fn follow(facts: &mut Facts, input: &mut Input, told: &[Fact], now_us: i64) -> Vec<Record> {
-    if !facts.rules.stock_orders.any() || facts.stock.is_empty() {
-        return Vec::new();
-    }
     let mut ids: Vec<EntityId> = Vec::new();
     for fact in told.iter().filter(|fact| fact.kind == "order") {
         let id = entity_id(&fact.kind, &fact.key);
@@ -48,7 +50,7 @@ pub(super) fn again(facts: &mut Facts, input: &mut Input, order: &str, now_us: i
     let position = facts.next;
     let id = entity_id("order", order);
     let mut records = Vec::new();
-    if facts.rules.stock_orders.any() && !facts.stock.is_empty() && facts.entities.contains_key(&id) {
+    if may_follow(facts) && facts.entities.contains_key(&id) {
         records = bring(facts, input, vec![id.clone()], 0, now_us);
     }
     let is_fact = |record: &&mut Record| matches!(record.body, Some(Body::Fact(_)));
@@ -77,7 +79,7 @@ fn bring(facts: &mut Facts, input: &mut Input, ids: Vec<EntityId>, mut index: u3
         for _ in 0..ROUNDS_MAX {
             let Some(changes) = settle(facts, &id, &mut records, now_us) else { break };
             let mut say = |change, facts: &mut Facts| {
-                let (fact, _) = decide_one(facts, input, (HUB, ""), change, index, now_us);
+                let (fact, _) = decide_one(facts, input, (Speaker::Hub, ""), change, index, now_us);
                 records.push(Record::new(now_us, Body::Fact(Box::new(fact))));
                 index += 1;
             };

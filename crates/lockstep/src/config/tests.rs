@@ -38,7 +38,7 @@ fn a_destination_is_one_table_for_two_types() {
         "[destinations.erp]\nkind = \"webhook\"\nsystem = \"erp\"\nurl = \"https://erp.example/in\"\nsecrets = [\"env:A\"]\nconcurrency_max = 3\nretry = { retries_max = 9 }\nstart = \"now\"\n",
     );
     let config = config.config.unwrap_or_else(|| panic!("{:?}", config.problems));
-    let options = config.destinations["erp"].options();
+    let options = config.destinations["erp"].options("erp");
     assert_eq!((options.concurrency_max, options.retry.retries_max), (3, 9));
     assert_eq!(options.retry.backoff_first_ms, Retry::default().backoff_first_ms);
     assert_eq!(options.start, lockstep_hub::delivery::Start::Now);

@@ -143,6 +143,7 @@ url = \"https://erp.example.com/in\"
 secrets = [\"env:NEVER_SET_ANYWHERE\"]
 filter = { types = [\"order.place\", \"order.*\", \"stock.changed\"] }
 retry = { backoff_first_ms = 500, backoff_max_ms = 100 }
+degrade = { automatic = \"micro-batch\", window_ms = 20000, micro_batch = { lag_s = 30 } }
 ",
         &[
             "lockstep.toml:1:10: a system's name must be 1 to 64 characters of a-z, 0-9, ., _ and -, not `e rp`",
@@ -152,6 +153,8 @@ retry = { backoff_first_ms = 500, backoff_max_ms = 100 }
             "lockstep.toml:14:21: `order.place` is not a type of events; did you mean `order.placed`?",
             "lockstep.toml:14:47: `stock.changed` is not a type of events; did you mean `stock.counted`?",
             "lockstep.toml:15:52: `backoff_max_ms` (100) must not be less than `backoff_first_ms` (500)",
+            "lockstep.toml:16:52: `window_ms` (20000) must be less than the lower mark of `micro_batch.lag_s` (15000 ms): or what is held for the window keeps it from coming back",
+            "lockstep.toml:16:83: `lag_s` of `micro_batch` (30) must not be less than that of `queue` (60): it is the step after it",
         ],
     );
 }

@@ -217,5 +217,6 @@ degrade = {{ automatic = \"pause\", queue = {{ lag_s = 30 }} }}
         hub.ask(&["events", "tail", "--after", "0", "--once", "--kind", "flow", "--json"]).expect(0).json_lines();
     let types: Vec<&str> = told.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["flow.paused", "flow.resumed"]);
-    assert_eq!((&told[0]["data"]["from"], &told[0]["data"]["to"]), (&json!("real-time"), &json!("pause")));
+    let document = &told[0]["data"]["document"];
+    assert_eq!((&document["from"], &document["to"]), (&json!("real-time"), &json!("pause")));
 }

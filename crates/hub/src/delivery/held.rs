@@ -11,6 +11,7 @@ use std::sync::Arc;
 use lockstep_core::delivery::{Cadence, supersedes};
 use lockstep_core::{Event, Position, entity_id};
 
+use crate::delivery::attempt;
 use crate::delivery::board::End;
 use crate::delivery::queue::{Item, Window};
 use crate::delivery::runner::{Runner, bytes_of};
@@ -215,7 +216,7 @@ impl Runner {
             return self.window.add(id, item);
         }
         // What the destination is not to have takes no place among what is held, and stands for nothing.
-        match self.destination.prepare(&item.event) {
+        match attempt::prepare(&*self.destination, &item.event) {
             Ok(None) => {
                 self.window.read_to(item.event.position);
                 self.kept_back(&id, &item.event);

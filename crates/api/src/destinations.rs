@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use lockstep_core::delivery::Counts;
-use lockstep_hub::delivery::{Condition, Flow, FlowMode};
+use lockstep_hub::delivery::{Condition, Flow, FlowMode, Waiting};
 use lockstep_hub::{DestinationTally, now_us};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -43,6 +43,19 @@ pub(crate) struct DestinationBody {
     /// Retries that are due and wait, because the retry budget is used up. Absent where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     retries_held: Option<usize>,
+    /// Entities whose events are held until a window ends, or the schedule has its next time. Absent where there are
+    /// none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<usize>,
+    /// Until when the first of them is held (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_to: Option<String>,
+    /// Entities whose events wait until another one has arrived. Absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<usize>,
+    /// Some of them, the oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waits: Vec<WaitingBody>,
     /// All events that the hub has published.
     published: u64,
     /// Delivered ones, retried dead letters among them.
@@ -57,7 +70,7 @@ pub(crate) struct DestinationBody {
     dead: u64,
     /// Dead letters given up by an operator.
     discarded: u64,
-    /// Dead letters overtaken by something newer of the same entity.
+    /// Events of which a newer one of the same entity was sent instead, and dead letters overtaken by one.
     superseded: u64,
     /// Those published before it was added, which it was not to have.
     skipped: u64,
@@ -79,6 +92,30 @@ pub(crate) struct DestinationBody {
     attempts_5m: AttemptsBody,
     /// Attempts of the last day, as far as the hub has run.
     attempts_1d: AttemptsBody,
+}
+
+/// An event that waits until another entity has arrived.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Waiting)]
+pub(crate) struct WaitingBody {
+    /// The event.
+    event: u64,
+    /// Its entity.
+    #[schema(example = "price/web:1")]
+    entity: String,
+    /// What it waits for.
+    #[schema(example = "waits for product web:1, which is not published to `shop` yet")]
+    reason: String,
+    /// Since when it has waited (RFC 3339); after a restart it begins anew.
+    #[schema(format = DateTime)]
+    since: String,
+}
+
+impl From<&Waiting> for WaitingBody {
+    fn from(waiting: &Waiting) -> Self {
+        let Waiting { event, entity, reason, since_us } = waiting;
+        Self { event: *event, entity: entity.clone(), reason: reason.clone(), since: view::time(*since_us) }
+    }
 }
 
 /// What attempts came to.
@@ -160,6 +197,10 @@ fn body(
         under_way: condition.map(|condition| condition.under_way),
         flow: mode.map(FlowBody::from),
         retries_held: condition.map(|condition| condition.retries_held).filter(|held| *held > 0),
+        held: condition.map(|condition| condition.held).filter(|held| *held > 0),
+        held_to: condition.and_then(|condition| condition.held_to_us).map(view::time),
+        waiting: condition.map(|condition| condition.waiting).filter(|waiting| *waiting > 0),
+        waits: condition.map(|condition| condition.waits.iter().map(WaitingBody::from).collect()).unwrap_or_default(),
         published,
         delivered: tally.delivered,
         pending: tally.pending(published).max(0) as u64,

@@ -266,7 +266,7 @@ fn destinations(text: &mut Text, tallies: &Tallies, (running, down): Standing<'_
     text.family(
         "destination_superseded_total",
         "counter",
-        "Dead letters overtaken by something newer of the same entity.",
+        "Events of which a newer one of the same entity was sent instead, and dead letters overtaken by one.",
     );
     for (name, tally) in known() {
         text.sample("destination_superseded_total", &[("destination", name)], tally.superseded);

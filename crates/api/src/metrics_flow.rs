@@ -48,6 +48,18 @@ pub(crate) fn render(tallies: &Tallies, flows: &BTreeMap<String, Flow>, modes: &
         let at_s = flow.last_success_us.unwrap_or(0) as f64 / 1e6;
         text.sample("destination_last_success_timestamp_seconds", &[("destination", name)], at_s);
     }
+    text.family(
+        "destination_held",
+        "gauge",
+        "Entities whose events are held until a window ends, or for the schedule.",
+    );
+    for (name, flow) in flows {
+        text.sample("destination_held", &[("destination", name)], flow.held);
+    }
+    text.family("destination_waiting", "gauge", "Entities whose events wait until another one has arrived.");
+    for (name, flow) in flows {
+        text.sample("destination_waiting", &[("destination", name)], flow.waiting);
+    }
     text.family("destination_attempts_lately", "gauge", "Attempts in a sliding time, by what they came to.");
     for (name, flow) in flows {
         for (window, counts) in windows(flow) {

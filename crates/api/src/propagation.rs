@@ -30,11 +30,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct StandingBody {
     /// The destination.
     destination: String,
-    /// `delivered`; `pending`: to be sent, or under way; `parked`: its entity waits for a retry; `dead`: given up, see
-    /// `dead_letter`; `filtered`: the filter keeps it back, or its own system has said it; `superseded`: it was a dead
-    /// letter, and something newer of its entity was delivered; `discarded`: it was a dead letter that a person gave up;
-    /// `skipped`: published before the destination was added, which was not to have it; `settled`: one of these that are
-    /// final, which one is not kept (the destination does not run any more, or a dead letter's end is too far away).
+    /// `delivered`; `pending`: to be sent, or under way; `parked`: its entity waits for a retry, or until something
+    /// else has arrived, see `reason`; `dead`: given up, see `dead_letter`; `filtered`: the filter keeps it back, or
+    /// its own system has said it; `superseded`: a newer event of its entity is sent instead, or it was a dead letter
+    /// and something newer was delivered; `discarded`: it was a dead letter that a person gave up; `skipped`: published
+    /// before the destination was added, which was not to have it; `settled`: one of these that are final, which one is
+    /// not kept (the destination does not run any more, or a dead letter's end is too far away).
     #[schema(example = "delivered")]
     state: &'static str,
     /// Whether deliveries to the destination are running.
@@ -59,7 +60,11 @@ pub(crate) struct StandingBody {
     /// The event of the same entity that is tried again first, where it is parked behind another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     behind: Option<u64>,
-    /// What came of the last attempt, or why it is dead.
+    /// The newer event that is sent instead, where it is superseded and the hub remembers it: ask for that one's
+    /// propagation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    superseded_by: Option<u64>,
+    /// What came of the last attempt, what it waits for, or why it is dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// The path of its dead letter.
@@ -102,16 +107,20 @@ impl From<Propagated> for StandingBody {
             attempts: None,
             next_attempt_at: None,
             behind: None,
+            superseded_by: None,
             reason: None,
             dead_letter: None,
         };
         match standing {
             Standing::Parked(parked) => {
+                // Of one that waits for something else none was made, and when the next one is due nobody knows.
+                let is_retry = parked.attempts > 0;
                 body.attempts = Some(parked.attempts);
-                body.next_attempt_at = Some(view::time(parked.next_us));
+                body.next_attempt_at = is_retry.then(|| view::time(parked.next_us));
                 body.reason = Some(parked.detail);
                 body.behind = Some(parked.position);
             }
+            Standing::Superseded { by } => body.superseded_by = by,
             Standing::Dead(row) => {
                 body.attempts = Some(row.attempts);
                 body.reason = Some(row.reason);
@@ -143,7 +152,7 @@ fn state(standing: &Standing) -> &'static str {
         Standing::Parked(_) => "parked",
         Standing::Dead(_) => "dead",
         Standing::Filtered => "filtered",
-        Standing::Superseded => "superseded",
+        Standing::Superseded { .. } => "superseded",
         Standing::Discarded => "discarded",
         Standing::Skipped => "skipped",
         Standing::Settled => "settled",

@@ -35,7 +35,8 @@ pub(crate) struct Until {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reached)]
 pub(crate) struct ReachedBody {
-    /// Whether each destination that was named has confirmed each event.
+    /// Whether each destination that was named has confirmed each event, or a newer one of its entity that was sent
+    /// instead.
     delivered: bool,
     /// How many events were to be confirmed by each: those that this request published. Where it changed nothing, the
     /// last event of its entity.

@@ -65,6 +65,21 @@ impl Event {
         self.fact.changed.iter().filter_map(|at| self.fact.fields.get(*at as usize)).map(|f| f.name.as_str())
     }
 
+    /// What stands in the document at a path such as `product.id`; `None` where nothing does, or null.
+    pub fn value_at(&self, path: &str) -> Option<serde_json::Value> {
+        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let document = self.document();
+        let fields: Vec<&Field> = document.into_iter().filter(|field| path::base_of(&field.name) == first).collect();
+        let mut json = Vec::new();
+        path::assemble(&mut json, &fields);
+        let mut value = serde_json::from_slice::<serde_json::Value>(&json).ok()?;
+        let mut found = value.get_mut(first)?.take();
+        for name in rest.into_iter().flat_map(|rest| rest.split('.')) {
+            found = found.get_mut(name)?.take();
+        }
+        Some(found).filter(|value| !value.is_null())
+    }
+
     /// The document as compact JSON, its parts put together.
     pub fn document_json(&self) -> Bytes {
         let fields = self.document();

@@ -14,6 +14,7 @@ use prost::Message;
 const FIXTURE: &[u8] = include_bytes!("../fixtures/records-1.bin");
 const RUNS_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-runs.bin");
 const MEMBERS_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-members.bin");
+const SUPERSEDED_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-superseded.bin");
 const LETTERS_FIXTURE: &[u8] = include_bytes!("../fixtures/records-1-letters.bin");
 
 fn records() -> Vec<Record> {
@@ -275,6 +276,21 @@ fn records_of_letters() -> Vec<Record> {
     (1..).zip(bodies).map(|(at, body)| Record::new(1_767_225_600_000_300 + at, body)).collect()
 }
 
+/// What a destination says of its progress since it may be sent the newest event of each entity only.
+fn records_of_superseded() -> Vec<Record> {
+    let progress = Progress {
+        destination: "erp".into(),
+        cursor: 10,
+        open: vec![11, 300],
+        delivered: 5,
+        read_to: 400,
+        taken: Some(9),
+        superseded: vec![12, 299],
+        ..Progress::default()
+    };
+    vec![Record::new(1_767_225_600_000_400, Body::Progress(progress))]
+}
+
 fn is_golden(fixture: &'static [u8], records: &[Record]) {
     let written: Vec<u8> = records.iter().flat_map(Message::encode_length_delimited_to_vec).collect();
     let hex: String = written.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -292,6 +308,7 @@ fn records_of_format_1_are_read_for_ever() {
     is_golden(RUNS_FIXTURE, &records_with_runs());
     is_golden(MEMBERS_FIXTURE, &records_of_members());
     is_golden(LETTERS_FIXTURE, &records_of_letters());
+    is_golden(SUPERSEDED_FIXTURE, &records_of_superseded());
 }
 
 #[test]

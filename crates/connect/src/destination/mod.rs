@@ -37,6 +37,11 @@ pub trait Destination: Send + Sync {
         false
     }
 
+    /// Whether an event is kept back because fields have no value that are required there: the entity is not there then.
+    fn is_incomplete(&self, _event: &Event) -> bool {
+        false
+    }
+
     /// Makes one attempt. `attempt` counts from 1. It ends within the destination's own time limit, whatever the
     /// other side does.
     async fn send(&self, prepared: &Prepared, attempt: u32) -> Sent;

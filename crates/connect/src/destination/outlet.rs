@@ -1,5 +1,7 @@
 //! From an event to a request: filter, then mapping.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use lockstep_core::Event;
 use lockstep_mapping::{Program, Value};
@@ -20,6 +22,8 @@ pub struct Outlet {
     filter: Filter,
     /// The system whose own words are kept back.
     silent_to: Option<String>,
+    /// Without which fields entities of a kind are kept back.
+    required: BTreeMap<String, Vec<String>>,
     condition: Option<Program>,
     mapping: Option<Program>,
 }
@@ -27,13 +31,33 @@ pub struct Outlet {
 impl Outlet {
     /// An outlet without programs. `hub_source` is the `source` of the CloudEvents.
     pub fn new(hub_source: impl Into<String>, filter: Filter) -> Self {
-        Self { hub_source: hub_source.into(), filter, silent_to: None, condition: None, mapping: None }
+        Self {
+            hub_source: hub_source.into(),
+            filter,
+            silent_to: None,
+            required: BTreeMap::new(),
+            condition: None,
+            mapping: None,
+        }
     }
 
     /// Which keeps back what the system that it leads to has just said itself.
     pub fn without_words_of(mut self, system: impl Into<String>) -> Self {
         self.silent_to = Some(system.into());
         self
+    }
+
+    /// Which keeps back entities of these kinds as long as one of these fields has no value. What tells that one is deleted is
+    /// not kept back: it may have been there.
+    pub fn with_required(mut self, kinds: impl IntoIterator<Item = (String, Vec<String>)>) -> Self {
+        self.required.extend(kinds);
+        self
+    }
+
+    /// Whether an event is kept back because a field that is required here has no value.
+    pub fn is_incomplete(&self, event: &Event) -> bool {
+        let required = self.required.get(&event.fact.kind).filter(|_| !event.fact.deleted);
+        required.is_some_and(|fields| fields.iter().any(|path| event.value_at(path).is_none()))
     }
 
     /// With the program that [`Filter::when`] names.
@@ -55,7 +79,7 @@ impl Outlet {
 
     /// Makes the request for an event, or `None` where it is kept back.
     pub fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError> {
-        if self.keeps_own_word(event) || !self.filter.lets_through(event) {
+        if self.keeps_own_word(event) || !self.filter.lets_through(event) || self.is_incomplete(event) {
             return Ok(None);
         }
         let structured = to_structured(event, &self.hub_source);
@@ -112,6 +136,30 @@ mod tests {
 
     fn event(total: &str) -> Event {
         kit::event(5, "order", "web:1", &[("number", r##""#1""##), ("total", total)])
+    }
+
+    #[test]
+    fn what_lacks_a_required_field_is_kept_back_until_it_has_it() {
+        let fields = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let kinds = [("order".to_owned(), fields(&["number", "customer.email"]))];
+        let outlet = outlet().with_required(kinds);
+        let number = ("number", r##""#1""##);
+        for (customer, expected) in [
+            (None, false),
+            (Some("null"), false),
+            (Some(r#"{"email": null}"#), false),
+            (Some(r#""a""#), false),
+            (Some(r#"{"email": "a@example.com"}"#), true),
+        ] {
+            let all: Vec<_> = customer.map(|json| ("customer", json)).into_iter().chain([number]).collect();
+            let mut event = kit::event(5, "order", "web:1", &all);
+            assert_eq!(outlet.prepare(&event).unwrap().is_some(), expected, "{customer:?}");
+            event.fact.deleted = true;
+            assert!(outlet.prepare(&event).unwrap().is_some(), "that it is gone is told");
+        }
+        let parts = kit::event(5, "order", "web:1", &[("customer.", "{}"), ("customer.email", r#""a""#), number]);
+        assert!(outlet.prepare(&parts).unwrap().is_some(), "also where a field is merged by its parts");
+        assert!(outlet.prepare(&kit::event(5, "order", "web:1", &[])).unwrap().is_none());
     }
 
     fn prepare(outlet: &Outlet, event: &Event) -> Result<Option<serde_json::Value>, PrepareError> {

@@ -92,6 +92,10 @@ impl Destination for ChatDestination {
         self.outlet.keeps_own_word(event)
     }
 
+    fn is_incomplete(&self, event: &Event) -> bool {
+        self.outlet.is_incomplete(event)
+    }
+
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         let started = Instant::now();
         let mut request = Request::new(Full::new(prepared.body.clone()));

@@ -86,6 +86,10 @@ impl Destination for EmailDestination {
         self.outlet.keeps_own_word(event)
     }
 
+    fn is_incomplete(&self, event: &Event) -> bool {
+        self.outlet.is_incomplete(event)
+    }
+
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         let started = Instant::now();
         let sent = |result, detail: String, response_head| {

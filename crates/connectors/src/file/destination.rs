@@ -68,6 +68,10 @@ impl Destination for FileDestination {
         self.outlet.keeps_own_word(event)
     }
 
+    fn is_incomplete(&self, event: &Event) -> bool {
+        self.outlet.is_incomplete(event)
+    }
+
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         let started = Instant::now();
         let timeout_ms = self.config.timeout_ms;

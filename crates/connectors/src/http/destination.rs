@@ -267,6 +267,10 @@ impl Destination for HttpDestination {
         self.outlet.keeps_own_word(event)
     }
 
+    fn is_incomplete(&self, event: &Event) -> bool {
+        self.outlet.is_incomplete(event)
+    }
+
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         let started = Instant::now();
         let deadline = started + self.timeout;

@@ -126,6 +126,10 @@ impl Destination for WebhookDestination {
         self.outlet.keeps_own_word(event)
     }
 
+    fn is_incomplete(&self, event: &Event) -> bool {
+        self.outlet.is_incomplete(event)
+    }
+
     async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         self.exchange(self.request(prepared)).await
     }

@@ -107,6 +107,10 @@ impl AttemptResult {
 
 /// What to do about a dead letter, by its reason and the class of its last attempt, where that is known.
 pub fn advice(reason: &str, last_class: &str) -> &'static str {
+    if reason == "waited" {
+        return "What it waits for has not arrived in time. Its last attempt says what that is: see whether it is a dead \
+                letter itself. Then retry: what is retried by hand waits for nothing.";
+    }
     let named = |name: &str| AttemptResult::ALL.into_iter().find(|class| class.name() == name);
     // That the retries are used up says less than why the last of them failed.
     named(reason).or_else(|| named(last_class)).unwrap_or(AttemptResult::Transient).advice()
@@ -129,6 +133,7 @@ mod tests {
         assert_eq!(advice("rejected", "rejected"), AttemptResult::Rejected.advice());
         assert_eq!(advice("exhausted", "unknown"), AttemptResult::Unknown.advice());
         assert_eq!(advice("exhausted", "throttled"), AttemptResult::Throttled { retry_after_ms: None }.advice());
+        assert!(advice("waited", "").contains("has not arrived"));
         // Of before classes were kept.
         assert_eq!(advice("exhausted", ""), AttemptResult::Transient.advice());
     }

@@ -13,6 +13,7 @@ mod limit;
 mod pace;
 mod ratio;
 mod sliding;
+mod waits;
 
 pub use breaker::{Breaker, BreakerPermit, BreakerPolicy, Cause, Open, Verdict};
 pub use budget::{Budget, BudgetPolicy};
@@ -25,6 +26,7 @@ pub use impact::{Impact, Worth};
 pub use limit::{Limit, LimitPolicy};
 pub use pace::{Pace, PacePolicy};
 pub use ratio::{Counts, Lately, Sliding};
+pub use waits::{Arrival, Awaited, Look, Then, WaitsFor};
 
 /// When to try again, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]

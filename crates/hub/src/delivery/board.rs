@@ -11,6 +11,7 @@ use lockstep_core::delivery::{Counts, Lately};
 use lockstep_core::{EntityId, Event, Position};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::ear::Ear;
 use crate::stats::now_us;
 
 /// How many ended events each destination remembers exactly.
@@ -29,16 +30,17 @@ pub(crate) enum End {
     },
 }
 
-/// An event whose key waits for its retry.
+/// An event whose key waits for its retry, or until something else has arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parked {
-    /// The event that is tried again.
+    /// The event that is tried again, or waits.
     pub position: Position,
-    /// How often it was tried.
+    /// How often it was tried; 0 where it waits until something else has arrived.
     pub attempts: u32,
-    /// When it is tried again, microseconds since 1970 UTC.
+    /// When it is tried again, or has waited for too long, microseconds since 1970 UTC; 0 where it waits for as long as it
+    /// takes.
     pub next_us: i64,
-    /// What came of the last attempt.
+    /// What came of the last attempt, or what it waits for.
     pub detail: String,
 }
 
@@ -50,7 +52,17 @@ struct Notes {
     /// What is taken up and not settled: kind, and when the hub decided it. As much as the window holds.
     open: BTreeMap<Position, (EntityId, i64)>,
     lately: Lately,
-    watched: BTreeMap<Position, Vec<(usize, Arc<Bell>)>>,
+    ears: Vec<Arc<Ear>>,
+    watched: BTreeMap<Position, Vec<Watcher>>,
+}
+
+/// Who watches an event, or the one that stands for it.
+#[derive(Debug)]
+struct Watcher {
+    /// The number of the destination, to him.
+    number: usize,
+    event: Position,
+    bell: Arc<Bell>,
 }
 
 /// See the module.
@@ -100,7 +112,7 @@ impl Board {
     /// Whether an event of a kind waits for its retry.
     pub(crate) fn is_retrying(&self, kind: &str) -> bool {
         let is_of = |id: &EntityId| id.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
-        self.notes().parked.keys().any(is_of)
+        self.notes().parked.iter().any(|(id, parked)| parked.attempts > 0 && is_of(id))
     }
 
     /// When something was last delivered, and what attempts came to over five minutes and a day.
@@ -125,13 +137,30 @@ impl Board {
                 notes.ended.remove(&old);
             }
         }
+        notes.ears.iter().for_each(|ear| ear.ended(id));
         if self.watched.load(Ordering::Relaxed) > 0
-            && let Some(bells) = notes.watched.get(&position)
+            && let Some(watchers) = notes.watched.remove(&position)
         {
-            for (number, bell) in bells {
-                bell.ended.lock().unwrap_or_else(PoisonError::into_inner).push((*number, position, end));
+            for Watcher { number, event, bell } in &watchers {
+                bell.ended.lock().unwrap_or_else(PoisonError::into_inner).push((*number, *event, end));
                 bell.notify.notify_one();
             }
+            // Who watches it wants to know what becomes of the one that stands for it.
+            let at = if let End::Superseded { by: by @ 1.. } = end { by } else { position };
+            notes.watched.entry(at).or_default().extend(watchers);
+        }
+    }
+
+    /// Somebody hears of everything that ends here.
+    pub(super) fn heard_by(&self, ear: Arc<Ear>) {
+        self.notes().ears.push(ear);
+    }
+
+    /// An event has arrived that others waited for, or they wait no longer.
+    pub(super) fn waits_no_more(&self, id: &str, position: Position) {
+        let mut notes = self.notes();
+        if notes.parked.get(id).is_some_and(|parked| parked.position == position && parked.attempts == 0) {
+            notes.parked.remove(id);
         }
     }
 
@@ -143,8 +172,8 @@ impl Board {
             notes
                 .watched
                 .range(parked.position..)
-                .flat_map(|(_, bells)| bells)
-                .for_each(|(_, b)| b.notify.notify_one());
+                .flat_map(|(_, watchers)| watchers)
+                .for_each(|watcher| watcher.bell.notify.notify_one());
         }
         notes.parked.insert(id.into(), parked);
     }
@@ -172,6 +201,18 @@ impl Board {
         self.notes().ended.get(&position).copied()
     }
 
+    /// How an event ended, or the one that stands for it. Where that one has not, or it is forgotten, it is superseded.
+    pub(crate) fn last_end_of(&self, position: Position) -> Option<End> {
+        let notes = self.notes();
+        let (mut end, _) = *notes.ended.get(&position)?;
+        while let End::Superseded { by } = end
+            && let Some((next, _)) = notes.ended.get(&by)
+        {
+            end = *next;
+        }
+        Some(end)
+    }
+
     /// What an event of this entity waits for.
     pub(crate) fn parked_before(&self, id: &str, position: Position) -> Option<Parked> {
         self.notes().parked.get(id).filter(|parked| parked.position <= position).cloned()
@@ -193,8 +234,13 @@ impl Watch {
         let bell = Arc::new(Bell::default());
         for (number, health) in boards.iter().enumerate() {
             let mut notes = health.board.notes();
-            for position in positions {
-                notes.watched.entry(*position).or_default().push((number, bell.clone()));
+            for event in positions {
+                let mut at = *event;
+                while let Some((End::Superseded { by: by @ 1.. }, _)) = notes.ended.get(&at) {
+                    at = *by;
+                }
+                let watcher = Watcher { number, event: *event, bell: bell.clone() };
+                notes.watched.entry(at).or_default().push(watcher);
             }
             health.board.watched.store(notes.watched.len(), Ordering::Relaxed);
         }
@@ -216,13 +262,23 @@ impl Drop for Watch {
     fn drop(&mut self) {
         for health in &self.boards {
             let mut notes = health.board.notes();
-            for position in &self.positions {
-                if let Some(bells) = notes.watched.get_mut(position) {
-                    bells.retain(|(_, bell)| !Arc::ptr_eq(bell, &self.bell));
-                    if bells.is_empty() {
-                        notes.watched.remove(position);
-                    }
+            // Each is where it was put, or with a newer one that stands for it.
+            let first = self.positions.iter().min().copied().unwrap_or_default();
+            let mut left = self.positions.len();
+            let mut empty = Vec::new();
+            for (at, watchers) in notes.watched.range_mut(first..) {
+                if left == 0 {
+                    break;
                 }
+                let before = watchers.len();
+                watchers.retain(|watcher| !Arc::ptr_eq(&watcher.bell, &self.bell));
+                left = left.saturating_sub(before - watchers.len());
+                if watchers.is_empty() {
+                    empty.push(*at);
+                }
+            }
+            for at in empty {
+                notes.watched.remove(&at);
             }
             health.board.watched.store(notes.watched.len(), Ordering::Relaxed);
         }

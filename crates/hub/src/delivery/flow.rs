@@ -16,6 +16,10 @@ pub struct Flow {
     pub oldest: Option<(Position, i64)>,
     /// When something was last delivered since the start of the hub, microseconds since 1970 UTC.
     pub last_success_us: Option<i64>,
+    /// Entities whose events are held until a window ends, or the schedule has its next time.
+    pub held: usize,
+    /// Entities whose events wait until another one has arrived.
+    pub waiting: usize,
     /// Attempts of the last five minutes, as far as the hub has run.
     pub minutes: Counts,
     /// Attempts of the last day, as far as the hub has run.
@@ -56,6 +60,8 @@ impl HubHandle {
         if let Some((health, _)) = &line {
             (flow.last_success_us, flow.minutes, flow.day) = health.board.lately(now_us());
             flow.oldest = health.board.oldest();
+            let condition = health.condition();
+            (flow.held, flow.waiting) = (condition.held, condition.waiting);
         }
         if flow.oldest.is_none() && pending > 0 {
             // Nobody has taken it up: what follows the cursor is by definition not settled.

@@ -28,6 +28,9 @@ impl Window {
     /// A free key gets in line, or is held.
     pub(super) fn line_up(&mut self, id: String) {
         let Self { keys, cadence, .. } = self;
+        if cadence.is_live() {
+            return self.ready.push_back(id);
+        }
         let Some(key) = keys.get_mut(&id) else { return };
         // What was asked for by hand is not held, nor is what has been tried, nor what belongs to what was let go.
         let first = key.waiting.front();
@@ -80,16 +83,24 @@ impl Window {
         let mut overtaken = Vec::new();
         let Some(key) = self.keys.get_mut(id) else { return overtaken };
         // One that was tried is tried again until its end is known; one under way is not here.
+        let first = key.waiting.front().map(|item| item.event.position);
         key.waiting.retain(|item| {
             let is_over = item.manual.is_none() && item.number == 0 && supersedes(&newer.event, &item.event);
             if is_over {
                 newer.came_us = newer.came_us.min(item.came_us);
                 self.bytes -= item.bytes;
                 self.unsettled.remove(&item.event.position);
+                if key.is_aside {
+                    self.aside.remove(item);
+                }
                 overtaken.push(item.event.position);
             }
             !is_over
         });
+        // The newer one may have to wait for something else, or not at all.
+        if key.waiting.front().map(|item| item.event.position) != first {
+            self.call_back(id);
+        }
         overtaken
     }
 
@@ -140,7 +151,10 @@ impl Window {
             key.waiting = stay.into();
             taken.extend(go.into_iter().map(|item| (id.clone(), item)));
         }
-        for (_, item) in &taken {
+        for (id, item) in &taken {
+            if self.keys.get(id).is_some_and(|key| key.is_aside) {
+                self.aside.remove(item);
+            }
             self.bytes -= item.bytes;
             self.unsettled.remove(&item.event.position);
         }
@@ -168,6 +182,8 @@ impl Runner {
     pub(super) fn room(&mut self) -> Room {
         let (events_max, bytes_max) = (self.options.window_events_max, self.options.window_bytes_max);
         let (events, bytes) = (self.window.events(), self.window.bytes());
+        let aside = self.window.aside;
+        let (events, bytes) = (events.saturating_sub(aside.events), bytes.saturating_sub(aside.bytes));
         let room = events < events_max && bytes < bytes_max;
         let (held, _) = self.window.held();
         if !room && held > 0 && self.window.cadence.may_end_early() {

@@ -1,10 +1,13 @@
 //! Delivery: one ordered stream of events a destination, keys in parallel, outcomes reported back to the loop
 //! and journaled. What is delivered and not yet journaled is delivered again after a crash, with the same id.
 
+mod arrived;
+mod aside;
 mod attempt;
 mod board;
 mod by_hand;
 mod degrading;
+mod ear;
 mod flow;
 mod held;
 mod outcome;
@@ -17,6 +20,7 @@ mod scheduled;
 mod sending;
 mod settled;
 mod start;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lockstep_connect::destination::Destination;
 use lockstep_core::delivery::{
     BreakerPolicy, BudgetPolicy, Cadence, Cause, DegradePolicy, Figures, GatePolicy, LimitPolicy, PacePolicy,
-    RetryPolicy, Step,
+    RetryPolicy, Step, WaitsFor,
 };
 use lockstep_core::record::{DeadLetterClosed, DeadLettered, Progress};
 use lockstep_core::{Position, SentTo};
@@ -89,6 +93,8 @@ pub struct DeliveryOptions {
     pub start: Start,
     /// When events go.
     pub cadence: Cadence,
+    /// Which events wait until what they are about has arrived.
+    pub waits_for: Vec<WaitsFor>,
 }
 
 impl Default for DeliveryOptions {
@@ -109,6 +115,7 @@ impl Default for DeliveryOptions {
             degrade_interval_ms: 1_000,
             start: Start::Beginning,
             cadence: Cadence::Live,
+            waits_for: Vec::new(),
         }
     }
 }
@@ -152,6 +159,23 @@ pub struct Condition {
     pub held: usize,
     /// Until when the first of them is held, microseconds since 1970 UTC.
     pub held_to_us: Option<i64>,
+    /// Entities whose events wait until another one has arrived.
+    pub waiting: usize,
+    /// Some of them, the oldest first.
+    pub waits: Vec<Waiting>,
+}
+
+/// An event that waits until another entity has arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The event.
+    pub event: Position,
+    /// Its entity's id.
+    pub entity: String,
+    /// What it waits for, in words.
+    pub reason: String,
+    /// Since when, microseconds since 1970 UTC.
+    pub since_us: i64,
 }
 
 /// What a runner tells the loop.

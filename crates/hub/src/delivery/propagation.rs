@@ -37,14 +37,18 @@ pub enum Standing {
     Delivered,
     /// It is to be sent, or under way.
     Pending,
-    /// Its key waits for a retry: of this event, or of one before it.
+    /// Its key waits for a retry, or until something else has arrived: this event, or one before it.
     Parked(Parked),
     /// It was given up, and is in the list of dead letters.
     Dead(Box<DeadLetterRow>),
     /// The filter keeps it back, or its own system has said it.
     Filtered,
-    /// It was a dead letter, and something newer of its entity was delivered.
-    Superseded,
+    /// A newer event of its entity stands for it, and is sent instead; or it was a dead letter, and something newer of its
+    /// entity was delivered.
+    Superseded {
+        /// The one that stands for it, where that is remembered.
+        by: Option<Position>,
+    },
     /// It was a dead letter, and a person gave it up.
     Discarded,
     /// It was published before the destination was added, which was not to have it.
@@ -156,7 +160,9 @@ impl HubHandle {
         match known {
             Some((End::Delivered, at_us)) => (told.standing, told.at_us) = (Standing::Delivered, Some(at_us)),
             Some((End::Filtered, at_us)) => (told.standing, told.at_us) = (Standing::Filtered, Some(at_us)),
-            Some((End::Superseded { .. }, at_us)) => (told.standing, told.at_us) = (Standing::Superseded, Some(at_us)),
+            Some((End::Superseded { by }, at_us)) => {
+                (told.standing, told.at_us) = (Standing::Superseded { by: Some(by).filter(|by| *by > 0) }, Some(at_us));
+            }
             Some((End::Dead, _)) => self.tell_settled(event, line.map(|(_, to)| to), &mut told).await?,
             None if is_skipped => told.standing = Standing::Skipped,
             None if is_settled => self.tell_settled(event, line.map(|(_, to)| to), &mut told).await?,
@@ -189,11 +195,12 @@ impl HubHandle {
                 told.by_us = closed.map(|(_, at_us)| at_us);
                 match closed.map(|(end, _)| end) {
                     Some(DeadLetterEnd::Delivered) => Standing::Delivered,
-                    Some(DeadLetterEnd::Superseded) => Standing::Superseded,
+                    Some(DeadLetterEnd::Superseded) => Standing::Superseded { by: None },
                     Some(DeadLetterEnd::Discarded) => Standing::Discarded,
                     Some(DeadLetterEnd::Unspecified) | None => Standing::Settled,
                 }
             }
+            Some(Settled { superseded: true, .. }) => Standing::Superseded { by: None },
             _ => match destination.map(|to| to.prepare(event)) {
                 Some(Ok(Some(_))) => Standing::Delivered,
                 Some(Ok(None)) => Standing::Filtered,
@@ -233,7 +240,8 @@ impl HubHandle {
         Ok(events)
     }
 
-    /// Waits until each of these destinations has confirmed each of these events, until one of them can't any more
+    /// Waits until each of these destinations has confirmed each of these events, or a newer one of its entity that stands
+    /// for it, until one of them can't any more
     /// because it keeps the event back or has given it up, or until the time is over. The loop knows nothing of it.
     pub async fn until_delivered(
         &self,
@@ -261,8 +269,10 @@ impl HubHandle {
             }
             for (number, event, end) in watch.take() {
                 match end {
-                    End::Delivered => drop(left.remove(&(event, number))),
-                    End::Filtered | End::Dead | End::Superseded { .. } => is_over = true,
+                    End::Delivered | End::Superseded { by: 0 } => drop(left.remove(&(event, number))),
+                    // What becomes of the one that stands for it is heard next.
+                    End::Superseded { .. } => {}
+                    End::Filtered | End::Dead => is_over = true,
                 }
             }
         }
@@ -284,10 +294,12 @@ impl HubHandle {
     /// Takes out what has arrived already. Whether everything else still can.
     async fn look(&self, left: &mut BTreeSet<(Position, usize)>, names: &[String]) -> Result<bool, PropagationError> {
         let lines: Vec<_> = names.iter().map(|name| self.controls.health(name)).collect();
-        let end = |number: usize, event| lines[number].as_ref().and_then(|(health, _)| health.board.end_of(event));
+        // Of one that another one stands for: how that one ended.
+        let end = |number: usize, event| lines[number].as_ref().and_then(|(health, _)| health.board.last_end_of(event));
         let mut can_arrive = true;
         left.retain(|(event, number)| match end(*number, *event) {
-            Some((End::Delivered, _)) => false,
+            Some(End::Delivered | End::Superseded { by: 0 }) => false,
+            Some(End::Superseded { .. }) => true,
             Some(_) => {
                 can_arrive = false;
                 true
@@ -305,10 +317,14 @@ impl HubHandle {
                 break;
             }
             let Some(known) = self.event(event).await? else { continue };
-            if self.propagation_at(&known, &names[number]).await?.standing == Standing::Delivered {
-                left.remove(&(event, number));
-            } else {
-                can_arrive = false;
+            match self.propagation_at(&known, &names[number]).await?.standing {
+                Standing::Delivered => drop(left.remove(&(event, number))),
+                Standing::Superseded { .. } => match self.newer_arrived(&names[number], &known).await? {
+                    Some(true) => drop(left.remove(&(event, number))),
+                    Some(false) => can_arrive = false,
+                    None => {}
+                },
+                _ => can_arrive = false,
             }
         }
         Ok(can_arrive)

@@ -9,6 +9,7 @@ use lockstep_core::delivery::Cadence;
 use lockstep_core::record::{Attempt, Parked};
 use lockstep_core::{Event, Position};
 
+use crate::delivery::aside::Aside;
 use crate::delivery::replay_queue::{Recent, Ticket};
 use crate::stats::now_us;
 use crate::tally::DestinationTally;
@@ -44,6 +45,8 @@ pub(crate) struct Item {
     pub(crate) again_at_us: i64,
     /// When it came, or the first one did that it stands for. A clock that was put back makes nothing wait for longer.
     pub(crate) came_us: i64,
+    /// What it had to wait for has arrived.
+    pub(crate) waited: bool,
 }
 
 impl Item {
@@ -63,6 +66,7 @@ impl Item {
             together_max: 0,
             again_at_us: 0,
             came_us,
+            waited: false,
         }
     }
 
@@ -76,8 +80,10 @@ impl Item {
 #[derive(Default)]
 pub(super) struct Key {
     pub(super) waiting: VecDeque<Item>,
-    /// Its first event is under way, or waits for its retry.
-    busy: bool,
+    /// Its first event is under way, waits for its retry, or stands aside.
+    pub(super) busy: bool,
+    /// Its first event waits for another entity.
+    pub(super) is_aside: bool,
     /// The newest event delivered since this key is in the window.
     delivered: Position,
     /// Its first event is held until then.
@@ -95,6 +101,8 @@ pub(crate) struct Window {
     /// Keys that are held, and until when.
     pub(super) held: BinaryHeap<Reverse<(i64, String)>>,
     pub(super) held_keys: usize,
+    /// What stands aside with its key.
+    pub(super) aside: Aside,
     pub(super) ready: VecDeque<String>,
     /// Keys whose retry is due.
     due: VecDeque<String>,
@@ -188,10 +196,14 @@ impl Window {
         let at = key.waiting.partition_point(|other| other.event.position < item.event.position);
         // Nor is it held.
         let goes_first = at == 0 && item.manual.is_some();
+        if key.is_aside {
+            self.aside.add(&item);
+        }
         key.waiting.insert(at, item);
         if key.busy || key.waiting.len() > 1 {
             if goes_first {
                 self.let_go(&id);
+                self.call_back(&id);
             }
             return;
         }
@@ -213,7 +225,7 @@ impl Window {
         let queues = if *ready_first { [Some(ready), due] } else { [due, Some(ready)] };
         for queue in queues.into_iter().flatten() {
             while let Some(id) = queue.front() {
-                let key = keys.get_mut(id).filter(|key| !key.busy && key.held_to_us.is_none());
+                let key = keys.get_mut(id).filter(|key| !key.busy && key.held_to_us.is_none() && !key.is_aside);
                 let Some((key, first)) = key.and_then(|key| key.waiting.pop_front().map(|first| (key, first))) else {
                     queue.pop_front();
                     continue;
@@ -231,12 +243,12 @@ impl Window {
         None
     }
 
-    /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for its
+    /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for another or its
     /// retry, and is not old by itself, as a dead letter's retry and what is replayed are.
     pub(crate) fn waiting_since_us(&self, now_us: i64) -> Option<i64> {
         let since = |key: &Key| {
             let item = key.waiting.front().filter(|item| item.manual.is_none())?;
-            (item.again_at_us <= now_us && key.held_to_us.is_none())
+            (item.again_at_us <= now_us && key.held_to_us.is_none() && !key.is_aside)
                 .then(|| item.event.recorded_at_us.max(item.again_at_us))
         };
         self.keys.values().filter_map(since).min()

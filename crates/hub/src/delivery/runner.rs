@@ -17,6 +17,7 @@ use crate::delivery::degrading::{Mode, keep};
 use crate::delivery::held::Room;
 use crate::delivery::queue::Window;
 use crate::delivery::start::origin;
+use crate::delivery::waiting::Waits;
 use crate::delivery::{Condition, DeliveryOptions, Down, Ends, Health, Phase, Report, ReportBody, Retry};
 use crate::handle::HubHandle;
 use crate::reading::{EventStream, StreamItem};
@@ -41,6 +42,8 @@ pub(super) struct Runner {
     pub(super) generation: u64,
     pub(super) window: Window,
     pub(super) gate: Gate,
+    /// Those that wait until something else has arrived.
+    pub(super) waits: Waits,
     /// Where it counts as down.
     pub(super) down: Option<Down>,
     /// How several events go in one request, where they may.
@@ -97,6 +100,7 @@ pub(crate) fn spawn(
         let stream = hub.stream(tally.cursor);
         let window = Window::after(&tally, options.cadence.clone());
         let gate = Gate::new(&options.gate());
+        let waits = Waits::new(&options);
         let batch = destination.batch();
         ends.health.sent_to.fetch_max(tally.read_to, Ordering::Relaxed);
         let runner = Runner {
@@ -107,6 +111,7 @@ pub(crate) fn spawn(
             generation: 0,
             window,
             gate,
+            waits,
             down: None,
             batch,
             gathering_since_us: None,
@@ -136,7 +141,8 @@ impl Runner {
     async fn run(mut self, ends: Ends) {
         let Ends { mut orders, mut replays, mut phase, mut cadence, mut mode, mut end, .. } = ends;
         self.set_mode(*mode.borrow_and_update());
-        let mut flying = FuturesUnordered::new();
+        let (mut flying, mut looks) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let ear = self.waits.ear.clone();
         let mut report = tokio::time::interval(Duration::from_millis(self.options.report_interval_ms.max(1)));
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -151,6 +157,9 @@ impl Runner {
                 }
             }
             self.under_way = flying.len();
+            while let Some(look) = self.next_look() {
+                looks.push(look);
+            }
             let Room { room, by_hand } = self.room();
             let wake_in = wake_us.map(|at_us| (at_us - now_us()).max(0) as u64);
             tokio::select! {
@@ -192,8 +201,11 @@ impl Runner {
                 },
                 Some(order) = replays.recv(), if by_hand && !self.paused => self.window.replay(order),
                 Some(done) = flying.next(), if !flying.is_empty() => self.take(done, flying.len()),
+                Some(looked) = looks.next(), if !looks.is_empty() => self.looked(looked),
+                () = ear.rings() => self.heard(),
                 () = tokio::time::sleep(Duration::from_micros(wake_in.unwrap_or(0))), if !self.paused && wake_in.is_some() => {}
                 _ = report.tick() => {
+                    self.tend_waits();
                     self.report_progress();
                     self.show_condition();
                     self.show_figures(room);
@@ -237,9 +249,10 @@ impl Runner {
     pub(super) fn show_condition(&self) {
         let retries_held = self.window.due();
         let (down, concurrency) = (self.down.clone(), self.gate.concurrency());
-        let (held, held_to_us) = self.window.held();
+        let ((held, held_to_us), (waiting, waits)) = (self.window.held(), self.waiting());
         let (under_way, step) = (self.under_way, self.mode.map_or(Step::Pause, |mode| mode.step));
-        *self.health.condition() = Condition { down, concurrency, retries_held, under_way, step, held, held_to_us };
+        *self.health.condition() =
+            Condition { down, concurrency, retries_held, under_way, step, held, held_to_us, waiting, waits };
     }
 
     /// How much is to be sent from now on.
@@ -289,6 +302,7 @@ impl Runner {
                     (self.delivered, self.filtered, self.own_words, self.skipped) = (0, 0, 0, skipped);
                     self.taken = 0;
                     self.superseded.clear();
+                    self.waits.forget();
                     // A probe under way was abandoned with everything else.
                     self.gate.abandoned();
                 }

@@ -94,12 +94,12 @@ impl Runner {
             return None;
         }
         if item.prepared.is_some() {
-            return Some((id, item));
+            return self.wait(&id, item).map(|item| (id, item));
         }
         match self.destination.prepare(&item.event) {
             Ok(Some(prepared)) => {
                 item.prepared = Some(Arc::new(prepared));
-                return Some((id, item));
+                return self.wait(&id, item).map(|item| (id, item));
             }
             Ok(None) if item.manual.is_some() => self.close(&item, DeadLetterEnd::Discarded),
             Ok(None) => self.kept_back(&id, &item.event),

@@ -21,6 +21,8 @@ pub(crate) struct Settled {
     pub(crate) by_us: i64,
     /// Whether it became a dead letter.
     pub(crate) dead: bool,
+    /// Whether a newer event of its entity was sent instead.
+    pub(crate) superseded: bool,
     /// How the dead letter ended and when, where it has and that was found.
     pub(crate) closed: Option<(DeadLetterEnd, i64)>,
 }
@@ -122,11 +124,12 @@ impl Search<'_> {
                 Some(Body::Progress(progress)) if progress.destination == destination => {
                     let settled =
                         event <= progress.cursor || (event <= progress.read_to && !progress.open.contains(&event));
-                    let how = Settled { by_us, dead: false, closed: None };
+                    let superseded = progress.superseded.contains(&event);
+                    let how = Settled { by_us, dead: false, superseded, closed: None };
                     Some(if settled { Word::Settled(at, how) } else { Word::Open(at) })
                 }
                 Some(Body::DeadLettered(dead)) if dead.destination == destination && dead.event == event => {
-                    Some(Word::Settled(at, Settled { by_us, dead: true, closed: None }))
+                    Some(Word::Settled(at, Settled { by_us, dead: true, superseded: false, closed: None }))
                 }
                 _ => None,
             }

@@ -1,6 +1,8 @@
 //! What the hub's tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod recorder;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -210,10 +210,17 @@ fn print(one: &Value, output: &Output) -> Result<(), Failure> {
         "concurrency",
         "under_way",
         "retries_held",
+        "held",
+        "held_to",
+        "waiting",
     ] {
         if !one[member].is_null() {
             table.row([member.replace('_', " "), one[member].to_string()]);
         }
+    }
+    for wait in one["waits"].as_array().into_iter().flatten() {
+        let name = format!("event {}", wait["event"]);
+        table.row([name, format!("{} {}", show::value(&wait["entity"]), show::value(&wait["reason"]))]);
     }
     output.text(&table.render(output))
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::degrade::Degrade;
 use super::delivery::{Breaker, Budget, Limit, Retry};
+use super::flow::{Cadence, Gate, WaitsFor};
 use super::secret::SecretRef;
 
 /// A way out. In the file both parts stand in one table.
@@ -64,6 +65,15 @@ pub struct Delivery {
     /// Where the destination begins when it is new.
     #[serde(default)]
     pub start: Start,
+    /// When events go; without it each goes as soon as it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cadence: Option<Cadence>,
+    /// Which events wait until what they are about has arrived.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<WaitsFor>,
+    /// Which fields entities must have before they go there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gate: Vec<Gate>,
 }
 
 /// Where a destination begins that the hub has not known.
@@ -85,9 +95,9 @@ impl DestinationConfig {
         self.connector.filter()
     }
 
-    /// How the hub delivers to it.
-    pub fn options(&self) -> DeliveryOptions {
-        let Delivery { system, retry, breaker, budget, limit, degrade, start, .. } = &self.delivery;
+    /// How the hub delivers to it, where this is its name.
+    pub fn options(&self, name: &str) -> DeliveryOptions {
+        let Delivery { system, retry, breaker, budget, limit, degrade, start, cadence, waits_for, .. } = &self.delivery;
         let Budget { retry_percent, window_ms, floor_per_s } = *budget;
         DeliveryOptions {
             system: system.clone(),
@@ -104,6 +114,8 @@ impl DestinationConfig {
                 Start::Now => lockstep_hub::delivery::Start::Now,
                 Start::State => lockstep_hub::delivery::Start::State,
             },
+            cadence: cadence.as_ref().map(Cadence::cadence).unwrap_or_default(),
+            waits_for: waits_for.iter().map(|wait| wait.rule(name)).collect(),
             ..DeliveryOptions::default()
         }
     }

@@ -9,6 +9,7 @@ mod delivery;
 mod destination;
 mod document;
 mod event_types;
+mod flow;
 mod oversight;
 mod packs;
 mod problem;

@@ -41,7 +41,7 @@ fn a_destination_is_one_table_for_two_types() {
         "[destinations.erp]\nkind = \"webhook\"\nsystem = \"erp\"\nurl = \"https://erp.example/in\"\nsecrets = [\"env:A\"]\nconcurrency_max = 3\nretry = { retries_max = 9 }\nstart = \"now\"\n",
     );
     let config = config.config.unwrap_or_else(|| panic!("{:?}", config.problems));
-    let options = config.destinations["erp"].options();
+    let options = config.destinations["erp"].options("erp");
     assert_eq!((options.concurrency_max, options.retry.retries_max), (3, 9));
     assert_eq!(options.retry.backoff_first_ms, Retry::default().backoff_first_ms);
     assert_eq!(options.start, lockstep_hub::delivery::Start::Now);
@@ -149,7 +149,7 @@ fn degrading_is_off_goes_as_far_as_a_queue_where_declared_and_its_steps_are_in_o
     let text = "[destinations.a]\nkind = \"file\"\nsystem = \"a\"\nfolder = \"out\"\n";
     let policy = |more: &str| {
         let loaded = Loaded::parse(Path::new("x.toml"), format!("{text}{more}"));
-        loaded.config.expect("no problem of its shape").destinations["a"].options().degrade
+        loaded.config.expect("no problem of its shape").destinations["a"].options("a").degrade
     };
     assert_eq!(policy("").automatic, Step::RealTime);
     assert_eq!(policy("degrade = {}\n").automatic, Step::Queue);

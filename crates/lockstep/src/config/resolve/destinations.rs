@@ -33,6 +33,7 @@ impl Resolver<'_> {
     ) -> Option<ResolvedDestination> {
         let at = ["destinations", name];
         self.filter(name, config, schemas);
+        self.flow(name, config, schemas);
         let (retry, breaker) = (&config.delivery.retry, &config.delivery.breaker);
         for (table, wait, first, max) in [
             ("retry", "backoff", retry.backoff_first_ms, retry.backoff_max_ms),
@@ -67,7 +68,7 @@ impl Resolver<'_> {
             Ok(made) => Some(ResolvedDestination {
                 name: name.to_owned(),
                 destination: Arc::from(made),
-                options: config.options(),
+                options: config.options(name),
             }),
             Err(error) => {
                 let message = chain(&error);
@@ -128,7 +129,8 @@ impl Resolver<'_> {
             None => None,
             Some(file) => Some(self.program(&["destinations", name, "mapping"], Path::new(file))?),
         };
-        let mut outlet = Outlet::new(hub_source, config.filter().clone());
+        let gates = config.delivery.gate.iter().map(|gate| (gate.kind.clone(), gate.required.clone()));
+        let mut outlet = Outlet::new(hub_source, config.filter().clone()).with_required(gates);
         if !config.delivery.echo_own {
             outlet = outlet.without_words_of(config.delivery.system.as_str());
         }

@@ -3,6 +3,7 @@
 
 mod destinations;
 mod domains;
+mod flows;
 mod oversight;
 mod sources;
 

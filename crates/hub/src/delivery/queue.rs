@@ -243,8 +243,8 @@ impl Window {
         None
     }
 
-    /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for another or its
-    /// retry, and is not old by itself, as a dead letter's retry and what is replayed are.
+    /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for
+    /// another or for its retry, and is not old by itself, as a dead letter's retry and what is replayed are.
     pub(crate) fn waiting_since_us(&self, now_us: i64) -> Option<i64> {
         let since = |key: &Key| {
             let item = key.waiting.front().filter(|item| item.manual.is_none())?;

@@ -252,7 +252,7 @@ impl Window {
         let queues = if *ready_first { [Some(ready), due] } else { [due, Some(ready)] };
         for queue in queues.into_iter().flatten() {
             while let Some(id) = queue.front() {
-                let key = keys.get_mut(id).filter(|key| !key.busy && key.held_to_us.is_none());
+                let key = keys.get_mut(id).filter(|key| !key.busy && key.held_to_us.is_none() && !key.is_aside);
                 let Some((key, first)) = key.and_then(|key| key.waiting.pop_front().map(|first| (key, first))) else {
                     queue.pop_front();
                     continue;
@@ -270,12 +270,12 @@ impl Window {
         None
     }
 
-    /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for its
-    /// retry, and is not old by itself, as a dead letter's retry and what is replayed are.
+    /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for
+    /// another or for its retry, and is not old by itself, as a dead letter's retry and what is replayed are.
     pub(crate) fn waiting_since_us(&self, now_us: i64) -> Option<i64> {
         let since = |key: &Key| {
             let item = key.waiting.front().filter(|item| item.manual.is_none())?;
-            (item.again_at_us <= now_us && key.held_to_us.is_none())
+            (item.again_at_us <= now_us && key.held_to_us.is_none() && !key.is_aside)
                 .then(|| item.event.recorded_at_us.max(item.again_at_us))
         };
         self.keys.values().filter_map(since).min()

@@ -166,10 +166,10 @@ impl Runner {
                     }
                 }
             }
+            self.under_way = flying.len();
             while let Some(look) = self.next_look() {
                 looks.push(look);
             }
-            self.under_way = flying.len();
             let Room { room, by_hand } = self.room();
             let has_share = |share: Share| {
                 share.events < (self.options.window_events_max / SHARE).max(1)

@@ -1,5 +1,7 @@
 //! What may be sent to a destination now: its breaker, retry budget, rate and concurrency in one.
 
+use std::collections::BTreeSet;
+
 use super::breaker::{Breaker, BreakerPermit, BreakerPolicy, Open, Verdict};
 use super::budget::{Budget, BudgetPolicy};
 use super::limit::{Limit, LimitPolicy};
@@ -38,6 +40,8 @@ pub enum Permit {
 pub struct Gate {
     breaker: Breaker,
     budget: Budget,
+    /// Those of which a retry is under way that the budget counts.
+    retried: BTreeSet<u64>,
     pace: Pace,
     limit: Limit,
     retry_after_max_ms: u64,
@@ -49,6 +53,7 @@ impl Gate {
         Self {
             breaker: Breaker::new(policy.breaker),
             budget: Budget::new(policy.budget),
+            retried: BTreeSet::new(),
             pace: Pace::new(policy.pace),
             limit: Limit::new(policy.limit),
             retry_after_max_ms: policy.retry.retry_after_max_ms,
@@ -87,6 +92,9 @@ impl Gate {
     pub fn sent(&mut self, key: u64, is_retry: bool, now_us: i64) {
         if self.breaker.open().is_none() {
             self.budget.sent(is_retry, now_us);
+            if is_retry {
+                self.retried.insert(key);
+            }
         }
         self.breaker.sent(key);
         self.pace.sent(now_us);
@@ -95,6 +103,7 @@ impl Gate {
     /// Everything under way was abandoned.
     pub fn abandoned(&mut self) {
         self.breaker.unprobed();
+        self.retried.clear();
     }
 
     /// Takes a request's result in, with how many were under way with it.
@@ -107,6 +116,9 @@ impl Gate {
         now_us: i64,
     ) -> Verdict {
         let result = result.capped(self.retry_after_max_ms);
+        if self.retried.remove(&key) && result == AttemptResult::Delivered {
+            self.budget.through(now_us);
+        }
         if result.is_failure() {
             self.limit.failed();
         } else if result != AttemptResult::Poison {
@@ -180,7 +192,7 @@ mod tests {
         assert!(during <= 16 + 32 + 30, "{during} attempts within ten minutes");
         let first = sent.iter().find(|at_us| **at_us >= minutes).copied().unwrap_or_default();
         assert!(first - minutes <= 30_000 * MS, "found to be back within one wait between probes");
-        assert!(end_us - first < 60_000 * MS, "and then all of it goes");
+        assert!(end_us - first < 5_000 * MS, "and then all of it goes, the retries too");
     }
 
     proptest! {

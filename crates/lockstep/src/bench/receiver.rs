@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -163,7 +164,12 @@ async fn serve(mut stream: TcpStream, note: Note, manner: Arc<Manner>) -> std::i
         while filled < head + 4 + length {
             filled += read(&mut stream, &mut buffer, filled).await?;
         }
-        stream.write_all(manner.answer().await).await?;
+        let answer = manner.answer().await;
+        // Who has given up waiting sends it again, and counts on nothing that is done with it now.
+        if let Some(Ok(0)) = stream.peek(&mut [0]).now_or_never() {
+            return Ok(());
+        }
+        stream.write_all(answer).await?;
         note(&text, &buffer[head + 4..head + 4 + length]);
         buffer.copy_within(head + 4 + length..filled, 0);
         filled -= head + 4 + length;

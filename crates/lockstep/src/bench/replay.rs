@@ -99,6 +99,7 @@ pub(super) async fn run(dir: &Path, args: &ReplayArgs, progress: impl Fn(u64)) -
     let filling = Hub::open(HubOptions::new(dir.join("data"), Rules::new()))?;
     hub::drive(&filling.handle(), args.entities, args.events, 1, &progress).await?;
     let events = hub::published(&filling.handle(), args.events).await;
+    let until = filling.handle().stats().tallies().last_event;
     filling.shutdown().await;
 
     let start = Instant::now();
@@ -123,7 +124,7 @@ pub(super) async fn run(dir: &Path, args: &ReplayArgs, progress: impl Fn(u64)) -
     let plan = Plan { first: sent.numbers.end, each, ticks: REPLAY_MAX_S * TICKS_PER_S };
     let paced = Paced::start(serving.address, &key, plan).await?;
     let mut client = Client::connect(serving.address).await?;
-    let order = json!({ "destination": "fresh", "rate_per_s": args.replay_rate, "stale": "send" });
+    let order = json!({ "destination": "fresh", "until": until, "rate_per_s": args.replay_rate, "stale": "send" });
     let replay = client.ask("POST", "/v1/replays", &key, &order.to_string()).await?;
     let id = replay["id"].as_u64().with_context(|| format!("the replay has no id: {replay}"))?;
     let began = Instant::now();

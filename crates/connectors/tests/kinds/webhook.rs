@@ -426,3 +426,45 @@ fn configuration_says_what_would_be_right() {
     let crowded = WebhookDestination::new(&hmac, &secrets, Outlet::new("/", Filter::default())).err().unwrap();
     assert!(chain(&crowded).contains("`signature.further_header`"), "{}", chain(&crowded));
 }
+
+#[tokio::test]
+async fn several_events_go_as_one_signed_array() {
+    let server = Server::start(|_| reply(200, &[], "")).await;
+    let destination = destination(&config(&server.url(), json!({"batch": {"max": 10}})));
+    assert_eq!(destination.batch().map(|batch| (batch.events_max, batch.window_ms)), Some((10, 20)));
+    let prepare = |position, key: &str| {
+        let event = kit::event(position, "order", key, &[("lifecycle", r#""confirmed""#)]);
+        Arc::new(destination.prepare(&event).unwrap().unwrap())
+    };
+    let events = [prepare(41, "web:7"), prepare(43, "web:8")];
+    for attempt in 1..3 {
+        let sent = destination.send_batch(&events, attempt).await;
+        assert_eq!((sent.result, sent.status), (AttemptResult::Delivered, 200), "{sent:?}");
+    }
+    let sent = destination.send_batch(&events[..1], 1).await;
+    assert_eq!(sent.result, AttemptResult::Delivered, "{sent:?}");
+
+    let [got, again, alone] = &server.got()[..] else { panic!("three requests") };
+    let header = |name: &str| got.headers[name].to_str().unwrap();
+    assert_eq!(header("content-type"), "application/cloudevents-batch+json");
+    assert_eq!(header("lockstep-event-ids"), "41,43");
+    assert_eq!((again.headers["webhook-id"].to_str().unwrap(), &again.body), (header("webhook-id"), &got.body));
+    let ids = |body: &Bytes| {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        body.as_array().unwrap().iter().map(|event| event["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&got.body), [json!("41"), json!("43")]);
+    assert_eq!((ids(&alone.body), alone.headers["webhook-id"].to_str().unwrap()), (vec![json!("41")], "41"));
+    let now_s = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
+    let verifier = Verifier::new(Scheme::named("standard-webhooks").unwrap(), vec![Secret::new(NEW)]).unwrap();
+    assert_eq!(verifier.verify(&got.headers, &got.body, now_s), Ok(()), "what is signed is the whole request");
+}
+
+#[tokio::test]
+async fn a_batch_has_its_bounds() {
+    let check = |batch: Value| config("http://127.0.0.1:9/", json!({"batch": batch})).check().map_err(|e| e.to_string());
+    assert_eq!(check(json!({})), Ok(()));
+    assert_eq!(check(json!({"max": 501})), Err("`batch.max` must be from 1 to 500, not 501".to_owned()));
+    assert_eq!(check(json!({"max": 0})), Err("`batch.max` must be from 1 to 500, not 0".to_owned()));
+    assert_eq!(check(json!({"bytes_max": 0})), Err("`batch.bytes_max` must be from 1 to 67108864, not 0".to_owned()));
+}

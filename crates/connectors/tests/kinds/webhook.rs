@@ -462,7 +462,8 @@ async fn several_events_go_as_one_signed_array() {
 
 #[tokio::test]
 async fn a_batch_has_its_bounds() {
-    let check = |batch: Value| config("http://127.0.0.1:9/", json!({"batch": batch})).check().map_err(|e| e.to_string());
+    let check =
+        |batch: Value| config("http://127.0.0.1:9/", json!({"batch": batch})).check().map_err(|e| e.to_string());
     assert_eq!(check(json!({})), Ok(()));
     assert_eq!(check(json!({"max": 501})), Err("`batch.max` must be from 1 to 500, not 501".to_owned()));
     assert_eq!(check(json!({"max": 0})), Err("`batch.max` must be from 1 to 500, not 0".to_owned()));

@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::config::{EmailConfig, EmailConfigError, Tls, mailbox};
+use crate::webhook::client::connect_timeout_ms;
 use crate::webhook::{PrivateAddress, is_public};
 
 /// How long a connection is kept that nobody uses: servers close them after some minutes.
@@ -96,8 +97,7 @@ impl Server {
             user: config.user.clone(),
             secrets: secrets.to_vec(),
             allow_private_addresses: config.allow_private_addresses,
-            // What does not even connect is known not to have arrived, so that ends first.
-            timeout: Duration::from_millis(config.timeout_ms - config.timeout_ms / 10),
+            timeout: Duration::from_millis(connect_timeout_ms(config.timeout_ms)),
             idle_max: config.concurrency_max as usize,
             idle: Mutex::default(),
         })

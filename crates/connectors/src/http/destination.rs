@@ -79,8 +79,7 @@ impl HttpDestination {
         }
         let client = HttpClient::new(HttpOptions {
             allow_private_addresses: config.allow_private_addresses,
-            // What does not even connect is known not to have arrived, so that ends first.
-            connect_timeout_ms: config.timeout_ms - config.timeout_ms / 10,
+            connect_timeout_ms: client::connect_timeout_ms(config.timeout_ms),
             idle_connections_max: config.concurrency_max as usize,
             ..HttpOptions::default()
         })

@@ -42,6 +42,12 @@ pub struct HttpOptions {
     pub roots_der: Vec<Vec<u8>>,
 }
 
+/// How long connecting may take of a request's whole time. What does not even connect is known not to have arrived, so that
+/// ends first.
+pub(crate) fn connect_timeout_ms(timeout_ms: u64) -> u64 {
+    timeout_ms - timeout_ms / 10
+}
+
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {

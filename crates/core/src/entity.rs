@@ -65,6 +65,10 @@ pub struct Entity {
     pub fields: Vec<FieldState>,
 }
 
+/// The claims to a field. Most are known to two systems, a source and who else has it: both stand within the field, so that
+/// an entity is one piece of memory and deciding about it does not wait for many.
+pub type Claims = SmallVec<[Claim; 2]>;
+
 /// One field: all claims to it and the winner.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FieldState {
@@ -79,7 +83,7 @@ pub struct FieldState {
     /// What few fields have.
     pub more: Option<Box<More>>,
     /// What each system says, one claim each.
-    pub claims: SmallVec<[Claim; 1]>,
+    pub claims: Claims,
 }
 
 /// What only few fields have: kept apart, so that the others are small.
@@ -210,8 +214,9 @@ impl Entity {
     ///
     /// It is about to be decided about what `system` says: what it said before is looked at, and else what stands.
     pub fn warm(&self, system: &str) {
-        // First only where the claims are: what is behind them is asked for when they have come, and that for many at once.
-        let ends = |f: &FieldState| f.claims.first().map_or(0, |c| c.system) ^ f.claims.last().map_or(0, |c| c.system);
+        // First only the fields themselves: what is behind them is asked for when they have come, and that for many at once.
+        let speaker = |claim: Option<&Claim>| claim.map_or(0, |c| c.system);
+        let ends = |f: &FieldState| f.winner ^ speaker(f.claims.first()) ^ speaker(f.claims.last());
         std::hint::black_box(self.fields.iter().fold(0, |sum, f| sum ^ ends(f)));
         let own = self.system_number(system);
         // Of a long value every line of the processor's cache.

@@ -50,6 +50,8 @@ pub struct Entity {
     pub updated_at_us: i64,
     /// Whether an event of it was ever published: an incomplete entity is known, and nobody is told of it yet.
     pub published: bool,
+    /// The last record of it that was published; 0 where none was, or where it was so long ago that this was not kept yet.
+    pub last_event: Position,
     /// Fields that its publication waits for.
     pub incomplete: bool,
     /// The key of the entity that it is merged into; empty where it is one of its own.
@@ -108,6 +110,16 @@ impl Entity {
     /// Its name: `kind/key`.
     pub fn id(&self) -> crate::EntityId {
         crate::entity_id(&self.kind, &self.key)
+    }
+
+    /// The last record of it that was published; 0 where none was, `None` where it is not known.
+    pub fn newest_event(&self) -> Option<Position> {
+        (self.last_event != 0 || !self.published).then_some(self.last_event)
+    }
+
+    /// The record from which on its events are found, going back; 0 where it has none.
+    pub fn events_from(&self) -> Position {
+        self.newest_event().unwrap_or(self.position)
     }
 
     /// The field of that name.
@@ -214,10 +226,11 @@ impl Entity {
     ///
     /// It is about to be decided about what `system` says: what it said before is looked at, and else what stands.
     pub fn warm(&self, system: &str) {
-        // First only the fields themselves: what is behind them is asked for when they have come, and that for many at once.
-        let speaker = |claim: Option<&Claim>| claim.map_or(0, |c| c.system);
-        let ends = |f: &FieldState| f.winner ^ speaker(f.claims.first()) ^ speaker(f.claims.last());
-        std::hint::black_box(self.fields.iter().fold(0, |sum, f| sum ^ ends(f)));
+        // First only the fields themselves, every line of the processor's cache: what is behind them is asked for when they have
+        // come, and that for many at once.
+        let claim = |claim: Option<&Claim>| claim.map_or(0, |c| c.json.len() ^ c.system as usize);
+        let field = |f: &FieldState| f.name.len() ^ claim(f.claims.first()) ^ claim(f.claims.last());
+        std::hint::black_box(self.fields.iter().fold(0, |sum, f| sum ^ field(f)));
         let own = self.system_number(system);
         // Of a long value every line of the processor's cache.
         let byte = |byte: Option<&u8>| byte.copied().map_or(0, usize::from);

@@ -30,7 +30,10 @@ pub fn fold(entity: &mut Entity, position: Position, recorded_at_us: i64, fact: 
     entity.version = fact.version;
     entity.position = position;
     entity.incomplete = fact.incomplete;
-    entity.published |= !fact.event_type.is_empty();
+    if !fact.event_type.is_empty() {
+        entity.published = true;
+        entity.last_event = position;
+    }
     let is_membership = fact.is_membership();
     if is_membership {
         membership(entity, fact);

@@ -270,6 +270,11 @@ pub struct Fact {
     /// The entity is merged into the one with this key, or, where it is empty, is one of its own again.
     #[prost(string, optional, tag = "31")]
     pub merged: Option<String>,
+    /// The entity's last record before this one that was published; 0 where none was. Most systems say what they have said
+    /// already again and again, and who looks for what was sent follows these links. Absent in older records, and where it
+    /// is not known.
+    #[prost(uint64, optional, tag = "32")]
+    pub previous_event: Option<Position>,
 }
 
 impl Fact {

@@ -179,6 +179,16 @@ impl HubHandle {
         crate::reading::blocking(move || crate::reading::history(&*reader, &tail, from, limit)).await
     }
 
+    /// At most `limit` events of an entity from `from` back, newest first: from its [`Entity::events_from`] on.
+    pub(crate) async fn past_events(
+        &self,
+        from: Position,
+        limit: usize,
+    ) -> Result<crate::reading::PastEvents, ReadError> {
+        let (reader, tail) = (self.reader.clone(), self.tail.clone());
+        crate::reading::blocking(move || crate::reading::past_events(&*reader, &tail, from, limit)).await
+    }
+
     /// Published events after a position, at most `limit`, with the position to go on from. Looks at a bounded
     /// part of the journal: fewer than `limit` (even none) does not mean the end, the position does.
     pub async fn events(

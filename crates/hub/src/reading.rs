@@ -186,6 +186,40 @@ pub(crate) fn history(
     Ok((found, at))
 }
 
+/// Events of an entity, newest first.
+#[derive(Debug, Default)]
+pub(crate) struct PastEvents {
+    pub(crate) events: Vec<Event>,
+    /// Where to go on; 0 where there are no more.
+    pub(crate) next: Position,
+    /// Whether there were more, which retention has dropped.
+    pub(crate) is_cut: bool,
+}
+
+/// At most `limit` events of an entity, from one of its records back. What was said again without any change is passed over,
+/// where the records tell of it.
+pub(crate) fn past_events(
+    reader: &dyn Reader,
+    tail: &Tail,
+    from: Position,
+    limit: usize,
+) -> Result<PastEvents, ReadError> {
+    let mut past = PastEvents { next: from, ..PastEvents::default() };
+    while past.next != 0 && past.events.len() < limit {
+        let at = past.next;
+        let known = tail.get(at).map_or_else(|| record(reader, at), |record| Ok(Some(record)))?;
+        let Some(record) = known else {
+            return Ok(PastEvents { next: 0, is_cut: true, ..past });
+        };
+        past.next = match &record.body {
+            Some(Body::Fact(fact)) => fact.previous_event.unwrap_or(fact.previous),
+            _ => 0,
+        };
+        past.events.extend(Event::of(at, record));
+    }
+    Ok(past)
+}
+
 pub(crate) fn events(
     reader: &dyn Reader,
     after: Position,

@@ -132,6 +132,52 @@ async fn what_is_awaited_must_arrive_as_it_was_before() {
     audit(dir.path()).await;
 }
 
+/// Most systems tell whole documents again and again. Those are recorded, and publish nothing.
+#[tokio::test]
+async fn what_is_said_again_and_again_hides_nothing_that_arrived() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    let takes = Arc::new(AtomicBool::new(false));
+    let switch = takes.clone();
+    let shop = Recorder::new(move |entity| match entity == "product/B" && !switch.load(Ordering::Relaxed) {
+        true => AttemptResult::Rejected,
+        false => AttemptResult::Delivered,
+    });
+    hub.add_destination("shop", shop.clone(), with(vec![price_for_product(None)]));
+    say(&handle, "1", "product", "A", &[("title", "\"Pot\"")]).await;
+    let refused = say(&handle, "2", "product", "B", &[("title", "\"Cup\"")]).await;
+    until_tallies(&handle, "a dead letter", |t| t.destinations.get("shop").is_some_and(|d| d.dead == 1)).await;
+    takes.store(true, Ordering::Relaxed);
+    let newer = say(&handle, "3", "product", "B", &[("title", "\"Mug\"")]).await;
+    let again = (0..1_100).flat_map(|n| [("A", "\"Pot\""), ("B", "\"Mug\"")].map(|it| (n, it)));
+    let again = again.map(|(n, (key, title))| said(&format!("{key} {n}"), "product", key, &[("title", title)]));
+    handle.submit(again.collect()).await.unwrap();
+    let nothing_new = handle.entity("product", "B").await.unwrap().unwrap();
+    assert!(nothing_new.position > newer + 1_100 && nothing_new.last_event == newer);
+
+    // What waits for it knows that it is there.
+    say(&handle, "4", "price", "A", &[("amount", "5")]).await;
+    until("the price has gone", || shop.entities().contains(&"price/A".to_owned())).await;
+    // A retry by hand knows that something newer is.
+    let row = handle.dead_letter("shop", refused).await.unwrap().unwrap();
+    assert!(handle.retry_dead_letter(&row, "test").await);
+    let tallies = until_tallies(&handle, "no dead letter", |t| t.destinations["shop"].dead == 0).await;
+    assert_eq!(tallies.destinations["shop"].superseded, 1);
+    assert_eq!(shop.entities(), ["product/A", "product/B", "price/A"]);
+    // A writer who says it again is told of the last event.
+    let (found, _) = handle.history(nothing_new.position, 1).await.unwrap();
+    let events = handle.events_of((found[0].0, 1), ("product", "B")).await.unwrap();
+    assert_eq!(events, [newer]);
+    // And a destination that begins with what stands gets everything that does.
+    let late = Recorder::new(|_| AttemptResult::Delivered);
+    let start = lockstep_hub::delivery::Start::State;
+    hub.add_destination("late", late.clone(), DeliveryOptions { start, ..with(Vec::new()) });
+    until("all that stands is there", || late.entities().len() == 3).await;
+    hub.shutdown().await;
+    audit(dir.path()).await;
+}
+
 #[tokio::test]
 async fn one_destination_waits_for_what_another_one_has() {
     let dir = tempfile::tempdir().unwrap();

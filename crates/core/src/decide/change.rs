@@ -197,6 +197,7 @@ fn unsigned(rules: &Rules, entity: &Entity, change: Change, place: &Place<'_>) -
         occurred_at_us: change.occurred_at_us,
         version: entity.version,
         previous: entity.position,
+        previous_event: entity.newest_event(),
         echoed: rules.has_echoes(&change.kind),
         kind: change.kind,
         key: change.key,

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! Entity     1 kind  2 key  3 version  4 position  5 created_at_us  6 updated_at_us  7 systems*  8 fields*
-//!            9 recents*  10 pruned  11 published  12 incomplete  13 merged_into  14 further stamps*
+//!            9 recents*  10 pruned  11 published  12 incomplete  13 merged_into  14 further stamps*  15 last_event
 //! FieldState 1 name  2 winner  3 rule  4 claims*  5 nobody  6 since  7 joined  8 past*
 //! Claim      1 system  6 json  8 run  11 echo  and, as numbers from 1 among the recent and then the further stamps,
 //!            12 start  13 last  14 bound.  Read, and no longer written: a start in parts (2 sequence,
@@ -62,6 +62,7 @@ impl Entity {
                 (12, VARINT) => entity.incomplete = decode_varint(&mut bytes)? != 0,
                 (13, TEXT) => entity.merged_into = text(&mut bytes)?,
                 (14, TEXT) => entity.stamps.others.push(Stamp::decode(&mut part(&mut bytes)?)?),
+                (15, VARINT) => entity.last_event = decode_varint(&mut bytes)?,
                 _ => skip_field(wire, tag, &mut bytes, DecodeContext::default())?,
             }
         }
@@ -107,6 +108,7 @@ impl Entity {
         if !self.merged_into.is_empty() {
             put_text(&mut out, 13, self.merged_into.as_bytes());
         }
+        put_varint(&mut out, 15, self.last_event);
         out.into()
     }
 }
@@ -375,6 +377,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             kind in "[a-z]{1,8}", key in ".{1,40}", numbers: (u64, u64, i64, i64, u64), flags: (bool, bool),
+            last_event: u64,
             merged_into in ".{0,9}",
             recents in proptest::collection::vec(recent(), 2), others in proptest::collection::vec(stamp(), 2),
             systems in proptest::collection::vec(".{0,30}", 0..4), fields in proptest::collection::vec(field(), 0..6),
@@ -393,6 +396,7 @@ mod tests {
                 stamps: Stamps { recents, others: others.into() },
                 pruned,
                 published,
+                last_event,
                 incomplete,
                 merged_into: merged_into.into(),
             };

@@ -23,22 +23,21 @@ impl HubHandle {
         let mut look = Look::of(position);
         let Some(entity) = self.find(kind, key).await? else { return Ok(look.end()) };
         let to = self.controls.health(destination).map(|(_, to)| to);
-        let (mut at, mut looked_at, mut seen) = (entity.position, 0, false);
+        let (mut at, mut looked_at, mut seen) = (entity.events_from(), 0, false);
         while at > 0 && looked_at < HISTORY_MAX {
             // The newest one mostly decides.
             let step = if looked_at == 0 { 1 } else { HISTORY_STEP };
-            let (records, next) = self.history(at, step).await?;
-            looked_at += records.len();
-            at = next;
-            for (at, record) in records {
-                let Some(event) = Event::of(at, record) else { continue };
-                seen = true;
+            let past = self.past_events(at, step).await?;
+            looked_at += past.events.len();
+            at = past.next;
+            for event in past.events {
                 // What is kept back until it is whole is as if it had not been said yet.
                 if to.as_ref().is_some_and(|to| to.is_incomplete(&event)) {
                     continue;
                 }
+                seen = true;
                 let arrival = self.arrival(destination, &event, look.is_in_doubt()).await?;
-                if let Some(found) = look.next(at, arrival) {
+                if let Some(found) = look.next(event.position, arrival) {
                     return Ok(found);
                 }
             }
@@ -81,10 +80,9 @@ impl HubHandle {
     /// Whether an event of the same entity that is newer has arrived. `None` where one still may.
     pub(super) async fn newer_arrived(&self, name: &str, event: &Event) -> Result<Option<bool>, PropagationError> {
         let Some(entity) = self.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(Some(false)) };
-        let (records, _) = self.history(entity.position, HISTORY_MAX).await?;
+        let past = self.past_events(entity.events_from(), HISTORY_MAX).await?;
         let mut may_arrive = false;
-        for (at, record) in records.into_iter().take_while(|(at, _)| *at > event.position) {
-            let Some(newer) = Event::of(at, record) else { continue };
+        for newer in past.events.into_iter().take_while(|newer| newer.position > event.position) {
             match self.propagation_at(&newer, name).await?.standing {
                 Standing::Delivered => return Ok(Some(true)),
                 Standing::Pending | Standing::Parked(_) => may_arrive = true,

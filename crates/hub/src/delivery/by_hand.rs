@@ -9,9 +9,7 @@ use crate::delivery::queue::{Item, Letter};
 use crate::delivery::runner::{Runner, bytes_of};
 use crate::importing::LetterEvent;
 
-/// How far back a retry by hand looks for newer deliveries of its entity.
-const HISTORY_MAX: usize = 1_000;
-/// How many records of it are read at a time.
+/// How many of an entity's events are read at a time where newer ones are looked for.
 const HISTORY_STEP: usize = 32;
 
 impl Runner {
@@ -56,21 +54,18 @@ impl Runner {
             return Ok(true);
         }
         let Some(entity) = self.hub.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(false) };
-        let mut at = entity.position;
-        let mut looked_at = 0;
-        while at > 0 && looked_at < HISTORY_MAX {
-            // The newest one mostly decides.
-            let step = if looked_at == 0 { 1 } else { HISTORY_STEP };
-            let (later, next) = self.hub.history(at, step).await?;
-            looked_at += later.len();
-            at = next;
-            for (position, record) in later {
-                let newer =
-                    if foreign { record.recorded_at_us >= event.recorded_at_us } else { position > event.position };
-                if !newer {
+        // The newest one mostly decides.
+        let (mut at, mut step) = (entity.events_from(), 1);
+        while at > 0 {
+            let past = self.hub.past_events(at, step).await?;
+            (at, step) = (past.next, HISTORY_STEP);
+            for newer in past.events {
+                let position = newer.position;
+                let is_newer =
+                    if foreign { newer.recorded_at_us >= event.recorded_at_us } else { position > event.position };
+                if !is_newer {
                     return Ok(false);
                 }
-                let Some(newer) = Event::of(position, record) else { continue };
                 // What its own system has said it has, though it is not sent it.
                 let has =
                     matches!(self.destination.prepare(&newer), Ok(Some(_))) || self.destination.keeps_own_word(&newer);

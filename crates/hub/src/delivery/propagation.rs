@@ -27,8 +27,6 @@ pub const WATCHED_MAX: usize = 65_536;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many events that have not arrived are named.
 const UNREACHED_MAX: usize = 100;
-/// How far back the last event of an entity is looked for.
-const HISTORY_MAX: usize = 64;
 
 /// Where an event stands at one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,8 +235,8 @@ impl HubHandle {
         }
         let (kind, key) = entity;
         let Some(found) = self.find(kind, key).await? else { return Ok(events) };
-        let (history, _) = self.history(found.position, HISTORY_MAX).await?;
-        events.extend(history.into_iter().find(|(_, record)| Event::is_in(record)).map(|(position, _)| position));
+        let last = self.past_events(found.events_from(), 1).await?;
+        events.extend(last.events.iter().map(|event| event.position));
         Ok(events)
     }
 

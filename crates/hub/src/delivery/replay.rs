@@ -26,8 +26,7 @@ use crate::replays::ReplayTally;
 const PAGE: usize = 200;
 /// How many may be under way at the destination, so that live ones have room beside them.
 const FLYING_MAX: usize = 64;
-/// How far back an entity's history is looked through for its newest event that the destination takes.
-const HISTORY_MAX: usize = 1_000;
+/// How many of an entity's events are read at a time where the newest one is looked for that the destination takes.
 const HISTORY_STEP: usize = 32;
 /// How many entities' newest events are remembered.
 const NEWEST_MAX: usize = 65_536;
@@ -278,7 +277,7 @@ impl Replay {
         {
             return Ok(*newest);
         }
-        let newest = self.search(entity.position).await?;
+        let newest = self.search(entity.events_from()).await?;
         if self.newest.len() >= NEWEST_MAX {
             self.newest.clear();
         }
@@ -287,30 +286,23 @@ impl Replay {
     }
 
     async fn search(&self, from: Position) -> Result<Newest, ReplayError> {
-        let (mut at, mut looked_at) = (from, 0);
-        while looked_at < HISTORY_MAX {
-            let step = if looked_at == 0 { 1 } else { HISTORY_STEP };
-            let (records, next) = self.hub.history(at, step).await?;
-            let last = records.last().and_then(|(_, record)| match &record.body {
-                Some(Body::Fact(fact)) => Some(fact.previous),
-                _ => None,
-            });
-            looked_at += records.len();
-            for (position, record) in records {
-                let Some(event) = Event::of(position, record) else { continue };
+        // The newest one mostly decides.
+        let (mut at, mut step) = (from, 1);
+        while at > 0 {
+            let past = self.hub.past_events(at, step).await?;
+            for event in past.events {
                 // What its own system has said it has, though it is not sent it.
                 if matches!(self.destination.prepare(&event), Ok(None)) && !self.destination.keeps_own_word(&event) {
                     continue;
                 }
-                if self.hub.dead_letter(&self.at.destination, position).await?.is_none() {
-                    return Ok(Newest::At(position));
+                if self.hub.dead_letter(&self.at.destination, event.position).await?.is_none() {
+                    return Ok(Newest::At(event.position));
                 }
             }
-            if next == 0 {
-                let is_whole = last == Some(0);
-                return Ok(if is_whole { Newest::None } else { Newest::Dropped });
+            if past.is_cut {
+                return Ok(Newest::Dropped);
             }
-            at = next;
+            (at, step) = (past.next, HISTORY_STEP);
         }
         Ok(Newest::None)
     }

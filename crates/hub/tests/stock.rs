@@ -2,13 +2,17 @@
 
 mod common;
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{open, options, until};
+use common::recorder::Recorder;
+use common::{open, options, until, until_tallies};
+use lockstep_core::delivery::AttemptResult;
 use lockstep_core::stock::record::{CountBasis, MovementKind, ReservationState};
 use lockstep_core::stock::{Answer, Command, Count, Item, Movement, PolicyOf, Reserve, StockRefusal};
 use lockstep_core::{Input, InputBody, Outcome, Refusal};
-use lockstep_hub::{EventFilter, Hub, HubHandle, HubOptions, now_us};
+use lockstep_hub::delivery::DeliveryOptions;
+use lockstep_hub::{DeadLetterFilter, EventFilter, Hub, HubHandle, HubOptions, now_us};
 
 fn ask(delivery: &str, command: Command) -> Input {
     Input {
@@ -106,6 +110,47 @@ async fn a_reservation_is_durable_found_and_published() {
     assert_eq!((ledger.entries.len(), ledger.at_end), (2, true));
     let origin = ledger.entries[1].fact.origin.as_ref().unwrap();
     assert_eq!((origin.source.as_str(), origin.system.as_str(), origin.delivery.as_str()), ("api:shop", "shop", "r"));
+    hub.shutdown().await;
+}
+
+/// What may be sold has no history of its own: it is what was told last.
+#[tokio::test]
+async fn a_retry_by_hand_never_tells_again_what_stands_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    let takes = Arc::new(AtomicBool::new(false));
+    let switch = takes.clone();
+    let shop = Recorder::new(move |_| match switch.load(Ordering::Relaxed) {
+        true => AttemptResult::Delivered,
+        false => AttemptResult::Rejected,
+    });
+    hub.add_destination("shop", shop.clone(), DeliveryOptions { report_interval_ms: 5, ..DeliveryOptions::default() });
+    let dead = async |count: u64| {
+        until_tallies(&handle, "dead letters", |t| t.destinations.get("shop").is_some_and(|d| d.dead == count)).await
+    };
+    say(&handle, "1", Command::Policy(PolicyOf { channel: "web".into(), ..PolicyOf::default() })).await.unwrap();
+    say(&handle, "2", count("a", 5, now_us())).await.unwrap();
+    say(&handle, "3", count("b", 7, now_us())).await.unwrap();
+    say(&handle, "5", reserve("o2", "b", 1, now_us() + HOUR)).await.unwrap();
+    // Three of b: counted, available, available again; two of a; and what was held.
+    dead(6).await;
+
+    takes.store(true, Ordering::Relaxed);
+    say(&handle, "6", reserve("o1", "a", 5, now_us() + HOUR)).await.unwrap();
+    say(&handle, "7", Command::Commit { id: "o2".into() }).await.unwrap();
+    until("what came since is there", || shop.entities().len() == 3).await;
+    let filter = DeadLetterFilter { limit: 10, ..DeadLetterFilter::default() };
+    for row in handle.dead_letters(filter).await.unwrap().items {
+        assert!(handle.retry_dead_letter(&row, "test").await);
+    }
+    let tallies = dead(0).await;
+    // That there are 5 of a, that there are 7 of b, and that o2 is held: no more.
+    assert_eq!(tallies.destinations["shop"].superseded, 3);
+    let mut told = shop.entities();
+    told.sort();
+    let there = ["availability/a@web", "availability/b@web", "reservation/o1", "reservation/o2"];
+    assert_eq!(told, [&there[..], &["stock/a@berlin", "stock/b@berlin"]].concat());
     hub.shutdown().await;
 }
 

@@ -7,9 +7,11 @@ use super::record::{
     AvailabilityChanged, CountBasis, Counted, LineFact, Moved, MovementKind, ReservationFact, ReservationState,
     ShortageDetected, StockBody, StockFact, UnavailableSet,
 };
+use super::{ReservationView, Stock};
 use crate::Position;
 use crate::change::Field;
 use crate::decide::HUB;
+use crate::name;
 use crate::record::{Fact, FactOutcome};
 use crate::time::rfc3339;
 
@@ -118,6 +120,31 @@ pub fn ledger_document(body: &StockBody) -> Value {
         }),
         StockBody::Policy(fact) => json!({"channel": fact.channel, "sku": fact.sku, "location": fact.location}),
         StockBody::Sku(fact) => json!({"sku": fact.sku, "qty_scale": fact.scale}),
+    }
+}
+
+/// Whether an event of the ledger says what stands: what was last told of a SKU to a channel, or what a reservation is now.
+/// `None` for what says that something happened, which stays true.
+pub fn still_stands(stock: &Stock, reservation: Option<&ReservationView>, fact: &Fact) -> Option<bool> {
+    let says = |name: &str, now: Value| {
+        let said = name::field(&fact.fields, name).and_then(|field| serde_json::from_slice(&field.json).ok());
+        said.unwrap_or(Value::Null) == now
+    };
+    match fact.kind.as_str() {
+        AVAILABILITY_KIND => {
+            let (sku, channel) = fact.key.rsplit_once('@')?;
+            Some(says("available", json!(stock.last_told(sku, channel))))
+        }
+        RESERVATION_KIND => {
+            // One that nothing is known of any more is over.
+            let Some(now) = reservation else { return Some(false) };
+            let held = now.state == ReservationState::Held;
+            let lines = now.lines.iter().map(line).collect::<Vec<_>>();
+            let expires_at = held.then(|| rfc3339(now.expires_at_us));
+            let same = says("state", json!(state_name(now.state))) && says("expires_at", json!(expires_at));
+            Some(same && says("lines", json!(lines)))
+        }
+        _ => None,
     }
 }
 

@@ -50,7 +50,8 @@ pub use check::{Checked, Violation, Violations};
 pub use command::{Answer, Command, Count, Item, Movement, PolicyOf, Reserve, Shortfall, StockRefusal, Unavailable};
 pub use decide::{StockDecision, decide, foresee, name_goods, publish};
 pub use event::{
-    AVAILABILITY_KIND, EVENT_TYPES, LEDGER_KINDS, RESERVATION_KIND, STOCK_KIND, event_fact, ledger_document, state_name,
+    AVAILABILITY_KIND, EVENT_TYPES, LEDGER_KINDS, RESERVATION_KIND, STOCK_KIND, event_fact, ledger_document,
+    state_name, still_stands,
 };
 pub use fold::fold;
 pub use image::{Dirty, ImageError};

@@ -1,8 +1,18 @@
 //! What channels are told: what they may sell, where it is another number than they were told last. Once for many
 //! commands, and for a limited number of SKUs, so that a SKU that is sold ten thousand times a second makes one event for each batch and channel.
 
+use super::Stock;
 use super::decide::Desk;
 use super::record::{AvailabilityChanged, StockBody};
+
+impl Stock {
+    /// What a channel was last told that it may sell of a SKU.
+    pub fn last_told(&self, sku: &str, channel: &str) -> Option<i64> {
+        let (sku, channel) = (self.sku_names.find(sku)?, self.channel_names.find(channel)?);
+        let told = &self.skus[sku as usize].rare.as_ref()?.published;
+        told.iter().find(|(of, _)| *of == channel).map(|(_, atp)| *atp)
+    }
+}
 
 pub(super) fn publish(desk: &mut Desk<'_>, skus_max: usize) {
     let mut touched = std::mem::take(&mut desk.stock.touched);

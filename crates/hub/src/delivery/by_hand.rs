@@ -53,7 +53,10 @@ impl Runner {
         if self.hub.brought_in_and_delivered(&self.name, event).await? {
             return Ok(true);
         }
-        let Some(entity) = self.hub.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(false) };
+        let Some(entity) = self.hub.entity(&event.fact.kind, &event.fact.key).await? else {
+            // The ledger of stock is no entity. Of another hub's nothing is known here.
+            return Ok(!foreign && self.hub.still_stands(event).await? == Some(false));
+        };
         // The newest one mostly decides.
         let (mut at, mut step) = (entity.events_from(), 1);
         while at > 0 {

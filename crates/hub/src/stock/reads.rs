@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use lockstep_core::record::{Body, Record};
 use lockstep_core::stock::record::{StockBody, StockFact};
-use lockstep_core::stock::{Availability, Question, ReservationView, StockRefusal};
-use lockstep_core::{Input, Position};
+use lockstep_core::stock::{Availability, Question, RESERVATION_KIND, ReservationView, StockRefusal, still_stands};
+use lockstep_core::{Event, Input, Position};
 use lockstep_journal::Reader;
 
 use crate::failure::Unavailable;
@@ -137,6 +137,16 @@ impl HubHandle {
                 return Ok(Err(refusal));
             }
             Ok(Ok(view.availability(&skus, &channel, until_us, holders)))
+        })
+        .await
+    }
+
+    /// Whether an event of the ledger says what stands still; `None` where it says that something happened.
+    pub(crate) async fn still_stands(&self, event: &Event) -> Result<Option<bool>, Unavailable> {
+        let fact = event.fact.clone();
+        self.ask(move |view| {
+            let reservation = if fact.kind == RESERVATION_KIND { view.reservation(&fact.key)? } else { None };
+            Ok(still_stands(&view.looper().facts.stock, reservation.as_ref(), &fact))
         })
         .await
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use smallvec::SmallVec;
 
 use super::conflict::Contest;
 use super::implied::{imply, says_derived_existence};
@@ -66,6 +67,11 @@ impl Rest {
     }
 
     fn push(&mut self, name: &CompactString, value: &[u8]) {
+        if self.fields.is_empty() {
+            // Where a document is told whole, little is left: what that takes mostly, at once.
+            self.bytes.reserve(256);
+            self.fields.reserve(8);
+        }
         let from = self.bytes.len();
         self.bytes.extend_from_slice(value);
         self.fields.push((name.clone(), from..self.bytes.len()));
@@ -507,20 +513,27 @@ pub(super) fn group(decided: &[Decided<'_>]) -> Vec<Ruling> {
         stale: !d.effect.is_current(),
         effect: d.effect as i32,
     };
-    let Some(first) = decided.first() else { return Vec::new() };
-    if decided.iter().all(|d| same(d, first)) {
-        return vec![ruling(first, Vec::new())];
-    }
-    let mut groups: Vec<(&Decided<'_>, Vec<u32>)> = Vec::new();
-    for (at, one) in decided.iter().enumerate() {
-        match groups.iter_mut().find(|(d, _)| same(d, one)) {
-            Some((_, fields)) => fields.push(at as u32),
-            None => {
-                let mut fields = Vec::with_capacity(decided.len() - at);
-                fields.push(at as u32);
-                groups.push((one, fields));
-            }
+    // First which group each is of, so that the lists are made as long as they are to be. They are few, and neighbours are mostly
+    // of the same.
+    let mut groups: SmallVec<[(&Decided<'_>, usize); 8]> = SmallVec::new();
+    let mut of: SmallVec<[u32; 128]> = SmallVec::with_capacity(decided.len());
+    let mut last = 0;
+    for one in decided {
+        if groups.get(last).is_none_or(|(d, _)| !same(d, one)) {
+            last = groups.iter().position(|(d, _)| same(d, one)).unwrap_or(groups.len());
         }
+        match groups.get_mut(last) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((one, 1)),
+        }
+        of.push(last as u32);
     }
-    groups.into_iter().map(|(d, fields)| ruling(d, fields)).collect()
+    if let [(only, _)] = groups.as_slice() {
+        return vec![ruling(only, Vec::new())];
+    }
+    let mut rulings: Vec<Ruling> = groups.iter().map(|(d, count)| ruling(d, Vec::with_capacity(*count))).collect();
+    for (at, group) in of.into_iter().enumerate() {
+        rulings[group as usize].fields.push(at as u32);
+    }
+    rulings
 }

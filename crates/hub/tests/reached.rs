@@ -6,27 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Scripted, input, open, until_tallies};
-use lockstep_core::alert::Timing;
+use common::{Scripted, input, looked, looks, open, until_tallies};
 use lockstep_core::delivery::{AttemptResult, RetryPolicy};
 use lockstep_hub::delivery::{DeliveryOptions, Start};
-use lockstep_hub::{AlertRule, EventFilter, Figure, Hub, HubHandle, OversightOptions};
+use lockstep_hub::{EventFilter, Hub, HubHandle, OversightOptions};
 
-/// Tells these sources. A rule that always holds and escalates with every look shows that it was looked.
+/// Tells these sources.
 fn told(sources: &[&str]) -> OversightOptions {
-    let timing = Timing { holds_us: 0, calm_us: 0, escalate_us: (0..100_000).collect() };
-    let looks = AlertRule {
-        name: "looks".to_owned(),
-        figure: Figure::Conservation,
-        above: -1.0,
-        of: Vec::new(),
-        within_us: 1_000_000,
-        owner: String::new(),
-        to: Vec::new(),
-        timing,
-    };
     let tell_reached = sources.iter().map(|source| (*source).to_owned()).collect();
-    OversightOptions { tell_reached, rules: vec![looks], interval_ms: 5, ..OversightOptions::default() }
+    OversightOptions { tell_reached, rules: vec![looks()], interval_ms: 5, ..OversightOptions::default() }
 }
 
 fn add(hub: &Hub, name: &str, start: Start, destination: Arc<Scripted>) {
@@ -89,16 +77,6 @@ async fn until_said(handle: &HubHandle, source: &str, position: u64) -> Vec<(u64
     }
 }
 
-/// Waits until everything was looked at once more, from the beginning of a look to its end.
-async fn looked(handle: &HubHandle) {
-    let level = async || handle.alerts().await.unwrap().first().map_or(0, |row| row.alert.level);
-    let (before, deadline) = (level().await, Instant::now() + Duration::from_secs(60));
-    while level().await < before + 3 {
-        assert!(Instant::now() < deadline, "nobody looks");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_source_is_told_once_the_slowest_destination_has_everything() {
     let dir = tempfile::tempdir().unwrap();
@@ -134,7 +112,7 @@ async fn nobody_is_told_who_has_not_asked() {
     let hub = open(dir.path());
     let handle = hub.handle();
     add(&hub, "erp", Start::Beginning, takes());
-    hub.oversee(OversightOptions { rules: told(&[]).rules, interval_ms: 5, ..OversightOptions::default() });
+    hub.oversee(told(&[]));
     let position = say(&handle, "shop", &["A"]).await;
     until_tallies(&handle, "a delivery", |t| t.destinations.get("erp").is_some_and(|t| t.cursor >= position)).await;
     looked(&handle).await;

@@ -87,8 +87,10 @@ pub(crate) async fn watch(hub: HubHandle, options: OversightOptions) {
         }
         let now_us = now_us();
         let rows = freshness.look(&hub, now_us).await;
-        hub.oversight.found().freshness.clone_from(&rows);
-        alerts.look(&hub, &rows, now_us).await;
+        if let Some(rows) = &rows {
+            hub.oversight.found().freshness.clone_from(rows);
+        }
+        alerts.look(&hub, rows.as_deref(), now_us).await;
         reached.look(&hub, now_us).await;
     }
 }

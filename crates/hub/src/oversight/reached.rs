@@ -13,7 +13,7 @@ use crate::delivery::PropagationError;
 use crate::failure::Unavailable;
 use crate::handle::HubHandle;
 use crate::reading::{EventStream, StreamItem};
-use crate::tally::{DestinationTally, Tallies};
+use crate::tally::Tallies;
 
 /// A reader that is so many records behind leaves out what is between: each source may have had an event there.
 const BEHIND_MAX: u64 = 100_000;
@@ -125,18 +125,13 @@ impl Watcher {
 
 /// Up to where everything is settled at all of these destinations.
 fn floor(names: &[String], tallies: &Tallies) -> Position {
+    // One that is still being sent the state with which it begins does not have what came before.
+    let is_beginning = |name: &str| tallies.first_state(name).is_some_and(|state| state.ended_at_us.is_none());
     let settled = |name: &String| match tallies.destinations.get(name) {
-        Some(tally) if is_beginning(name, tally, tallies) => 0,
-        Some(tally) => tally.cursor,
-        None => 0,
+        Some(tally) if !is_beginning(name) => tally.cursor,
+        _ => 0,
     };
     names.iter().map(settled).min().unwrap_or(Position::MAX)
-}
-
-/// Whether a destination is still being sent the state with which it begins: what came before has not reached it.
-fn is_beginning(name: &str, tally: &DestinationTally, tallies: &Tallies) -> bool {
-    let goes_on = |replay: &&crate::replays::ReplayTally| replay.destination == name && replay.ended_at_us.is_none();
-    tallies.replays.values().filter(goes_on).any(|replay| replay.state && replay.until == tally.skipped_to)
 }
 
 /// What a source was last told.

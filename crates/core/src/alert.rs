@@ -43,7 +43,8 @@ pub struct Timing {
     pub holds_us: i64,
     /// For how long it must not hold before the alert is resolved, microseconds.
     pub calm_us: i64,
-    /// After how long without acknowledgement each further step is taken, counted from the opening, microseconds.
+    /// After how long without acknowledgement each further step is taken, counted from the opening, microseconds. Where one
+    /// was taken late, after a silence, those after it are as much later.
     pub escalate_us: Vec<i64>,
 }
 
@@ -56,6 +57,8 @@ pub struct Alert {
     pub level: usize,
     /// When it was last opened, microseconds since 1970 UTC.
     pub opened_us: i64,
+    /// When the last step was taken, where that is remembered.
+    stepped_us: Option<i64>,
     holding_since_us: Option<i64>,
     calm_since_us: Option<i64>,
 }
@@ -96,15 +99,21 @@ impl Alert {
             Status::Acknowledged => None,
             Status::Resolved if held_us < timing.holds_us => None,
             Status::Resolved => {
-                (self.status, self.level, self.opened_us) = (Status::Open, 0, now_us);
+                (self.status, self.level, self.opened_us, self.stepped_us) = (Status::Open, 0, now_us, None);
                 Some(Act::Open)
             }
             Status::Open => {
                 let due_us = timing.escalate_us.get(self.level)?;
-                if now_us.saturating_sub(self.opened_us) < *due_us {
+                let before_us = self.level.checked_sub(1).and_then(|before| timing.escalate_us.get(before));
+                // Who was told late is given the same time as ever before the next one is.
+                let is_early = |stepped_us: i64| {
+                    now_us.saturating_sub(stepped_us) < due_us.saturating_sub(before_us.copied().unwrap_or(0))
+                };
+                if now_us.saturating_sub(self.opened_us) < *due_us || self.stepped_us.is_some_and(is_early) {
                     return None;
                 }
                 self.level += 1;
+                self.stepped_us = Some(now_us);
                 Some(Act::Escalate)
             }
         }
@@ -166,6 +175,24 @@ mod tests {
         assert_eq!(alert.take(&timing(), true, true, 500), None, "nobody further is told in a silence");
         alert.take(&timing(), false, true, 501);
         assert_eq!(alert.take(&timing(), false, true, 521), Some(Act::Resolve), "that it is over is no disturbance");
+    }
+
+    #[test]
+    fn after_a_silence_one_is_told_and_the_next_one_in_his_time() {
+        let mut alert = Alert::default();
+        let mut take = |silenced, now_us| alert.take(&timing(), true, silenced, now_us);
+        take(false, 0);
+        assert_eq!(take(false, 10), Some(Act::Open));
+        for now_us in 11..1_000 {
+            assert_eq!(take(true, now_us), None);
+        }
+        assert_eq!(take(false, 1_000), Some(Act::Escalate), "his time came in the silence");
+        assert_eq!(take(false, 1_199), None, "the next one is told 200 after him");
+        assert_eq!(take(false, 1_200), Some(Act::Escalate));
+        // The same where the hub itself was silent.
+        let mut alert = Alert::new(Status::Open, 0, 10);
+        let mut take = |now_us| alert.take(&timing(), true, false, now_us);
+        assert_eq!((take(1_000), take(1_001), take(1_200)), (Some(Act::Escalate), None, Some(Act::Escalate)));
     }
 
     proptest! {

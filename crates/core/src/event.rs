@@ -186,6 +186,7 @@ pub fn event_type(kind: &str, first: bool, was: Option<&[u8]>, is: Option<&[u8]>
             "resumed" => "resumed",
             _ => "changed",
         },
+        "propagation" => "reached",
         "product" if first => "created",
         "stock" => "counted",
         // Once told, what happened has not happened again because something else of it changes.

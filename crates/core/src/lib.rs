@@ -22,6 +22,7 @@ pub mod money;
 mod name;
 pub mod order;
 pub mod path;
+pub mod reached;
 pub mod record;
 pub mod rules;
 pub mod stock;

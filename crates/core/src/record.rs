@@ -379,13 +379,13 @@ pub struct Parked {
     /// The event's record.
     #[prost(uint64, tag = "1")]
     pub event: Position,
-    /// The number of its last attempt.
+    /// The number of its last attempt; 0 where it was never tried and waits for another entity.
     #[prost(uint32, tag = "2")]
     pub number: u32,
     /// How many of its retries are used up, the first attempt among them.
     #[prost(uint32, tag = "3")]
     pub round: u32,
-    /// When it is tried again, microseconds since 1970 UTC.
+    /// When it is tried again, or until when it may wait, microseconds since 1970 UTC.
     #[prost(int64, tag = "4")]
     pub again_at_us: i64,
 }

@@ -124,6 +124,13 @@ impl Tallies {
         self.replays.insert(position, replay);
     }
 
+    /// The state that a destination began with, where it did and that is still remembered.
+    pub(crate) fn first_state(&self, destination: &str) -> Option<&ReplayTally> {
+        self.replays
+            .values()
+            .find(|replay| replay.by == lockstep_core::decide::HUB && replay.destination == destination)
+    }
+
     pub(crate) fn replay_progressed(&mut self, progress: &lockstep_core::record::ReplayProgress) {
         let Some(replay) = self.replays.get_mut(&progress.replay) else { return };
         replay.cursor = progress.cursor;

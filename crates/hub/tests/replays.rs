@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Scripted, input, open, until, until_tallies};
 use lockstep_core::delivery::{AttemptResult, RetryPolicy};
-use lockstep_hub::delivery::{DeliveryOptions, Start};
-use lockstep_hub::{DeadLetterFilter, HubHandle, ReplayRequest, ReplayTally};
+use lockstep_hub::delivery::{DeliveryOptions, Standing, Start};
+use lockstep_hub::{DeadLetterFilter, EventFilter, HubHandle, ReplayRequest, ReplayTally};
 
 fn quick() -> DeliveryOptions {
     let retry = RetryPolicy { retries_max: 1, backoff_first_ms: 1, backoff_max_ms: 2, ..RetryPolicy::default() };
@@ -269,5 +269,36 @@ async fn a_new_destination_begins_with_the_state_without_gap_or_double() {
     fill(&handle, 450, 3_000..3_001).await;
     until("the next event", || !again.taken().is_empty()).await;
     assert_eq!((again.taken().len(), handle.replays().await.unwrap().len()), (1, 1));
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn where_the_events_before_the_state_stand_is_told_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    let mut number = 0;
+    for key in ["A", "A", "B", "hidden"] {
+        number += 1;
+        handle.submit(vec![input("wms", &format!("d{number}"), key, number, number as u64)]).await.unwrap();
+    }
+    let state = DeliveryOptions { start: Start::State, ..quick() };
+    hub.add_destination("new", Scripted::new(|_, _| AttemptResult::Delivered), state.clone());
+    until_tallies(&handle, "the state is there", |t| t.replays.values().any(|r| r.ended_at_us.is_some())).await;
+    hub.shutdown().await;
+
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    hub.add_destination("new", Scripted::new(|_, _| AttemptResult::Delivered), state);
+    // What came afterwards says nothing of whether the one before it came with the state.
+    handle.submit(vec![input("wms", "d5", "B", 5, 5)]).await.unwrap();
+    let events = handle.events(0, EventFilter::default(), 10).await.unwrap().events;
+    let mut standings = Vec::new();
+    for event in &events[..4] {
+        standings.push(handle.propagation_at(event, "new").await.unwrap().standing);
+    }
+    let by = Some(events[1].position);
+    let expected = [Standing::Superseded { by }, Standing::Delivered, Standing::Settled, Standing::Filtered];
+    assert_eq!(standings, expected);
     hub.shutdown().await;
 }

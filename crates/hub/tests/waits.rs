@@ -287,3 +287,30 @@ async fn the_newest_price_waits_where_only_the_newest_goes() {
     hub.shutdown().await;
     audit(dir.path()).await;
 }
+
+#[tokio::test]
+async fn how_long_one_waits_at_most_does_not_begin_anew_with_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = || WaitsFor { wait_max_us: Some(3_600_000_000), ..price_for_product(None) };
+    let waits = |t: &Tallies| -> Vec<(u64, u32, i64)> {
+        let parked = t.destinations.get("shop").map(|shop| shop.parked.clone()).unwrap_or_default();
+        parked.iter().map(|parked| (parked.event, parked.number, parked.again_at_us)).collect()
+    };
+    let hub = open(dir.path());
+    hub.add_destination("shop", Recorder::new(|_| AttemptResult::Delivered), with(vec![rule()]));
+    let handle = hub.handle();
+    let first = say(&handle, "1", "price", "web:1", &[("amount", "5")]).await;
+    let told = until_tallies(&handle, "the journal has it", |t| waits(t).len() == 1).await;
+    let (event, number, until_us) = waits(&told)[0];
+    assert_eq!((event, number), (first, 0));
+    hub.shutdown().await;
+
+    let hub = open(dir.path());
+    hub.add_destination("shop", Recorder::new(|_| AttemptResult::Delivered), with(vec![rule()]));
+    let handle = hub.handle();
+    // With the next one that waits the first is told of again.
+    let second = say(&handle, "2", "price", "web:2", &[("amount", "5")]).await;
+    let told = until_tallies(&handle, "the journal has both", |t| waits(t).iter().any(|w| w.0 == second)).await;
+    assert_eq!(waits(&told)[0], (first, 0, until_us));
+    hub.shutdown().await;
+}

@@ -170,6 +170,7 @@ fn every_example_of_the_documentation_is_accepted() {
         }
         write(folder.path(), "maps/only-germany.vrl", ".data.document.shipping_address.country == \"DE\"\n");
         write(folder.path(), "maps/to-on-call.vrl", ".data.document.to == \"on-call\"\n");
+        write(folder.path(), "maps/of-the-shop.vrl", ".data.document.source == \"shop\"\n");
         write(
             folder.path(),
             "schemas/loyalty.json",

@@ -11,7 +11,8 @@ use crate::propagation::{Mode, add};
 const LIMIT_US: i64 = 300_000;
 
 fn watched(rules: Vec<AlertRule>) -> OversightOptions {
-    OversightOptions { limits_us: [("price".to_owned(), LIMIT_US)].into(), rules, interval_ms: 10 }
+    let limits_us = [("price".to_owned(), LIMIT_US)].into();
+    OversightOptions { limits_us, rules, interval_ms: 10, ..OversightOptions::default() }
 }
 
 /// A price that was set a moment ago.

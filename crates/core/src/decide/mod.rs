@@ -40,6 +40,7 @@ use crate::entity::{DELETED_FIELD, Entity, FieldState};
 use crate::freshness::FRESHNESS_KIND;
 use crate::merge::Rule;
 use crate::path::base_of;
+use crate::reached::PROPAGATION_KIND;
 use crate::record::{Body, QuarantineClosed, Quarantined, Record};
 use crate::rules::{Rules, SentTo};
 use crate::stock::Stock;
@@ -49,8 +50,17 @@ use crate::{EntityId, Position, delivery_hash, entity_id};
 pub const PREFERENCE_KIND: &str = "preference";
 
 /// The kinds of what the hub itself keeps of its work: of use to who asks for it, not to a copy of the business.
-pub const OWN_KINDS: [&str; 8] =
-    [ALERT_KIND, ALIAS_KIND, CONFLICT_KIND, FLOW_KIND, FRESHNESS_KIND, MERGE_KIND, PREFERENCE_KIND, SILENCE_KIND];
+pub const OWN_KINDS: [&str; 9] = [
+    ALERT_KIND,
+    ALIAS_KIND,
+    CONFLICT_KIND,
+    FLOW_KIND,
+    FRESHNESS_KIND,
+    MERGE_KIND,
+    PREFERENCE_KIND,
+    PROPAGATION_KIND,
+    SILENCE_KIND,
+];
 
 /// A fixed hasher: no randomness enters the core.
 #[derive(Clone, Copy, Debug, Default)]

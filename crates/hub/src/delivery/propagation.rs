@@ -162,7 +162,7 @@ impl HubHandle {
                 (told.standing, told.at_us) = (Standing::Superseded { by: Some(by).filter(|by| *by > 0) }, Some(at_us));
             }
             Some((End::Dead, _)) => self.tell_settled(event, line.map(|(_, to)| to), &mut told).await?,
-            None if is_skipped => told.standing = Standing::Skipped,
+            None if is_skipped => self.tell_skipped(event, line.map(|(_, to)| to), &mut told).await?,
             None if is_settled => self.tell_settled(event, line.map(|(_, to)| to), &mut told).await?,
             None => {
                 let id = entity_id(&event.fact.kind, &event.fact.key);
@@ -171,6 +171,48 @@ impl HubHandle {
             }
         }
         Ok(told)
+    }
+
+    /// What became of an event that was published before the destination was added: it may have come with the state.
+    async fn tell_skipped(
+        &self,
+        event: &Event,
+        destination: Option<Arc<dyn Destination>>,
+        told: &mut Propagated,
+    ) -> Result<(), PropagationError> {
+        told.standing = Standing::Skipped;
+        let name = told.destination.clone();
+        let Some(state) = self.stats.with_tallies(|tallies| tallies.first_state(&name).cloned()) else { return Ok(()) };
+        if let Some(row) = self.dead_letter(&name, event.position).await? {
+            told.at_us = Some(row.dead_at_us);
+            told.standing = Standing::Dead(Box::new(row));
+            return Ok(());
+        }
+        if state.cancelled_by.is_some() {
+            return Ok(());
+        }
+        let Some(entity) = self.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(()) };
+        // The state is of each entity the newest event that the destination takes.
+        let goes = |event: &Event| destination.as_ref().map(|to| matches!(to.prepare(event), Ok(Some(_)) | Err(_)));
+        let (history, _) = self.history(entity.position, HISTORY_MAX).await?;
+        let events = history.into_iter().filter_map(|(position, record)| Event::of(position, record));
+        let taken: Vec<Position> =
+            events.filter(|event| goes(event) == Some(true)).map(|event| event.position).collect();
+        let newest = taken.iter().find(|position| **position <= state.until);
+        let is_over = state.ended_at_us.is_some();
+        (told.standing, told.by_us) = match (goes(event), newest) {
+            (Some(false), _) => (Standing::Filtered, None),
+            (Some(true), Some(newest)) if event.position < *newest => {
+                (Standing::Superseded { by: Some(*newest) }, state.ended_at_us)
+            }
+            (Some(true), Some(newest)) if *newest == event.position && !is_over => (Standing::Pending, None),
+            (Some(true), Some(newest)) if *newest == event.position && taken.first() == Some(newest) => {
+                (Standing::Delivered, state.ended_at_us)
+            }
+            // It came with the state, or what is newer came before its turn.
+            _ => (if is_over { Standing::Settled } else { Standing::Pending }, state.ended_at_us),
+        };
+        Ok(())
     }
 
     /// What the list of dead letters and the journal tell of an event that is settled.

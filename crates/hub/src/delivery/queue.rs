@@ -47,6 +47,8 @@ pub(crate) struct Item {
     pub(crate) came_us: i64,
     /// What it had to wait for has arrived.
     pub(crate) waited: bool,
+    /// Until when it waits for that at most, where it has waited since before the window began.
+    pub(crate) waits_to_us: Option<i64>,
 }
 
 impl Item {
@@ -67,6 +69,7 @@ impl Item {
             again_at_us: 0,
             came_us,
             waited: false,
+            waits_to_us: None,
         }
     }
 
@@ -215,6 +218,9 @@ impl Window {
             *share = Share { events: share.events + 1, bytes: share.bytes + item.bytes };
         }
         let parked = if item.manual.is_none() { self.parked_before.remove(&item.event.position) } else { None };
+        // What was never tried waited for another entity.
+        item.waits_to_us = parked.as_ref().filter(|parked| parked.number == 0).map(|parked| parked.again_at_us);
+        let parked = parked.filter(|parked| parked.number > 0);
         if let Some(parked) = &parked {
             (item.number, item.round, item.again_at_us) = (parked.number, parked.round, parked.again_at_us);
         }

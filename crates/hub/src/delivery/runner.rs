@@ -266,6 +266,10 @@ impl Runner {
             return;
         }
         self.moved = false;
+        let parked_after_us = now_us() + PARKED_AFTER_US;
+        let mut parked = self.window.parked(parked_after_us, PARKED_MAX);
+        parked.extend(self.waits.parked(parked_after_us).take(PARKED_MAX.saturating_sub(parked.len())));
+        parked.sort_by_key(|parked| parked.event);
         let progress = Progress {
             destination: self.name.clone(),
             cursor: self.window.cursor(),
@@ -277,7 +281,7 @@ impl Runner {
             skipped: std::mem::take(&mut self.skipped),
             read_to: self.window.seen_to(),
             taken: Some(std::mem::take(&mut self.taken)),
-            parked: self.window.parked(now_us() + PARKED_AFTER_US, PARKED_MAX),
+            parked,
         };
         self.tell(ReportBody::Progress(progress));
     }

@@ -2,8 +2,8 @@
 //!
 //! The first event of a key that waits stands aside with all behind it, and the hub is asked where the awaited entity
 //! stands. Asked again is whenever something of that entity ends at the destination that it is awaited at, and in turn now
-//! and then, for what no runner says: a dead letter that a person has given up. Nothing of it is journaled: the events are
-//! open, and after a restart it is asked anew.
+//! and then, for what no runner says: a dead letter that a person has given up. Nothing of it is journaled but until when each
+//! may wait: the events are open, and after a restart it is asked anew.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use lockstep_core::delivery::{Awaited, Then, WaitsFor};
-use lockstep_core::record::Attempt;
+use lockstep_core::record::{Attempt, Parked};
 use lockstep_core::{EntityId, Position};
 
-use crate::delivery::board::Parked;
+use crate::delivery::board;
 use crate::delivery::ear::Ear;
 use crate::delivery::queue::Item;
 use crate::delivery::runner::Runner;
@@ -50,6 +50,8 @@ struct Wait {
     since_us: i64,
     until_us: Option<i64>,
     then: Then,
+    /// Whether the journal is to say until when.
+    journaled: bool,
     /// What it waits for, in words, once that is known.
     reason: Option<String>,
     asked: bool,
@@ -111,6 +113,15 @@ impl Waits {
         }
     }
 
+    /// Until when those may wait that do so for longer than that, for the journal.
+    pub(super) fn parked(&self, after_us: i64) -> impl Iterator<Item = Parked> {
+        let journaled = self.by_id.values().filter(|wait| wait.journaled);
+        journaled.filter_map(move |wait| {
+            let again_at_us = wait.until_us.filter(|until_us| *until_us > after_us)?;
+            Some(Parked { event: wait.event, again_at_us, ..Parked::default() })
+        })
+    }
+
     fn remove(&mut self, id: &str) -> Option<Wait> {
         let wait = self.by_id.remove(id)?;
         wait.needs.iter().for_each(|need| self.ear.stop(&need.id, id));
@@ -149,7 +160,14 @@ impl Runner {
         if needs.is_empty() {
             return Some(item);
         }
+        if let Some(at_us) = until_us {
+            // One that has waited since before a restart has no more time than before.
+            until_us = Some(item.waits_to_us.map_or(at_us, |before_us| before_us.min(at_us)));
+        }
         let event = item.event.position;
+        // Of one that was tried the journal is to keep how often.
+        let journaled = item.number == 0 && item.replay.is_none();
+        self.moved |= journaled && until_us.is_some();
         // It is made again: what waits for long takes less room so.
         self.window.set_aside(id, Item { prepared: None, ..item });
         self.waits.remove(id);
@@ -160,7 +178,8 @@ impl Runner {
         if let Some(until_us) = until_us {
             self.waits.until.push(Reverse((until_us, id.to_owned())));
         }
-        let wait = Wait { event, needs, since_us: now, until_us, then, reason: None, asked: false, again: false };
+        let (since_us, reason) = (now, None);
+        let wait = Wait { event, needs, since_us, until_us, then, journaled, reason, asked: false, again: false };
         self.waits.by_id.insert(id.to_owned(), wait);
         self.waits.began.push_back((id.to_owned(), event));
         self.waits.ask(id);
@@ -218,7 +237,9 @@ impl Runner {
                 let (again, next_us) = (std::mem::take(&mut wait.again), wait.until_us.unwrap_or(0));
                 if wait.reason.as_ref() != Some(&reason) {
                     wait.reason = Some(reason.clone());
-                    self.health.board.parked(&id, Parked { position: event, attempts: 0, next_us, detail: reason });
+                    self.health
+                        .board
+                        .parked(&id, board::Parked { position: event, attempts: 0, next_us, detail: reason });
                 }
                 if again {
                     self.waits.ask(&id);

@@ -149,6 +149,14 @@ struct Seen {
     detail: String,
 }
 
+/// The figures of a rule.
+#[derive(Default)]
+struct Look {
+    seen: Vec<Seen>,
+    /// Of these nothing could be read now: their alerts stand as they are.
+    unread: BTreeSet<String>,
+}
+
 impl Silence {
     fn covers(&self, rule: &str, subject: &str, now_us: i64) -> bool {
         now_us < self.until_us
@@ -299,16 +307,20 @@ impl Watcher {
     }
 
     /// Looks at everything and says what follows. What can't be said now is said when it can.
-    pub(super) async fn look(&mut self, hub: &HubHandle, freshness: &[FreshnessRow], now_us: i64) {
+    /// Where freshness could not be looked at, alerts about it stand as they are.
+    pub(super) async fn look(&mut self, hub: &HubHandle, freshness: Option<&[FreshnessRow]>, now_us: i64) {
         let mut book = hub.oversight.book().await;
         if let Err(error) = book.read(hub).await {
             tracing::warn!(%error, "alerts and silences can't be read; trying again");
             return;
         }
         for number in 0..self.rules.len() {
-            let seen = self.see(number, hub, freshness, now_us).await;
+            if freshness.is_none() && self.rules[number].figure == Figure::Freshness {
+                continue;
+            }
+            let Look { seen, unread } = self.see(number, hub, freshness.unwrap_or_default(), now_us).await;
             let rule = &self.rules[number];
-            let quiet: Vec<Seen> = quiet(&book, rule, &seen);
+            let quiet: Vec<Seen> = quiet(&book, rule, &seen, &unread);
             for (one, is_seen) in
                 seen.into_iter().map(|one| (one, true)).chain(quiet.into_iter().map(|one| (one, false)))
             {
@@ -325,12 +337,12 @@ impl Watcher {
     }
 
     /// The figures of a rule.
-    async fn see(&mut self, number: usize, hub: &HubHandle, freshness: &[FreshnessRow], now_us: i64) -> Vec<Seen> {
+    async fn see(&mut self, number: usize, hub: &HubHandle, freshness: &[FreshnessRow], now_us: i64) -> Look {
         let rule = &self.rules[number];
         let is_of = |name: &str| rule.of.is_empty() || rule.of.iter().any(|one| one == name);
         let tallies = hub.stats().tallies();
         let destinations = hub.destinations().into_iter().filter(|name| is_of(name));
-        let mut seen = Vec::new();
+        let Look { mut seen, mut unread } = Look::default();
         match rule.figure {
             Figure::DeadLetters => seen.extend(destinations.map(|subject| {
                 let dead = tallies.destinations.get(&subject).map_or(0, |tally| tally.dead);
@@ -339,7 +351,18 @@ impl Watcher {
             })),
             Figure::LagS => {
                 for subject in destinations {
-                    let Ok(flow) = hub.flow(&subject).await else { continue };
+                    let flow = match hub.flow(&subject).await {
+                        Ok(flow) => flow,
+                        Err(error) => {
+                            tracing::warn!(
+                                destination = subject,
+                                error = &error as &dyn std::error::Error,
+                                "how far a destination is behind can't be read; alerts about it stand as they are"
+                            );
+                            unread.insert(subject);
+                            continue;
+                        }
+                    };
                     let value = flow.lag_us(now_us) as f64 / 1e6;
                     let pending = flow.pending;
                     let detail = format!("`{subject}` is {value:.1} s behind, with {pending} events pending");
@@ -396,7 +419,7 @@ impl Watcher {
                 }
             }
         }
-        seen
+        Look { seen, unread }
     }
 }
 
@@ -415,8 +438,9 @@ async fn end_gone(hub: &HubHandle, book: &mut Book, rules: &[AlertRule]) -> Resu
 }
 
 /// The subjects of a rule of which there is an alert and nothing to be seen any more.
-fn quiet(book: &Book, rule: &AlertRule, seen: &[Seen]) -> Vec<Seen> {
-    let there: BTreeSet<&str> = seen.iter().map(|one| one.subject.as_str()).collect();
+fn quiet(book: &Book, rule: &AlertRule, seen: &[Seen], unread: &BTreeSet<String>) -> Vec<Seen> {
+    let there: BTreeSet<&str> =
+        seen.iter().map(|one| one.subject.as_str()).chain(unread.iter().map(String::as_str)).collect();
     let known = book.alerts.values().filter(|row| row.rule == rule.name && !there.contains(row.subject.as_str()));
     let gone =
         |row: &AlertRow| Seen { subject: row.subject.clone(), value: 0.0, detail: "it is not there any more".into() };

@@ -137,10 +137,10 @@ impl Watcher {
         }
     }
 
-    /// Looks at everything, says what has changed, and gives how it is.
-    pub(super) async fn look(&mut self, hub: &HubHandle, now_us: i64) -> Vec<FreshnessRow> {
+    /// Looks at everything, says what has changed, and gives how it is. `None` where that can't be said now.
+    pub(super) async fn look(&mut self, hub: &HubHandle, now_us: i64) -> Option<Vec<FreshnessRow>> {
         if self.limits_us.is_empty() {
-            return Vec::new();
+            return Some(Vec::new());
         }
         if self.stream.behind() > BEHIND_MAX {
             self.stream = hub.stream(hub.bounds().next - 1);
@@ -150,7 +150,7 @@ impl Watcher {
                 Ok(all) => self.known = Some(all.iter().filter_map(|said| remembered(said)).collect()),
                 Err(error) => {
                     tracing::warn!(%error, "how fresh destinations were can't be read; trying again");
-                    return Vec::new();
+                    return None;
                 }
             }
         }
@@ -193,7 +193,7 @@ impl Watcher {
             }
         }
         self.announce(hub, &rows).await;
-        rows
+        Some(rows)
     }
 
     fn late_us(&mut self, domain: &str, now_us: i64) -> i64 {

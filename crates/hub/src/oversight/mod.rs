@@ -1,13 +1,15 @@
-//! What watches the hub's own figures: how fresh each destination is, and what somebody has to be told of.
+//! What watches the hub's own figures: how fresh each destination is, what somebody has to be told of, and whose changes
+//! have reached everyone.
 //!
 //! It runs beside the loop and asks it for next to nothing. What it finds out it says as the system `@hub`, through the
 //! same way in as everything else: so it is journaled, published, delivered, and known after a restart.
 
 mod alerts;
 mod freshness;
+mod reached;
 pub(crate) mod said;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub struct OversightOptions {
     pub limits_us: BTreeMap<String, i64>,
     /// What somebody is told of.
     pub rules: Vec<AlertRule>,
+    /// The sources that are told when their changes have reached everyone.
+    pub tell_reached: BTreeSet<String>,
     /// How often it looks, milliseconds; a second where it is 0.
     pub interval_ms: u64,
 }
@@ -73,15 +77,20 @@ pub(crate) async fn watch(hub: HubHandle, options: OversightOptions) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut freshness = freshness::Watcher::new(&hub, options.limits_us);
+    let mut reached = reached::Watcher::new(options.tell_reached);
     let mut alerts = alerts::Watcher::new(options.rules);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = freshness.follow() => continue,
+            () = reached.follow() => continue,
         }
         let now_us = now_us();
         let rows = freshness.look(&hub, now_us).await;
-        hub.oversight.found().freshness.clone_from(&rows);
-        alerts.look(&hub, &rows, now_us).await;
+        if let Some(rows) = &rows {
+            hub.oversight.found().freshness.clone_from(rows);
+        }
+        alerts.look(&hub, rows.as_deref(), now_us).await;
+        reached.look(&hub, now_us).await;
     }
 }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lockstep_connect::destination::{Destination, PrepareError, Prepared, Sent};
+use lockstep_core::alert::Timing;
 use lockstep_core::delivery::AttemptResult;
 use lockstep_core::{Change, Event, Field, Input, InputBody, Rules};
-use lockstep_hub::{Hub, HubHandle, HubOptions, Tallies};
+use lockstep_hub::{AlertRule, Figure, Hub, HubHandle, HubOptions, Tallies};
 
 pub(crate) fn options(dir: &Path) -> HubOptions {
     HubOptions::new(dir, Rules::new())
@@ -54,6 +55,33 @@ pub(crate) async fn until(what: &str, mut reached: impl FnMut() -> bool) {
 pub(crate) async fn until_tallies(handle: &HubHandle, what: &str, reached: impl Fn(&Tallies) -> bool) -> Tallies {
     until(what, || reached(&handle.stats().tallies())).await;
     handle.stats().tallies()
+}
+
+/// A rule that always holds and escalates with every look: it shows that there was one.
+pub(crate) fn looks() -> AlertRule {
+    AlertRule {
+        name: "looks".to_owned(),
+        figure: Figure::Conservation,
+        above: -1.0,
+        of: Vec::new(),
+        within_us: 1_000_000,
+        owner: String::new(),
+        to: Vec::new(),
+        timing: Timing { holds_us: 0, calm_us: 0, escalate_us: (0..100_000).collect() },
+    }
+}
+
+/// Waits for so many looks by [`looks`] that between them what was published has long been followed.
+pub(crate) async fn looked(handle: &HubHandle) {
+    let level = async || {
+        let all = handle.alerts().await.unwrap();
+        all.iter().find(|row| row.rule == "looks").map_or(0, |row| row.alert.level)
+    };
+    let (before, deadline) = (level().await, Instant::now() + Duration::from_secs(60));
+    while level().await < before + 20 {
+        assert!(Instant::now() < deadline, "nobody looks");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// What a destination says to an attempt.

@@ -6,10 +6,13 @@ use super::problem::{nearest, suggestion};
 
 /// The verbs of the kinds that have others than `changed`.
 const VERBS: &[(&str, &[&str])] = &[
+    ("alert", &["opened", "escalated", "acknowledged", "resolved", "changed"]),
     ("conflict", &["opened", "resolved", "changed"]),
+    ("flow", &["degraded", "restored", "paused", "resumed", "changed"]),
     ("order", &["placed", "confirmed", "allocated", "cancelled", "closed", "changed"]),
     ("payment", &["authorized", "auth_expired", "captured", "voided", "refunded", "charged_back", "changed"]),
     ("product", &["created", "changed"]),
+    ("propagation", &["reached"]),
     ("stock", &["counted"]),
 ];
 
@@ -63,19 +66,24 @@ pub(super) fn check(wanted: &str, kinds: &[&str]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use lockstep_core::decide::OWN_KINDS;
     use lockstep_core::event::event_type;
 
     use super::*;
 
     #[test]
     fn the_list_is_what_the_core_publishes() {
-        let kinds = ["order", "payment", "product", "stock", "price", "customer", "location", "conflict", "wish"];
+        let documents = ["order", "payment", "product", "stock", "price", "customer", "location", "wish"];
+        let kinds = || documents.into_iter().chain(OWN_KINDS);
         let lifecycle = lockstep_core::order::LIFECYCLE.iter().map(|(state, _)| *state);
-        let others = ["open", "resolved", "auth", "capture", "void", "auth_expired", "refund", "chargeback", "other"];
+        let payments = ["auth", "capture", "void", "auth_expired", "refund", "chargeback"];
+        let own =
+            ["open", "opened", "escalated", "acknowledged", "resolved", "degraded", "restored", "paused", "resumed"];
+        let others = payments.into_iter().chain(own).chain(["other"]);
         let states: Vec<Option<String>> =
             lifecycle.chain(others).map(|state| Some(format!("\"{state}\""))).chain([None]).collect();
         let mut published = std::collections::BTreeSet::new();
-        for kind in kinds {
+        for kind in kinds() {
             published.insert(format!("{kind}.deleted"));
             for (was, is) in states.iter().flat_map(|was| states.iter().map(move |is| (was, is))) {
                 let bytes = |state: &Option<String>| state.as_ref().map(|state| state.as_bytes().to_vec());
@@ -84,7 +92,7 @@ mod tests {
                 published.insert(event_type(kind, false, was.as_deref(), is.as_deref()));
             }
         }
-        assert_eq!(published, types(kinds).into_iter().collect());
+        assert_eq!(published, types(kinds()).into_iter().collect());
     }
 
     #[test]

@@ -123,9 +123,11 @@ impl Config {
             },
         };
         let limit = |(kind, limit_s): (&String, &f64)| (kind.clone(), (limit_s * 1e6) as i64);
+        let told = self.sources.iter().filter(|(_, source)| source.tell_reached);
         OversightOptions {
             limits_us: self.freshness.limits_s.iter().map(limit).collect(),
             rules: self.alerts.iter().map(rule).collect(),
+            tell_reached: told.map(|(name, _)| name.clone()).collect(),
             interval_ms: 0,
         }
     }

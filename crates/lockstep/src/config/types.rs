@@ -410,4 +410,8 @@ pub struct SourceConfig {
     /// is not given, the pack decides.
     #[serde(default)]
     pub keep_raw: Option<bool>,
+    /// Whether an event `propagation.reached` tells when its changes are settled at every destination. Destinations whose
+    /// filter names the kind `propagation` deliver it.
+    #[serde(default)]
+    pub tell_reached: bool,
 }

@@ -37,7 +37,12 @@ impl Runner {
                 let sent = Sent { result, detail, ..sent };
                 for (id, mut item) in flight {
                     match result {
-                        AttemptResult::Transient | AttemptResult::Unknown | AttemptResult::Rejected if together > 1 => {
+                        AttemptResult::Transient
+                        | AttemptResult::Unknown
+                        | AttemptResult::Rejected
+                        | AttemptResult::Denied
+                            if together > 1 =>
+                        {
                             self.take_apart(id, item, together, (number, at_us, now), &sent);
                         }
                         // It may be one of them that may not be written; and no number of requests is used up by it.

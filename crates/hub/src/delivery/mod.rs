@@ -1,6 +1,7 @@
 //! Delivery: one ordered stream of events a destination, keys in parallel, outcomes reported back to the loop
 //! and journaled. What is delivered and not yet journaled is delivered again after a crash, with the same id.
 
+mod apart;
 mod arrived;
 mod aside;
 mod attempt;

@@ -128,8 +128,13 @@ impl Base {
             url.push_str(&path);
         }
         let plain = path.split(['?', '#']).next().unwrap_or_default().replace("%2e", ".").replace("%2E", ".");
-        if plain.split('/').any(|segment| segment == "." || segment == "..") || path.contains('#') {
+        let plain = plain.replace("%5c", "\\").replace("%5C", "\\");
+        // Some servers and clients read a `\` as a `/`, also one that is written in percent form.
+        if plain.split(['/', '\\']).any(|segment| segment == "." || segment == "..") || path.contains('#') {
             return Err(format!("`path` must stay below `url`, without `.`, `..` and `#`, unlike `{path}`"));
+        }
+        if path.split('?').next().is_some_and(|path| path.contains('\\')) {
+            return Err(format!("`path` must have no `\\`, unlike `{path}`: give it as a list of segments"));
         }
         for (name, value) in query {
             let value =
@@ -227,6 +232,8 @@ mod tests {
         assert_eq!((asked.method.as_str(), asked.headers["if-match"].as_str()), ("PUT", "\"3\""));
         assert_eq!(asked.url, "https://erp.example/api/v2/orders/web%3A7%2F%C3%A4?dry=false&q=a%26b");
         assert_eq!(asked.headers.len(), 1);
+        let segment = base().mapped(br#"{"path":["a\\c","b"]}"#).unwrap();
+        assert_eq!(segment.url, "https://erp.example/api/v2/a%5Cc/b");
         assert_eq!(asked.bytes(), br#"{"total": 12345678901234567890.10}"#, "no digit is lost");
         let again: Asked = serde_json::from_slice(&serde_json::to_vec(&asked).unwrap()).unwrap();
         assert_eq!(again, asked);
@@ -253,6 +260,12 @@ mod tests {
             check(&format!(r#"{{"path":"{path}"}}"#), "must stay below `url`");
         }
         check(r#"{"path":"/a b"}"#, "a list of segments");
+        for path in [r"\\\\evil.example/x", r"/a\\b"] {
+            check(&format!(r#"{{"path":"{path}"}}"#), "must have no `\\`");
+        }
+        for path in [r#""/a\\..\\..\\admin""#, r#""/a%5C..%5c../b""#, r#"["..\\x","b"]"#] {
+            check(&format!(r#"{{"path":{path}}}"#), "must stay below `url`");
+        }
         check(r#"{"path":["a",null]}"#, "a segment of `path`");
         check(r#"{"path":["..","x"]}"#, "must stay below `url`");
         check(r#"{"query":{"a":[1]}}"#, "`query.a`");

@@ -166,6 +166,14 @@ impl Asked {
         kind.ends_with("/json") || kind.ends_with("+json")
     }
 
+    /// Whether JSON that is there has all that the body asks for.
+    pub(super) fn is_within(&self, there: &[u8]) -> bool {
+        let body = self.body.as_ref().filter(|_| self.is_json());
+        let asked = body.and_then(|body| serde_json::from_str::<Value>(body.0.get()).ok());
+        let there = serde_json::from_slice::<Value>(there).ok();
+        asked.zip(there).is_some_and(|(asked, there)| is_within(&asked, &there))
+    }
+
     /// The bytes of the body.
     pub(super) fn bytes(&self) -> Vec<u8> {
         match &self.body {
@@ -187,6 +195,19 @@ impl Asked {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         }
         headers
+    }
+}
+
+/// Whether a value has all that another one has: an object may have more members than that.
+fn is_within(asked: &Value, there: &Value) -> bool {
+    match (asked, there) {
+        (Value::Object(asked), Value::Object(there)) => {
+            asked.iter().all(|(name, value)| there.get(name).is_some_and(|there| is_within(value, there)))
+        }
+        (Value::Array(asked), Value::Array(there)) => {
+            asked.len() == there.len() && asked.iter().zip(there).all(|(asked, there)| is_within(asked, there))
+        }
+        _ => asked == there,
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Scripted, input, open, until, until_tallies};
 use lockstep_core::delivery::{AttemptResult, RetryPolicy};
+use lockstep_core::record::Body;
 use lockstep_core::{Change, Field, InputBody};
 use lockstep_hub::delivery::DeliveryOptions;
-use lockstep_hub::{BulkAction, DeadLetterFilter, DeadLetterRow, Hub, HubHandle, now_us};
+use lockstep_hub::{BulkAction, DeadLetterFilter, DeadLetterRow, Hub, HubHandle, Standing, now_us};
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -111,6 +112,32 @@ async fn each_condition_finds_what_meets_it_before_and_after_a_flush() {
     let hub = again(hub, dir.path()).await;
     check(&hub.handle()).await;
     hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_dead_letter_costs_in_the_journal_does_not_grow_with_what_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    // It says nothing but what it must.
+    hub.add_destination("erp", door().0, DeliveryOptions { report_interval_ms: 3_600_000, ..quick() });
+    let handle = hub.handle();
+    let inputs = (0..600).map(|n| input("wms", &format!("d{n}"), &format!("k{n}"), n, n as u64));
+    for answer in handle.submit(inputs.collect()).await.unwrap() {
+        answer.unwrap();
+    }
+    dead(&handle, "erp", 600).await;
+    let (mut words, mut told) = (0, 0);
+    for position in 1..handle.bounds().next {
+        if let Some(Body::Progress(progress)) = handle.record(position).await.unwrap().and_then(|record| record.body) {
+            (words, told) = (words + 1, told + progress.open.len());
+        }
+    }
+    println!("{words} words of progress with {told} open events in all, for 600 dead letters");
+    assert!(words <= 60, "{words} words of progress with {told} open events");
+    assert_eq!(handle.stats().tallies().violations(), Vec::<String>::new());
+    hub.shutdown().await;
+    let mut standing = Standing::beside(dir.path(), lockstep_core::stock::Limits::default()).unwrap();
+    assert_eq!(standing.audit_deliveries(|_| {}).unwrap().broken, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -178,9 +178,12 @@ impl Runner {
 
     pub(super) fn dead_letter(&mut self, item: &Item, reason: &str) {
         if item.manual.is_none() {
-            // So that the journal has the event as open before it hears of its end.
-            self.moved = true;
-            self.report_progress();
+            // So that the journal has the event as open before it hears of its end. What was reported once is: each word
+            // names all that is open, so it must not be said with every dead letter.
+            if item.event.position > self.reported_to {
+                self.moved = true;
+                self.report_progress();
+            }
             self.moved = true;
         }
         let worth = Worth::of(&item.event);

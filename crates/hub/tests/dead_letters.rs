@@ -141,6 +141,31 @@ async fn what_a_dead_letter_costs_in_the_journal_does_not_grow_with_what_is_open
 }
 
 #[tokio::test]
+async fn of_many_attempts_the_first_and_the_last_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    hub.add_destination("erp", door().0, quick());
+    let handle = hub.handle();
+    handle.submit(vec![input("wms", "a", "a", 1, 1)]).await.unwrap();
+    dead(&handle, "erp", 1).await;
+    for attempts in 1..=60 {
+        let row = letters(&handle).await.remove(0);
+        assert_eq!(row.attempts, attempts);
+        assert!(handle.retry_dead_letter(&row, "ops").await);
+        while letters(&handle).await[0].record == row.record {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    let row = letters(&handle).await.remove(0);
+    assert_eq!(row.attempts, 61, "none is forgotten in the count");
+    let record = handle.record(row.record).await.unwrap().unwrap();
+    let Some(Body::DeadLettered(letter)) = record.body else { panic!("{record:?}") };
+    let numbers: Vec<u32> = letter.attempts.iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, (1..=4).chain(34..=61).collect::<Vec<_>>());
+    hub.shutdown().await;
+}
+
+#[tokio::test]
 async fn many_are_given_up_in_parts_and_none_twice() {
     let dir = tempfile::tempdir().unwrap();
     let hub = open(dir.path());

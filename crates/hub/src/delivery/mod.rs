@@ -44,6 +44,7 @@ pub use board::{Parked, Watch};
 pub use degrading::{FlowError, FlowMode};
 pub use flow::Flow;
 pub use propagation::{Propagated, PropagationError, Reached, Standing, Unreached, WATCHED_MAX};
+pub(crate) use queue::ATTEMPTS_MAX;
 pub(crate) use replay::Replay;
 pub(crate) use replay_queue::ReplayOrder;
 pub(crate) use runner::spawn as spawn_runner;

@@ -14,6 +14,11 @@ use crate::delivery::replay_queue::{Recent, Ticket};
 use crate::stats::now_us;
 use crate::tally::DestinationTally;
 
+/// So many attempts of an event are kept with it, and so many of these are its first: each retry by hand journals them
+/// again.
+pub(crate) const ATTEMPTS_MAX: usize = 32;
+const ATTEMPTS_FIRST: usize = 4;
+
 /// The dead letter that an event on its way is of.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Letter {
@@ -82,6 +87,10 @@ impl Item {
     pub(crate) fn attempted(&mut self, attempt: Attempt) {
         self.number = self.number.max(attempt.number);
         self.attempts.push(attempt);
+        // The first ones tell how it began, the last ones how it stands; what is between is in the records before this one.
+        if self.attempts.len() > ATTEMPTS_MAX {
+            self.attempts.drain(ATTEMPTS_FIRST..self.attempts.len() - (ATTEMPTS_MAX - ATTEMPTS_FIRST));
+        }
     }
 }
 

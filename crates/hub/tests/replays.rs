@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::recorder::{Recorder, said};
 use common::{Scripted, input, open, until, until_tallies};
 use lockstep_core::delivery::{AttemptResult, RetryPolicy};
 use lockstep_hub::delivery::{DeliveryOptions, Start};
@@ -269,5 +270,27 @@ async fn a_new_destination_begins_with_the_state_without_gap_or_double() {
     fill(&handle, 450, 3_000..3_001).await;
     until("the next event", || !again.taken().is_empty()).await;
     assert_eq!((again.taken().len(), handle.replays().await.unwrap().len()), (1, 1));
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_state_has_an_entity_however_many_of_its_last_events_are_kept_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    let shown = handle.submit(vec![said("first", "order", "a", &[("hidden", "false")])]).await.unwrap();
+    assert!(shown[0].is_ok());
+    let hidden = (0..1_100).map(|n| said(&format!("h{n}"), "order", "a", &[("hidden", "true"), ("n", &n.to_string())]));
+    for answer in handle.submit(hidden.collect()).await.unwrap() {
+        answer.unwrap();
+    }
+    let state = DeliveryOptions { start: Start::State, ..quick() };
+    let destination = Recorder::new(|_| AttemptResult::Delivered);
+    hub.add_destination("new", destination.clone(), state);
+    until_tallies(&handle, "the snapshot is through", |t| {
+        t.replays.values().next().is_some_and(|replay| replay.ended_at_us.is_some())
+    })
+    .await;
+    assert_eq!(destination.taken(), [("order/a".to_owned(), 1)]);
     hub.shutdown().await;
 }

@@ -26,8 +26,7 @@ use crate::replays::ReplayTally;
 const PAGE: usize = 200;
 /// How many may be under way at the destination, so that live ones have room beside them.
 const FLYING_MAX: usize = 64;
-/// How far back an entity's history is looked through for its newest event that the destination takes.
-const HISTORY_MAX: usize = 1_000;
+/// How much of an entity's history is read together, where its newest event that the destination takes is looked for.
 const HISTORY_STEP: usize = 32;
 /// How many entities' newest events are remembered.
 const NEWEST_MAX: usize = 65_536;
@@ -287,15 +286,18 @@ impl Replay {
     }
 
     async fn search(&self, from: Position) -> Result<Newest, ReplayError> {
-        let (mut at, mut looked_at) = (from, 0);
-        while looked_at < HISTORY_MAX {
-            let step = if looked_at == 0 { 1 } else { HISTORY_STEP };
+        // Down to its first one: an entity that is left out comes by nothing else. Reading takes its time in this task alone.
+        let (mut at, mut step) = (from, 1);
+        loop {
+            if self.orders.is_closed() {
+                return Err(ReplayError::Gone);
+            }
             let (records, next) = self.hub.history(at, step).await?;
             let last = records.last().and_then(|(_, record)| match &record.body {
                 Some(Body::Fact(fact)) => Some(fact.previous),
                 _ => None,
             });
-            looked_at += records.len();
+            step = HISTORY_STEP;
             for (position, record) in records {
                 let Some(event) = Event::of(position, record) else { continue };
                 // What its own system has said it has, though it is not sent it.
@@ -311,8 +313,8 @@ impl Replay {
                 return Ok(if is_whole { Newest::None } else { Newest::Dropped });
             }
             at = next;
+            tokio::task::yield_now().await;
         }
-        Ok(Newest::None)
     }
 
     /// Journals how far it is. Whether it still is to go on.

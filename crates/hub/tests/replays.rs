@@ -292,5 +292,14 @@ async fn the_state_has_an_entity_however_many_of_its_last_events_are_kept_back()
     })
     .await;
     assert_eq!(destination.taken(), [("order/a".to_owned(), 1)]);
+
+    // A part of one kind looks at nothing else.
+    handle.submit(vec![said("c", "order", "c", &[("hidden", "true")])]).await.unwrap()[0].as_ref().unwrap();
+    handle.submit(vec![said("b", "price", "b", &[("n", "1")])]).await.unwrap()[0].as_ref().unwrap();
+    delivered(&handle, "new", 1).await;
+    let request = ReplayRequest { kind: "price".to_owned(), state: true, ..to("new") };
+    let id = handle.start_replay(request).await.unwrap();
+    let replay = ended(&handle, id).await;
+    assert_eq!((replay.delivered, replay.filtered, replay.passed), (1, 0, 0));
     hub.shutdown().await;
 }

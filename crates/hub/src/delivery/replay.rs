@@ -165,8 +165,8 @@ impl Replay {
     /// The next entities' newest events, and after which entity to go on. What was published since the replay began is
     /// left to live traffic.
     async fn entities(&mut self, progress: &mut ReplayProgress) -> Result<(Vec<Event>, Option<String>), ReplayError> {
-        let after = self.at.after_id.clone();
-        let entities = self.hub.ask(move |view| view.entities_after(&after, PAGE)).await?;
+        let (kind, after) = (self.at.kind.clone(), self.at.after_id.clone());
+        let entities = self.hub.ask(move |view| view.entities_after(&kind, &after, PAGE)).await?;
         let after_id = (entities.len() == PAGE).then(|| entities.last().map(|e| e.id().into())).flatten();
         let mut events = Vec::new();
         for entity in entities {
@@ -389,14 +389,21 @@ fn snapshot(entity: &Entity) -> Event {
 }
 
 impl crate::view::View<'_> {
-    /// Entities of all kinds after an id, in the order of ids.
-    fn entities_after(&mut self, after: &str, limit: usize) -> Result<Vec<Arc<Entity>>, Unavailable> {
+    /// Entities of a kind, or of all where it is empty, after an id, in the order of ids.
+    fn entities_after(&mut self, kind: &str, after: &str, limit: usize) -> Result<Vec<Arc<Entity>>, Unavailable> {
         let state = &self.looper.state;
         let mut all: BTreeMap<EntityId, Arc<Entity>> = BTreeMap::new();
-        for (id, bytes) in state.file.entities_after(after, limit).map_err(unreadable)? {
+        let (prefix, stored) = if kind.is_empty() {
+            (String::new(), state.file.entities_after(after, limit))
+        } else {
+            let prefix = format!("{kind}/");
+            let stored = state.file.entities(&prefix, after, limit);
+            (prefix, stored)
+        };
+        for (id, bytes) in stored.map_err(unreadable)? {
             all.insert(id.into(), Arc::new(Entity::decode(bytes).map_err(unreadable)?));
         }
-        all.extend(state.unflushed("", after));
+        all.extend(state.unflushed(&prefix, after));
         Ok(all.into_values().take(limit).collect())
     }
 }

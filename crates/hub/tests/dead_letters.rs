@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Scripted, input, open, until, until_tallies};
 use lockstep_core::delivery::{AttemptResult, RetryPolicy};
+use lockstep_core::record::Body;
 use lockstep_core::{Change, Field, InputBody};
 use lockstep_hub::delivery::DeliveryOptions;
-use lockstep_hub::{BulkAction, DeadLetterFilter, DeadLetterRow, Hub, HubHandle, now_us};
+use lockstep_hub::{BulkAction, DeadLetterFilter, DeadLetterRow, Hub, HubHandle, Standing, now_us};
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -110,6 +111,57 @@ async fn each_condition_finds_what_meets_it_before_and_after_a_flush() {
     drop(handle);
     let hub = again(hub, dir.path()).await;
     check(&hub.handle()).await;
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_dead_letter_costs_in_the_journal_does_not_grow_with_what_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    // It says nothing but what it must.
+    hub.add_destination("erp", door().0, DeliveryOptions { report_interval_ms: 3_600_000, ..quick() });
+    let handle = hub.handle();
+    let inputs = (0..600).map(|n| input("wms", &format!("d{n}"), &format!("k{n}"), n, n as u64));
+    for answer in handle.submit(inputs.collect()).await.unwrap() {
+        answer.unwrap();
+    }
+    dead(&handle, "erp", 600).await;
+    let (mut words, mut told) = (0, 0);
+    for position in 1..handle.bounds().next {
+        if let Some(Body::Progress(progress)) = handle.record(position).await.unwrap().and_then(|record| record.body) {
+            (words, told) = (words + 1, told + progress.open.len());
+        }
+    }
+    println!("{words} words of progress with {told} open events in all, for 600 dead letters");
+    assert!(words <= 60, "{words} words of progress with {told} open events");
+    assert_eq!(handle.stats().tallies().violations(), Vec::<String>::new());
+    hub.shutdown().await;
+    let mut standing = Standing::beside(dir.path(), lockstep_core::stock::Limits::default()).unwrap();
+    assert_eq!(standing.audit_deliveries(|_| {}).unwrap().broken, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_many_attempts_the_first_and_the_last_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    hub.add_destination("erp", door().0, quick());
+    let handle = hub.handle();
+    handle.submit(vec![input("wms", "a", "a", 1, 1)]).await.unwrap();
+    dead(&handle, "erp", 1).await;
+    for attempts in 1..=60 {
+        let row = letters(&handle).await.remove(0);
+        assert_eq!(row.attempts, attempts);
+        assert!(handle.retry_dead_letter(&row, "ops").await);
+        while letters(&handle).await[0].record == row.record {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    let row = letters(&handle).await.remove(0);
+    assert_eq!(row.attempts, 61, "none is forgotten in the count");
+    let record = handle.record(row.record).await.unwrap().unwrap();
+    let Some(Body::DeadLettered(letter)) = record.body else { panic!("{record:?}") };
+    let numbers: Vec<u32> = letter.attempts.iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, (1..=4).chain(34..=61).collect::<Vec<_>>());
     hub.shutdown().await;
 }
 

@@ -279,8 +279,35 @@ async fn a_destination_that_lets_nobody_in_is_paused_and_nothing_dies() {
     .await;
     assert_eq!(tallies.violations(), Vec::<String>::new());
     let [letter] = &dead(&handle).await[..] else { panic!("one dead letter") };
-    assert_eq!((letter.key.as_str(), letter.reason.as_str(), letter.attempts), ("k3", "rejected", 1));
+    assert_eq!((letter.key.as_str(), letter.reason.as_str(), letter.attempts), ("k3", "exhausted", 4));
     assert_eq!(condition(&handle).down, None);
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_credential_that_only_some_servers_know_costs_no_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    // Two servers in turn, of which the second does not know the credential yet: k3 meets it three times.
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let destination = Scripted::new(move |prepared, _| {
+        let is_refused = match prepared.body.as_ref() {
+            b"k3" => asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 3,
+            _ => false,
+        };
+        if is_refused { AttemptResult::Unauthorized } else { AttemptResult::Delivered }
+    });
+    let breaker = BreakerPolicy { paused_probe_first_ms: 1, paused_probe_max_ms: 8, ..BreakerPolicy::default() };
+    hub.add_destination("erp", destination.clone(), DeliveryOptions { breaker, ..quick() });
+    let handle = hub.handle();
+    fill(&handle, 20, 200).await;
+    let tallies = until_tallies(&handle, "all settled", |t| {
+        t.published == 200 && t.destinations.get("erp").is_some_and(|d| d.pending(200) == 0)
+    })
+    .await;
+    assert_eq!((tallies.destinations["erp"].delivered, tallies.destinations["erp"].dead), (200, 0));
+    assert_in_order(&destination.taken());
+    assert_eq!(tallies.violations(), Vec::<String>::new());
     hub.shutdown().await;
 }
 

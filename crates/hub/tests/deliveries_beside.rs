@@ -13,7 +13,7 @@ use lockstep_connect::destination::{BatchLimits, Destination, PrepareError, Prep
 use lockstep_core::Event;
 use lockstep_core::delivery::{AttemptResult, BreakerPolicy, BudgetPolicy, PacePolicy, RetryPolicy};
 use lockstep_hub::delivery::DeliveryOptions;
-use lockstep_hub::{BulkAction, DeadLetterFilter, HubHandle, now_us};
+use lockstep_hub::{BulkAction, DeadLetterFilter, HubHandle, ReplayRequest, Standing, now_us};
 
 fn quick() -> DeliveryOptions {
     DeliveryOptions {
@@ -73,6 +73,61 @@ async fn many_retries_by_hand_do_not_keep_live_events_waiting() {
     let tallies = until_tallies(&handle, "all of it", |t| t.destinations["erp"].delivered == 1_501).await;
     assert_eq!(tallies.violations(), Vec::<String>::new());
     hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_sent_again_and_fails_holds_up_no_newer_event_and_never_goes_over_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let refuses = Arc::new(AtomicBool::new(true));
+    let switch = refuses.clone();
+    // The first two events never arrive once it does not refuse everything; what is newer always does.
+    let destination = Scripted::new(move |prepared, _| match prepared.id.parse::<u64>() {
+        Ok(id) if id > 4 => AttemptResult::Delivered,
+        _ if switch.load(Ordering::Relaxed) && prepared.body == "dead0" => AttemptResult::Rejected,
+        _ if switch.load(Ordering::Relaxed) => AttemptResult::Delivered,
+        _ => AttemptResult::Transient,
+    });
+    // One quick retry, then an hour.
+    let retry = RetryPolicy { schedule_ms: vec![1, 3_600_000], ..RetryPolicy::default() };
+    hub.add_destination("erp", destination.clone(), DeliveryOptions { retry, ..quick() });
+    let handle = hub.handle();
+    fill(&handle, "dead", 1).await;
+    fill(&handle, "there", 1).await;
+    let tallies = until_tallies(&handle, "one dead, one there", |t| {
+        t.destinations.get("erp").is_some_and(|d| d.dead == 1 && d.delivered == 1)
+    })
+    .await;
+    assert!(tallies.last_event <= 4, "{}", tallies.last_event);
+    refuses.store(false, Ordering::Relaxed);
+    let filter = DeadLetterFilter { limit: 10, ..DeadLetterFilter::default() };
+    let rows = handle.dead_letters(filter).await.unwrap().items;
+    assert!(handle.retry_dead_letter(&rows[0], "ops").await);
+    let request = ReplayRequest {
+        destination: "erp".to_owned(),
+        by: "ops".to_owned(),
+        key: "there0".to_owned(),
+        ..ReplayRequest::default()
+    };
+    let replay = handle.start_replay(request).await.unwrap();
+    // Two each that came before, and two each from now on.
+    until("both wait for an hour", || destination.attempts() >= 6).await;
+    for key in ["dead0", "there0"] {
+        handle.submit(vec![input("wms", &format!("{key}-newer"), key, 2, 2)]).await.unwrap();
+    }
+    let tallies = until_tallies(&handle, "the newer ones are there and the older ones superseded", |t| {
+        let erp = &t.destinations["erp"];
+        let is_over = t.replays.get(&replay).is_some_and(|replay| replay.ended_at_us.is_some());
+        is_over && (erp.delivered, erp.dead, erp.superseded) == (3, 0, 1)
+    })
+    .await;
+    let replayed = &tallies.replays[&replay];
+    assert_eq!((replayed.delivered, replayed.stale_count, replayed.failed), (0, 1, 0));
+    assert_eq!(destination.taken().len(), 3);
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    hub.shutdown().await;
+    let mut audit = Standing::beside(dir.path(), lockstep_core::stock::Limits::default()).unwrap();
+    assert_eq!(audit.audit_deliveries(|_| {}).unwrap().broken, Vec::<String>::new());
 }
 
 type Says = Box<dyn Fn(usize, &[String]) -> AttemptResult + Send + Sync>;

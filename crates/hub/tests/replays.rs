@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::recorder::{Recorder, said};
 use common::{Scripted, input, open, until, until_tallies};
 use lockstep_core::delivery::{AttemptResult, RetryPolicy};
 use lockstep_hub::delivery::{DeliveryOptions, Standing, Start};
@@ -300,5 +301,36 @@ async fn where_the_events_before_the_state_stand_is_told_also_after_a_restart() 
     let by = Some(events[1].position);
     let expected = [Standing::Superseded { by }, Standing::Delivered, Standing::Settled, Standing::Filtered];
     assert_eq!(standings, expected);
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_state_has_an_entity_however_many_of_its_last_events_are_kept_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let handle = hub.handle();
+    let shown = handle.submit(vec![said("first", "order", "a", &[("hidden", "false")])]).await.unwrap();
+    assert!(shown[0].is_ok());
+    let hidden = (0..1_100).map(|n| said(&format!("h{n}"), "order", "a", &[("hidden", "true"), ("n", &n.to_string())]));
+    for answer in handle.submit(hidden.collect()).await.unwrap() {
+        answer.unwrap();
+    }
+    let state = DeliveryOptions { start: Start::State, ..quick() };
+    let destination = Recorder::new(|_| AttemptResult::Delivered);
+    hub.add_destination("new", destination.clone(), state);
+    until_tallies(&handle, "the snapshot is through", |t| {
+        t.replays.values().next().is_some_and(|replay| replay.ended_at_us.is_some())
+    })
+    .await;
+    assert_eq!(destination.taken(), [("order/a".to_owned(), 1)]);
+
+    // A part of one kind looks at nothing else.
+    handle.submit(vec![said("c", "order", "c", &[("hidden", "true")])]).await.unwrap()[0].as_ref().unwrap();
+    handle.submit(vec![said("b", "price", "b", &[("n", "1")])]).await.unwrap()[0].as_ref().unwrap();
+    delivered(&handle, "new", 1).await;
+    let request = ReplayRequest { kind: "price".to_owned(), state: true, ..to("new") };
+    let id = handle.start_replay(request).await.unwrap();
+    let replay = ended(&handle, id).await;
+    assert_eq!((replay.delivered, replay.filtered, replay.passed), (1, 0, 0));
     hub.shutdown().await;
 }

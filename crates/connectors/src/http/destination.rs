@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use lockstep_connect::destination::{Destination, Outlet, PrepareError, Prepared, RESPONSE_HEAD_BYTES_MAX, Sent};
 use lockstep_connect::signature::Secret;
@@ -155,7 +155,8 @@ impl HttpDestination {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>, deadline: Instant) -> Outcome {
-        let reads = self.success.reads() || self.version_at.is_some();
+        // What is asked back is looked at whole.
+        let reads = self.success.reads() || self.version_at.is_some() || *request.method() == Method::GET;
         let kept_max = if reads { RESPONSE_READ_BYTES_MAX } else { RESPONSE_HEAD_BYTES_MAX };
         let timeout = deadline.saturating_duration_since(Instant::now());
         match self.client.exchange(request, kept_max, RESPONSE_READ_BYTES_MAX, timeout).await {
@@ -188,15 +189,20 @@ impl HttpDestination {
         Ok(())
     }
 
-    /// Asks an address for the version that is there.
-    async fn look(&self, request: &Request<Full<Bytes>>, deadline: Instant) -> Result<Known, Outcome> {
+    /// Asks an address for what is there.
+    async fn ask(&self, uri: Uri, deadline: Instant) -> Outcome {
         let mut question = Request::new(Full::default());
         *question.method_mut() = Method::GET;
-        *question.uri_mut() = request.uri().clone();
+        *question.uri_mut() = uri;
         for (name, value) in &self.headers {
             question.headers_mut().insert(name, value.clone());
         }
-        match self.authorized(question, deadline).await {
+        self.authorized(question, deadline).await
+    }
+
+    /// Asks an address for the version that is there.
+    async fn look(&self, request: &Request<Full<Bytes>>, deadline: Instant) -> Result<Known, Outcome> {
+        match self.ask(request.uri().clone(), deadline).await {
             Outcome::Answered(head) if head.status.is_success() => {
                 Ok(self.version(&head).map_or(Known::Unversioned, Known::Version))
             }
@@ -217,6 +223,35 @@ impl HttpDestination {
             Value::Number(number) => Some(format!("\"{number}\"")),
             _ => None,
         }
+    }
+
+    /// The condition of a later attempt did not hold: an earlier one may have been taken without an answer, so what is
+    /// there is held against what is asked for. `None` where that says nothing.
+    async fn read_back(&self, asked: &Asked, deadline: Instant) -> Option<(AttemptResult, &'static str)> {
+        let deletes = asked.method == Method::DELETE.as_str();
+        // What creates below an address is not there.
+        if !deletes && asked.method != Method::PUT.as_str() && asked.method != Method::PATCH.as_str() {
+            return None;
+        }
+        let is_there = match self.ask(asked.url.parse().ok()?, deadline).await {
+            Outcome::Answered(head) if head.status.is_success() => {
+                let is_there = !deletes && asked.is_within(&head.body);
+                if let Some(tag) = self.version(&head).filter(|_| is_there && self.etags.is_on()) {
+                    self.etags.put(&asked.url, tag);
+                }
+                is_there
+            }
+            Outcome::Answered(head) if matches!(head.status, StatusCode::NOT_FOUND | StatusCode::GONE) => deletes,
+            // It is not meant to be read.
+            Outcome::Answered(head) if class(head.status, &head.headers) == AttemptResult::Rejected => return None,
+            _ => {
+                let why =
+                    "an earlier attempt may have changed it, and what is there could not be read: it is tried again";
+                return Some((AttemptResult::Transient, why));
+            }
+        };
+        is_there
+            .then_some((AttemptResult::Delivered, "what is there is what was asked for: an earlier attempt was taken"))
     }
 
     /// What an answer came to, and what is said of it beside its status.
@@ -276,7 +311,7 @@ impl Destination for HttpDestination {
         self.outlet.is_incomplete(event)
     }
 
-    async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
+    async fn send(&self, prepared: &Prepared, attempt: u32) -> Sent {
         let started = Instant::now();
         let deadline = started + self.timeout;
         let sent = |result, status, detail, response_head| {
@@ -324,7 +359,17 @@ impl Destination for HttpDestination {
         };
         match outcome {
             Outcome::Answered(head) => {
-                let (result, why) = self.judge(&asked.url, condition, &head);
+                let (mut result, mut why) = self.judge(&asked.url, condition, &head);
+                let is_conflict = head.status == StatusCode::PRECONDITION_FAILED && condition != Condition::None;
+                if is_conflict && result == AttemptResult::Rejected && attempt > 1 {
+                    let found = self.read_back(&asked, deadline).await;
+                    let (found, told) = found.unwrap_or((
+                        result,
+                        "it has changed since, by somebody else or by an earlier attempt that had no answer, and what is \
+                         there is not known to be what was asked for",
+                    ));
+                    (result, why) = (found, Some(told.to_owned()));
+                }
                 let mut detail = answered(head.status, &head.headers, &head.end);
                 if let Some(why) = why {
                     detail = format!("{detail}: {why}");

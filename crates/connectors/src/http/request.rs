@@ -128,8 +128,13 @@ impl Base {
             url.push_str(&path);
         }
         let plain = path.split(['?', '#']).next().unwrap_or_default().replace("%2e", ".").replace("%2E", ".");
-        if plain.split('/').any(|segment| segment == "." || segment == "..") || path.contains('#') {
+        let plain = plain.replace("%5c", "\\").replace("%5C", "\\");
+        // Some servers and clients read a `\` as a `/`, also one that is written in percent form.
+        if plain.split(['/', '\\']).any(|segment| segment == "." || segment == "..") || path.contains('#') {
             return Err(format!("`path` must stay below `url`, without `.`, `..` and `#`, unlike `{path}`"));
+        }
+        if path.split('?').next().is_some_and(|path| path.contains('\\')) {
+            return Err(format!("`path` must have no `\\`, unlike `{path}`: give it as a list of segments"));
         }
         for (name, value) in query {
             let value =
@@ -161,6 +166,14 @@ impl Asked {
         kind.ends_with("/json") || kind.ends_with("+json")
     }
 
+    /// Whether JSON that is there has all that the body asks for.
+    pub(super) fn is_within(&self, there: &[u8]) -> bool {
+        let body = self.body.as_ref().filter(|_| self.is_json());
+        let asked = body.and_then(|body| serde_json::from_str::<Value>(body.0.get()).ok());
+        let there = serde_json::from_slice::<Value>(there).ok();
+        asked.zip(there).is_some_and(|(asked, there)| is_within(&asked, &there))
+    }
+
     /// The bytes of the body.
     pub(super) fn bytes(&self) -> Vec<u8> {
         match &self.body {
@@ -182,6 +195,19 @@ impl Asked {
             headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         }
         headers
+    }
+}
+
+/// Whether a value has all that another one has: an object may have more members than that.
+fn is_within(asked: &Value, there: &Value) -> bool {
+    match (asked, there) {
+        (Value::Object(asked), Value::Object(there)) => {
+            asked.iter().all(|(name, value)| there.get(name).is_some_and(|there| is_within(value, there)))
+        }
+        (Value::Array(asked), Value::Array(there)) => {
+            asked.len() == there.len() && asked.iter().zip(there).all(|(asked, there)| is_within(asked, there))
+        }
+        _ => asked == there,
     }
 }
 
@@ -227,6 +253,8 @@ mod tests {
         assert_eq!((asked.method.as_str(), asked.headers["if-match"].as_str()), ("PUT", "\"3\""));
         assert_eq!(asked.url, "https://erp.example/api/v2/orders/web%3A7%2F%C3%A4?dry=false&q=a%26b");
         assert_eq!(asked.headers.len(), 1);
+        let segment = base().mapped(br#"{"path":["a\\c","b"]}"#).unwrap();
+        assert_eq!(segment.url, "https://erp.example/api/v2/a%5Cc/b");
         assert_eq!(asked.bytes(), br#"{"total": 12345678901234567890.10}"#, "no digit is lost");
         let again: Asked = serde_json::from_slice(&serde_json::to_vec(&asked).unwrap()).unwrap();
         assert_eq!(again, asked);
@@ -253,6 +281,12 @@ mod tests {
             check(&format!(r#"{{"path":"{path}"}}"#), "must stay below `url`");
         }
         check(r#"{"path":"/a b"}"#, "a list of segments");
+        for path in [r"\\\\evil.example/x", r"/a\\b"] {
+            check(&format!(r#"{{"path":"{path}"}}"#), "must have no `\\`");
+        }
+        for path in [r#""/a\\..\\..\\admin""#, r#""/a%5C..%5c../b""#, r#"["..\\x","b"]"#] {
+            check(&format!(r#"{{"path":{path}}}"#), "must stay below `url`");
+        }
         check(r#"{"path":["a",null]}"#, "a segment of `path`");
         check(r#"{"path":["..","x"]}"#, "must stay below `url`");
         check(r#"{"query":{"a":[1]}}"#, "`query.a`");

@@ -341,6 +341,51 @@ async fn a_conflict_is_what_the_configuration_says() {
 }
 
 #[tokio::test]
+async fn an_own_attempt_that_had_no_answer_is_no_conflict() {
+    const CREATES: &str = r#"{ "method": "PUT", "path": ["orders", .data.key], "headers": { "If-None-Match": "*" },
+        "body": { "number": .data.document.number } }"#;
+    // It takes what it is sent the first time, and cuts the connection; from then on the condition does not hold.
+    let there: Arc<Mutex<Option<String>>> = Arc::default();
+    let state = there.clone();
+    let server = Server::start(move |got| {
+        let mut there = state.lock().unwrap();
+        match (got.method.clone(), there.clone()) {
+            (Method::GET, Some(body)) => reply(200, &[("etag", "\"v1\"")], body),
+            (Method::GET, None) => reply(404, &[], ""),
+            (_, Some(_)) => reply(412, &[], ""),
+            (_, None) => {
+                let body: Value = serde_json::from_slice(&got.body).unwrap();
+                *there = Some(json!({"id": 1, "number": body["number"]}).to_string());
+                Reply::Cut
+            }
+        }
+    })
+    .await;
+    for conflict in ["dead-letter", "overwrite"] {
+        *there.lock().unwrap() = None;
+        let conditional = json!({"conflict": conflict});
+        let config = json!({"url": base(&server), "conditional": conditional});
+        let destination = built(config, &[], Some(CREATES)).unwrap();
+        let event = prepared(destination.as_ref(), 1, &[("number", "5")]);
+        assert_eq!(destination.send(&event, 1).await.result, AttemptResult::Unknown);
+        let sent = destination.send(&event, 2).await;
+        assert_eq!((sent.result, sent.status), (AttemptResult::Delivered, 412), "{}", sent.detail);
+        assert!(sent.detail.contains("an earlier attempt was taken"), "{}", sent.detail);
+
+        // What is there now is something else: a person decides, and nobody is blamed who may have done nothing.
+        *there.lock().unwrap() = Some(json!({"number": 6}).to_string());
+        let sent = destination.send(&event, 3).await;
+        assert_eq!(sent.result, AttemptResult::Rejected);
+        assert!(sent.detail.contains("an earlier attempt that had no answer"), "{}", sent.detail);
+        // The first attempt of an event was not preceded by one of its own.
+        let sent = destination.send(&prepared(destination.as_ref(), 2, &[("number", "6")]), 1).await;
+        assert_eq!(sent.result, AttemptResult::Rejected);
+    }
+    let gets = server.got().iter().filter(|got| got.method == Method::GET).count();
+    assert_eq!(gets, 4, "only where an own attempt may have been taken");
+}
+
+#[tokio::test]
 async fn success_is_what_the_configuration_says() {
     let server = Server::start(|got| match got.method {
         Method::DELETE => reply(404, &[], ""),

@@ -198,7 +198,7 @@ impl Breaker {
         match result {
             // Nothing was sent.
             AttemptResult::Poison => Verdict::Counts(result),
-            AttemptResult::Delivered | AttemptResult::Rejected => {
+            AttemptResult::Delivered | AttemptResult::Rejected | AttemptResult::Denied => {
                 self.lives(key, is_slow, result == AttemptResult::Delivered, now_us);
                 Verdict::Counts(result)
             }
@@ -255,13 +255,19 @@ impl Breaker {
     }
 
     /// It does not let the hub in. Where it lets others in, it is the event that it refuses: or one that may not be
-    /// written would stop all others for ever.
+    /// written would stop all others for ever. Some of several servers may not know a new credential yet, though, so such
+    /// an event is not given up at once: it counts as denied until it gets in or nobody does.
     fn refuses(&mut self, key: u64, cause: Cause, result: AttemptResult, now_us: i64) -> Verdict {
         if self.open.is_none_or(|open| open.probe == Some(key)) && self.suspects.get(&key) == Some(&true) {
-            self.suspects.remove(&key);
             self.unprobed();
-            return Verdict::Counts(AttemptResult::Rejected);
+            if cause == Cause::Gone {
+                self.suspects.remove(&key);
+                return Verdict::Counts(AttemptResult::Rejected);
+            }
+            return Verdict::Counts(AttemptResult::Denied);
         }
+        // It is not known any more that others are let in.
+        self.suspects.values_mut().for_each(|others_were| *others_were = false);
         if self.suspects.len() < SUSPECTS_MAX {
             self.suspects.entry(key).or_insert(false);
         }

@@ -19,6 +19,10 @@ pub enum AttemptResult {
     Rejected,
     /// The destination does not let the hub in: 401 or 403. That is no word about the event, so nothing is given up.
     Unauthorized,
+    /// It does not let the hub in with this event, while it lets others in: one server of several may not know a new
+    /// credential yet, so it is tried again before it is given up. No destination answers so: it follows from what others
+    /// were answered.
+    Denied,
     /// The destination wants nothing any more: 410. Standard Webhooks has the sender stop sending then.
     Gone,
     /// It could not be made into a request at all.
@@ -27,13 +31,14 @@ pub enum AttemptResult {
 
 impl AttemptResult {
     /// All classes, for whoever has to find one by its name.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Delivered,
         Self::Transient,
         Self::Unknown,
         Self::Throttled { retry_after_ms: None },
         Self::Rejected,
         Self::Unauthorized,
+        Self::Denied,
         Self::Gone,
         Self::Poison,
     ];
@@ -47,6 +52,7 @@ impl AttemptResult {
             Self::Throttled { .. } => "throttled",
             Self::Rejected => "rejected",
             Self::Unauthorized => "unauthorized",
+            Self::Denied => "denied",
             Self::Gone => "gone",
             Self::Poison => "poison",
         }
@@ -76,6 +82,10 @@ impl AttemptResult {
             Self::Unauthorized => {
                 "The destination does not accept the hub's credentials. Renew `secrets` or `secret_headers`, or give the \
                  hub access there. Deliveries wait, none is lost, and go on by themselves."
+            }
+            Self::Denied => {
+                "The destination lets the hub in with other events and not with this one. See that the hub's credentials \
+                 may write it, and that every server of the destination knows them; then retry, or discard with a reason."
             }
             Self::Gone => {
                 "The destination answers 410 Gone: it wants no more events at this URL. Correct `url`, or take the \

@@ -105,7 +105,7 @@ pub fn next(policy: &RetryPolicy, attempt: u32, result: AttemptResult, now_us: i
         AttemptResult::Poison => return Next::DeadLetter { reason: "poison" },
         AttemptResult::Unauthorized | AttemptResult::Gone => return Next::Paused,
         // The id is the same, so what has arrived already is known there.
-        AttemptResult::Transient | AttemptResult::Unknown => 0,
+        AttemptResult::Transient | AttemptResult::Unknown | AttemptResult::Denied => 0,
         // A destination's wish lengthens a wait; it never uses up fewer attempts.
         AttemptResult::Throttled { retry_after_ms } => retry_after_ms.unwrap_or(0).min(policy.retry_after_max_ms),
     };
@@ -166,7 +166,7 @@ mod tests {
         ) {
             let policy = RetryPolicy { retries_max, ..RetryPolicy::default() };
             let throttled = AttemptResult::Throttled { retry_after_ms: after };
-            for result in [AttemptResult::Transient, AttemptResult::Unknown, throttled] {
+            for result in [AttemptResult::Transient, AttemptResult::Unknown, AttemptResult::Denied, throttled] {
                 match next(&policy, attempt, result, now_us, chance) {
                     Next::RetryAt { at_us } => {
                         prop_assert!(attempt <= retries_max);

@@ -33,8 +33,8 @@ impl Runner {
         };
         let event = Arc::new(detached(event));
         let id = lockstep_core::entity_id(&event.fact.kind, &event.fact.key);
-        let letter = Letter { event: position, brought_in: origin.is_some() };
-        let foreign = origin.is_some_and(|origin| !origin.own);
+        let foreign = origin.as_ref().is_some_and(|origin| !origin.own);
+        let letter = Letter { event: position, brought_in: origin.is_some(), foreign };
         let mut item = Item::new(event.clone(), bytes_of(&event));
         item.number = attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0);
         (item.attempts, item.manual, item.letter) = (attempts, Some(by), letter);

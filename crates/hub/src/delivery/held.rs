@@ -89,6 +89,8 @@ impl Window {
             let is_over = item.manual.is_none() && item.number == 0 && supersedes(&newer.event, &item.event);
             if is_over {
                 newer.came_us = newer.came_us.min(item.came_us);
+                newer.sent |= item.sent;
+                newer.may_be_there |= item.may_be_there;
                 self.bytes -= item.bytes;
                 self.unsettled.remove(&item.event.position);
                 if key.is_aside {

@@ -1,6 +1,7 @@
 //! Delivery: one ordered stream of events a destination, keys in parallel, outcomes reported back to the loop
 //! and journaled. What is delivered and not yet journaled is delivered again after a crash, with the same id.
 
+mod apart;
 mod arrived;
 mod aside;
 mod attempt;
@@ -43,6 +44,7 @@ pub use board::{Parked, Watch};
 pub use degrading::{FlowError, FlowMode};
 pub use flow::Flow;
 pub use propagation::{Propagated, PropagationError, Reached, Standing, Unreached, WATCHED_MAX};
+pub(crate) use queue::ATTEMPTS_MAX;
 pub(crate) use replay::Replay;
 pub(crate) use replay_queue::ReplayOrder;
 pub(crate) use runner::spawn as spawn_runner;

@@ -26,8 +26,14 @@ impl Runner {
         self.health.board.attempted(sent.result == AttemptResult::Delivered, now);
         self.last_minute.count(sent.result.is_failure(), sent.duration_us, now);
         let key = flight.first().map_or(0, |(id, _)| hash(id));
+        let may_be_there = sent.result == AttemptResult::Unknown;
         match self.judge(key, &sent, under_way + 1, now) {
-            Verdict::Waits => flight.into_iter().for_each(|(id, item)| self.window.put_back(id, item)),
+            Verdict::Waits => {
+                for (id, mut item) in flight {
+                    item.may_be_there |= may_be_there;
+                    self.window.put_back(id, item);
+                }
+            }
             Verdict::Counts(result) => {
                 let together = flight.len();
                 let detail = match together {
@@ -36,8 +42,14 @@ impl Runner {
                 };
                 let sent = Sent { result, detail, ..sent };
                 for (id, mut item) in flight {
+                    item.may_be_there |= may_be_there;
                     match result {
-                        AttemptResult::Transient | AttemptResult::Unknown | AttemptResult::Rejected if together > 1 => {
+                        AttemptResult::Transient
+                        | AttemptResult::Unknown
+                        | AttemptResult::Rejected
+                        | AttemptResult::Denied
+                            if together > 1 =>
+                        {
                             self.take_apart(id, item, together, (number, at_us, now), &sent);
                         }
                         // It may be one of them that may not be written; and no number of requests is used up by it.
@@ -108,7 +120,8 @@ impl Runner {
     /// Puts an event back until its retry is due.
     fn park(&mut self, id: String, item: Item, again_us: i64, detail: &str) {
         let (position, attempts, detail) = (item.event.position, item.number, detail.to_owned());
-        if !item.letter.brought_in {
+        // Nothing waits behind what may be passed, and the list of dead letters or its replay tells of it.
+        if !item.may_be_passed() {
             self.health.board.parked(&id, Parked { position, attempts, next_us: again_us, detail });
         }
         self.window.retry_at(id, item, again_us);
@@ -165,9 +178,12 @@ impl Runner {
 
     pub(super) fn dead_letter(&mut self, item: &Item, reason: &str) {
         if item.manual.is_none() {
-            // So that the journal has the event as open before it hears of its end.
-            self.moved = true;
-            self.report_progress();
+            // So that the journal has the event as open before it hears of its end. What was reported once is: each word
+            // names all that is open, so it must not be said with every dead letter.
+            if item.event.position > self.reported_to {
+                self.moved = true;
+                self.report_progress();
+            }
             self.moved = true;
         }
         let worth = Worth::of(&item.event);

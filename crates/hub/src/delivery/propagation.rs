@@ -27,6 +27,8 @@ pub const WATCHED_MAX: usize = 65_536;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many events that have not arrived are named.
 const UNREACHED_MAX: usize = 100;
+/// How many of an entity's events are looked at for the one that a destination's first state had.
+const HISTORY_MAX: usize = 64;
 
 /// Where an event stands at one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,10 +196,9 @@ impl HubHandle {
         let Some(entity) = self.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(()) };
         // The state is of each entity the newest event that the destination takes.
         let goes = |event: &Event| destination.as_ref().map(|to| matches!(to.prepare(event), Ok(Some(_)) | Err(_)));
-        let (history, _) = self.history(entity.position, HISTORY_MAX).await?;
-        let events = history.into_iter().filter_map(|(position, record)| Event::of(position, record));
+        let past = self.past_events(entity.events_from(), HISTORY_MAX).await?;
         let taken: Vec<Position> =
-            events.filter(|event| goes(event) == Some(true)).map(|event| event.position).collect();
+            past.events.iter().filter(|event| goes(event) == Some(true)).map(|event| event.position).collect();
         let newest = taken.iter().find(|position| **position <= state.until);
         let is_over = state.ended_at_us.is_some();
         (told.standing, told.by_us) = match (goes(event), newest) {

@@ -14,6 +14,11 @@ use crate::delivery::replay_queue::{Recent, Ticket};
 use crate::stats::now_us;
 use crate::tally::DestinationTally;
 
+/// So many attempts of an event are kept with it, and so many of these are its first: each retry by hand journals them
+/// again.
+pub(crate) const ATTEMPTS_MAX: usize = 32;
+const ATTEMPTS_FIRST: usize = 4;
+
 /// The dead letter that an event on its way is of.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Letter {
@@ -21,6 +26,8 @@ pub(crate) struct Letter {
     pub(crate) event: Position,
     /// Whether it was.
     pub(crate) brought_in: bool,
+    /// And from another hub: then the event's position says nothing of the order here.
+    pub(crate) foreign: bool,
 }
 
 /// One event on its way.
@@ -49,6 +56,10 @@ pub(crate) struct Item {
     pub(crate) waited: bool,
     /// Until when it waits for that at most, where it has waited since before the window began.
     pub(crate) waits_to_us: Option<i64>,
+    /// It was on its way to the destination, whatever came of that.
+    pub(super) sent: bool,
+    /// What came of an attempt is not known: the destination may have it.
+    pub(crate) may_be_there: bool,
 }
 
 impl Item {
@@ -70,6 +81,8 @@ impl Item {
             came_us,
             waited: false,
             waits_to_us: None,
+            sent: false,
+            may_be_there: false,
         }
     }
 
@@ -77,6 +90,10 @@ impl Item {
     pub(crate) fn attempted(&mut self, attempt: Attempt) {
         self.number = self.number.max(attempt.number);
         self.attempts.push(attempt);
+        // The first ones tell how it began, the last ones how it stands; what is between is in the records before this one.
+        if self.attempts.len() > ATTEMPTS_MAX {
+            self.attempts.drain(ATTEMPTS_FIRST..self.attempts.len() - (ATTEMPTS_MAX - ATTEMPTS_FIRST));
+        }
     }
 }
 
@@ -87,12 +104,25 @@ pub(super) struct Key {
     pub(super) busy: bool,
     /// Its first event waits for another entity.
     pub(super) is_aside: bool,
-    /// The newest event delivered since this key is in the window.
-    delivered: Position,
+    /// The newest event delivered since this key is in the window, and when the newest of them was decided.
+    pub(super) delivered: Position,
+    pub(super) delivered_us: i64,
+    /// Its first event is tried again then.
+    retry_us: Option<i64>,
+    /// Retries by hand and replayed events that wait beside the others, and when that is looked at again.
+    pub(super) apart: VecDeque<Item>,
+    pub(super) apart_us: Option<i64>,
     /// Its first event is held until then.
     pub(super) held_to_us: Option<i64>,
     /// What came before goes with that for which it was held last.
     pub(super) let_go_us: i64,
+}
+
+impl Key {
+    /// Whether it is noted that the key is looked at then.
+    pub(super) fn is_woken_at(&self, at_us: i64) -> bool {
+        self.retry_us == Some(at_us) || self.apart_us == Some(at_us)
+    }
 }
 
 /// What a part of the items takes of the window.
@@ -115,10 +145,13 @@ pub(crate) struct Window {
     pub(super) aside: Aside,
     pub(super) ready: VecDeque<String>,
     /// Keys whose retry is due.
-    due: VecDeque<String>,
+    pub(super) due: VecDeque<String>,
     /// Whose turn it is: that of a key that has something else to send than a retry, or that of a due retry.
     ready_first: bool,
-    retries: BinaryHeap<Reverse<(i64, String)>>,
+    /// Also those of keys that have been woken otherwise: what is noted with a key tells.
+    pub(super) retries: BinaryHeap<Reverse<(i64, String)>>,
+    /// The time by which it was last looked for something to send.
+    pub(super) now_us: i64,
     pub(super) unsettled: BTreeSet<Position>,
     /// Retries by hand that are under way.
     manual: BTreeSet<Position>,
@@ -223,8 +256,13 @@ impl Window {
         let parked = parked.filter(|parked| parked.number > 0);
         if let Some(parked) = &parked {
             (item.number, item.round, item.again_at_us) = (parked.number, parked.round, parked.again_at_us);
+            item.sent = true;
         }
         let key = self.keys.entry(id.clone()).or_default();
+        if key.must_wait_apart(&item) {
+            key.add_apart(item);
+            return;
+        }
         // A retry by hand is older than what waits: it goes first.
         let at = key.waiting.partition_point(|other| other.event.position < item.event.position);
         // Nor is it held.
@@ -242,7 +280,7 @@ impl Window {
         }
         match parked {
             Some(parked) => {
-                key.busy = true;
+                (key.busy, key.retry_us) = (true, Some(parked.again_at_us));
                 self.retries.push(Reverse((parked.again_at_us, id)));
             }
             None => self.line_up(id),
@@ -253,6 +291,9 @@ impl Window {
     /// others in turn.
     /// `None` also where `takes` does not want it, which leaves it where it is.
     pub(crate) fn next_if(&mut self, with_retries: bool, takes: impl Fn(&Item) -> bool) -> Option<(String, Item)> {
+        if !with_retries {
+            self.put_off_retries();
+        }
         let Self { keys, ready, due, ready_first, .. } = self;
         let due = with_retries.then_some(due);
         let queues = if *ready_first { [Some(ready), due] } else { [due, Some(ready)] };
@@ -314,30 +355,32 @@ impl Window {
         parked
     }
 
-    /// Whether something newer of this key was delivered while it was in the window.
-    fn overtaken(&self, id: &str, position: Position) -> bool {
-        self.keys.get(id).is_some_and(|key| key.delivered > position)
-    }
-
     /// Whether an item must not be sent any more, because something newer of its key was.
     pub(crate) fn is_too_late(&self, id: &str, item: &Item) -> bool {
-        let may_be_stale = item.replay.as_ref().is_some_and(|ticket| ticket.stale);
-        item.manual.is_some() && !may_be_stale && self.overtaken(id, item.event.position)
+        self.keys.get(id).is_some_and(|key| key.is_over(item))
     }
 
-    /// Puts an event back: its key waits with everything behind it until then.
+    /// Puts an event back that is tried again then: until then its key waits with everything behind it. What was asked
+    /// for by hand, or is replayed, holds nothing up.
     pub(crate) fn retry_at(&mut self, id: String, mut item: Item, at_us: i64) {
         item.again_at_us = at_us;
-        if let Some(key) = self.keys.get_mut(&id) {
+        let Some(key) = self.keys.get_mut(&id) else { return };
+        key.may_be_there(&item);
+        if item.may_be_passed() {
+            key.set_apart(item);
+            self.go_on(id);
+        } else {
             key.waiting.push_front(item);
+            key.retry_us = Some(at_us);
+            self.retries.push(Reverse((at_us, id)));
         }
-        self.retries.push(Reverse((at_us, id)));
     }
 
     /// Puts an event back whose attempt does not count: its key goes to the end, so that the next probe tries
     /// another.
     pub(crate) fn put_back(&mut self, id: String, item: Item) {
         if let Some(key) = self.keys.get_mut(&id) {
+            key.may_be_there(&item);
             key.waiting.push_front(item);
             key.busy = false;
             self.ready.push_back(id);
@@ -357,13 +400,17 @@ impl Window {
 
     /// Makes keys due whose retry is, and lets those go that were held until now.
     pub(crate) fn wake(&mut self, now_us: i64) {
+        self.now_us = now_us;
         self.let_go_until(now_us);
         while self.retries.peek().is_some_and(|Reverse((at_us, _))| *at_us <= now_us) {
-            if let Some(Reverse((_, id))) = self.retries.pop()
-                && let Some(key) = self.keys.get_mut(&id)
-            {
-                key.busy = false;
+            let Some(Reverse((at_us, id))) = self.retries.pop() else { break };
+            let Some(key) = self.keys.get_mut(&id) else { continue };
+            if key.retry_us == Some(at_us) {
+                (key.busy, key.retry_us) = (false, None);
                 self.due.push_back(id);
+            } else if key.apart_us == Some(at_us) {
+                key.apart_us = None;
+                self.call_from_apart(id);
             }
         }
     }
@@ -377,14 +424,10 @@ impl Window {
         }
         if let Some(key) = self.keys.get_mut(id) {
             key.busy = false;
-            if delivered {
-                key.delivered = key.delivered.max(position);
+            if delivered || item.may_be_there {
+                key.is_there(item);
             }
-            if key.waiting.is_empty() {
-                self.keys.remove(id);
-            } else {
-                self.line_up(id.to_owned());
-            }
+            self.go_on(id.to_owned());
         }
         if item.manual.is_none() {
             self.unsettled.remove(&position);

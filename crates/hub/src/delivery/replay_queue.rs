@@ -129,7 +129,7 @@ impl Window {
             return ticket.tell(Outcome::Passed);
         }
         let manual = Some(format!("replay {}", ticket.replay));
-        let letter = Letter { event: position, brought_in: false };
+        let letter = Letter { event: position, ..Letter::default() };
         let replay = Some(ticket);
         self.add(id, Item { manual, letter, replay, ..Item::new(event, bytes) });
     }

@@ -72,6 +72,8 @@ pub(super) struct Runner {
     pub(super) taken: u64,
     /// Something else than a count has changed that must be journaled.
     pub(super) moved: bool,
+    /// The journal knows what is open up to here, and has been told of everything that has ended.
+    pub(super) reported_to: Position,
     pub(super) paused: bool,
     /// How much is to be sent: nothing before that is known.
     pub(super) mode: Option<Mode>,
@@ -134,6 +136,7 @@ pub(crate) fn spawn(
             skipped,
             taken: 0,
             moved: false,
+            reported_to: 0,
             paused: false,
             mode: None,
             under_way: 0,
@@ -283,6 +286,7 @@ impl Runner {
             taken: Some(std::mem::take(&mut self.taken)),
             parked,
         };
+        self.reported_to = progress.read_to;
         self.tell(ReportBody::Progress(progress));
     }
 
@@ -341,7 +345,7 @@ impl Runner {
                     self.stream = self.hub.stream(tally.cursor);
                     self.window = Window::after(&tally, self.window.cadence.clone());
                     (self.delivered, self.filtered, self.own_words, self.skipped) = (0, 0, 0, skipped);
-                    self.taken = 0;
+                    (self.taken, self.reported_to) = (0, 0);
                     self.superseded.clear();
                     self.waits.forget();
                     // A probe under way was abandoned with everything else.

@@ -80,7 +80,8 @@ impl Runner {
             if !item.letter.brought_in {
                 self.health.sent_to.fetch_max(item.event.position, Ordering::Relaxed);
             }
-            let Some((id, item)) = self.prepare(id, item) else { continue };
+            let Some((id, mut item)) = self.prepare(id, item) else { continue };
+            item.sent = true;
             if item.together_max > 0 {
                 most = most.min(item.together_max);
             }

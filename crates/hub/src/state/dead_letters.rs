@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use lockstep_core::Position;
-use lockstep_core::record::{DeadLetterClosed, DeadLetterEnd, DeadLettered, RetriesScheduled};
+use lockstep_core::record::{Attempt, DeadLetterClosed, DeadLetterEnd, DeadLettered, RetriesScheduled};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::delivery::ATTEMPTS_MAX;
 use crate::state::State;
 use crate::state::file::StateFile;
 use crate::state::overlay::{DeadLetterKey, Overlay};
@@ -57,6 +58,12 @@ pub(super) fn make(connection: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
+/// How many attempts were made: of many, not all are kept, and the numbers of those that are tell.
+fn attempts(kept: &[Attempt]) -> u32 {
+    let last = kept.last().filter(|_| kept.len() >= ATTEMPTS_MAX);
+    last.map_or(0, |last| last.number).max(kept.len() as u32)
+}
+
 /// The row of a dead letter that a record tells of.
 pub(super) fn row_of(record: Position, recorded_at_us: i64, dead: &DeadLettered) -> DeadLetterRow {
     let last = dead.attempts.last();
@@ -68,7 +75,7 @@ pub(super) fn row_of(record: Position, recorded_at_us: i64, dead: &DeadLettered)
         key: dead.key.clone(),
         event_type: dead.event_type.clone(),
         reason: dead.reason.clone(),
-        attempts: dead.attempts.len() as u32,
+        attempts: attempts(&dead.attempts),
         dead_at_us: recorded_at_us,
         status: last.map_or(0, |attempt| attempt.status),
         detail: last.map(|attempt| attempt.detail.chars().take(DETAIL_CHARS_MAX).collect()).unwrap_or_default(),

@@ -1,4 +1,4 @@
-use AttemptResult::{Delivered, Gone, Poison, Rejected, Throttled, Transient, Unauthorized, Unknown};
+use AttemptResult::{Delivered, Denied, Gone, Poison, Rejected, Throttled, Transient, Unauthorized, Unknown};
 use proptest::prelude::*;
 
 use super::*;
@@ -144,9 +144,29 @@ fn one_event_that_is_not_let_in_stops_the_others_once() {
     breaker.sent(2);
     breaker.take(2, Delivered, 1, 10_000);
     assert_eq!(cause(&breaker), None);
-    assert_eq!(breaker.take(1, Unauthorized, 1, 10_001), Verdict::Counts(Rejected), "others are let in");
-    assert_eq!(cause(&breaker), None);
-    assert_eq!(breaker.take(1, Unauthorized, 1, 10_002), Verdict::Counts(Unauthorized), "another event");
+    for at_us in 10_001..10_010 {
+        assert_eq!(breaker.take(1, Unauthorized, 1, at_us), Verdict::Counts(Denied), "others are let in");
+        assert_eq!(cause(&breaker), None);
+    }
+    assert_eq!(breaker.take(1, Gone, 1, 10_010), Verdict::Counts(Rejected), "it is this one that is not wanted");
+    assert_eq!(breaker.take(1, Gone, 1, 10_011), Verdict::Counts(Gone), "another event");
+}
+
+#[test]
+fn what_is_denied_waits_again_once_nobody_is_let_in() {
+    let mut breaker = Breaker::new(POLICY);
+    breaker.take(1, Unauthorized, 1, 0);
+    breaker.sent(2);
+    breaker.take(2, Delivered, 1, 10_000);
+    assert_eq!(breaker.take(1, Unauthorized, 1, 10_001), Verdict::Counts(Denied));
+    assert_eq!(breaker.take(3, Unauthorized, 1, 10_002), Verdict::Counts(Unauthorized));
+    breaker.sent(1);
+    assert_eq!(breaker.take(1, Unauthorized, 1, 20_002), Verdict::Counts(Unauthorized), "nobody since then");
+    breaker.sent(2);
+    breaker.take(2, Delivered, 1, 60_000);
+    assert_eq!(breaker.take(1, Unauthorized, 1, 60_001), Verdict::Counts(Denied), "others again");
+    breaker.take(1, Delivered, 1, 60_002);
+    assert_eq!(breaker.take(1, Unauthorized, 1, 60_003), Verdict::Counts(Unauthorized), "another event");
 }
 
 proptest! {
@@ -176,7 +196,7 @@ proptest! {
                 Verdict::Waits => prop_assert!(was_down && result.is_failure()),
                 Verdict::Counts(as_what) => {
                     prop_assert!(!was_down || !result.is_failure());
-                    let is_refused = matches!(result, Unauthorized | Gone) && as_what == Rejected;
+                    let is_refused = matches!((result, as_what), (Unauthorized, Denied) | (Gone, Rejected));
                     prop_assert!(as_what == result || is_refused);
                 }
             }

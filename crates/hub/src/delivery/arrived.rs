@@ -1,6 +1,7 @@
 //! Whether an entity's events have arrived at a destination: for events that wait for it.
 
 use lockstep_core::delivery::{Arrival, Awaited, Look};
+use lockstep_core::stock::{EVENT_TYPES, LEDGER_KINDS};
 use lockstep_core::{Event, Position};
 
 use super::board::End;
@@ -80,6 +81,11 @@ impl HubHandle {
 
     /// Whether an event of the same entity that is newer has arrived. `None` where one still may.
     pub(super) async fn newer_arrived(&self, name: &str, event: &Event) -> Result<Option<bool>, PropagationError> {
+        // What the ledger of stock says is of no entity, so its newer events can't be listed.
+        let (kind, event_type) = (event.fact.kind.as_str(), event.fact.event_type.as_str());
+        if LEDGER_KINDS.contains(&kind) || EVENT_TYPES.contains(&event_type) {
+            return Ok(None);
+        }
         let Some(entity) = self.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(Some(false)) };
         let (records, _) = self.history(entity.position, HISTORY_MAX).await?;
         let mut may_arrive = false;

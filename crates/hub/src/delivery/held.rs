@@ -21,6 +21,8 @@ use crate::stats::now_us;
 pub(super) struct Room {
     /// The next event.
     pub(super) room: bool,
+    /// Nothing more fits in beside what does not stand aside.
+    pub(super) is_full: bool,
     /// What somebody has asked for: that is not held, so it goes also while what is held fills the window.
     pub(super) by_hand: bool,
 }
@@ -185,16 +187,18 @@ impl Runner {
         let (events, bytes) = (self.window.events(), self.window.bytes());
         let aside = self.window.aside;
         let (events, bytes) = (events.saturating_sub(aside.events), bytes.saturating_sub(aside.bytes));
-        let room = events < events_max && bytes < bytes_max;
+        let is_full = events >= events_max || bytes >= bytes_max;
+        let room = !is_full;
         let (held, _) = self.window.held();
-        if !room && held > 0 && self.window.cadence.may_end_early() {
+        // Not before those are gone that were let go: others go on gathering as long as they can.
+        if is_full && held > 0 && self.window.ready() == 0 && self.window.cadence.may_end_early() {
             // A part of them, so that the others go on gathering.
             for _ in 0..(held / 4).max(1) {
                 self.window.let_go_first(now_us());
             }
         }
         let by_hand = events.saturating_sub(held) < events_max && bytes < bytes_max.saturating_mul(2);
-        Room { room, by_hand }
+        Room { room, is_full, by_hand }
     }
 
     pub(super) fn take_events(&mut self, events: Vec<Arc<Event>>) {
@@ -222,7 +226,8 @@ impl Runner {
                 self.kept_back(&id, &item.event);
             }
             Ok(Some(prepared)) => {
-                item.bytes += prepared.body.len();
+                // It may have been taken up before.
+                item.bytes = bytes_of(&item.event) + prepared.body.len();
                 item.prepared = Some(Arc::new(prepared));
                 if !self.window.cadence.latest_only() {
                     return self.window.add(id, item);

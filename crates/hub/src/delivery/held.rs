@@ -55,6 +55,7 @@ impl Window {
             && key.held_to_us.take().is_some()
         {
             self.held_keys -= 1;
+            key.free_us = now_us();
             self.ready.push_back(id.to_owned());
         }
     }
@@ -73,6 +74,9 @@ impl Window {
         if let Some(key) = self.keys.get_mut(&id).filter(|key| key.held_to_us == Some(until_us)) {
             key.let_go_us = until_us.min(now_us);
             self.let_go(&id);
+            if let Some(key) = self.keys.get_mut(&id) {
+                key.free_us = key.let_go_us;
+            }
         }
     }
 
@@ -132,6 +136,7 @@ impl Window {
         for Reverse((until_us, id)) in std::mem::take(&mut self.held).into_sorted_vec().into_iter().rev() {
             if let Some(key) = self.keys.get_mut(&id).filter(|key| key.held_to_us == Some(until_us)) {
                 key.held_to_us = None;
+                key.free_us = now_us();
                 self.line_up(id);
             }
         }
@@ -250,3 +255,6 @@ impl Runner {
         self.own_words += u64::from(self.destination.keeps_own_word(event));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,6 +90,10 @@ pub(super) struct Key {
     pub(super) held_to_us: Option<i64>,
     /// What came before goes with that for which it was held last.
     pub(super) let_go_us: i64,
+    /// Until then its first event could not go: it was held, waited for another, or was behind a retry.
+    pub(super) free_us: i64,
+    /// A retry is under way.
+    retries: bool,
 }
 
 /// What a part of the items takes of the window.
@@ -261,7 +265,7 @@ impl Window {
                     key.waiting.push_front(first);
                     return None;
                 }
-                key.busy = true;
+                (key.busy, key.retries) = (true, first.number > 0);
                 // In turn: keys that fail again and again must not keep the others from being tried.
                 *ready_first = !*ready_first;
                 return queue.pop_front().map(|id| (id, first));
@@ -271,12 +275,12 @@ impl Window {
     }
 
     /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for
-    /// another or for its retry, and is not old by itself, as a dead letter's retry and what is replayed are.
+    /// another, for its retry or for one under way, and is not old by itself, as a dead letter's retry and what is replayed are.
     pub(crate) fn waiting_since_us(&self, now_us: i64) -> Option<i64> {
         let since = |key: &Key| {
             let item = key.waiting.front().filter(|item| item.manual.is_none())?;
-            (item.again_at_us <= now_us && key.held_to_us.is_none() && !key.is_aside)
-                .then(|| item.event.recorded_at_us.max(item.again_at_us))
+            (item.again_at_us <= now_us && key.held_to_us.is_none() && !key.is_aside && !key.retries)
+                .then(|| item.event.recorded_at_us.max(item.again_at_us).max(key.free_us))
         };
         self.keys.values().filter_map(since).min()
     }
@@ -323,6 +327,7 @@ impl Window {
     pub(crate) fn retry_at(&mut self, id: String, mut item: Item, at_us: i64) {
         item.again_at_us = at_us;
         if let Some(key) = self.keys.get_mut(&id) {
+            key.retries = false;
             key.waiting.push_front(item);
         }
         self.retries.push(Reverse((at_us, id)));
@@ -333,7 +338,7 @@ impl Window {
     pub(crate) fn put_back(&mut self, id: String, item: Item) {
         if let Some(key) = self.keys.get_mut(&id) {
             key.waiting.push_front(item);
-            key.busy = false;
+            (key.busy, key.retries) = (false, false);
             self.ready.push_back(id);
         }
     }
@@ -371,6 +376,9 @@ impl Window {
         }
         if let Some(key) = self.keys.get_mut(id) {
             key.busy = false;
+            if std::mem::take(&mut key.retries) {
+                key.free_us = now_us();
+            }
             if delivered {
                 key.delivered = key.delivered.max(position);
             }

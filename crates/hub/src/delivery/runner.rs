@@ -308,9 +308,13 @@ impl Runner {
             return;
         }
         self.figured_us = now_us;
-        // Where all that there is room for waits for retries, what is behind it waits for them too.
+        // Where all that there is room for waits for retries, what is behind it waits for them too. What is held may not go.
+        let (held, _) = self.window.held();
         let since_us = self.window.waiting_since_us(now_us);
-        let since_us = since_us.or_else(|| self.health.board.oldest().filter(|_| is_full).map(|(_, at_us)| at_us));
+        let since_us = since_us.or_else(|| {
+            let oldest = self.health.board.oldest().filter(|_| is_full && held == 0 && self.window.aside.events == 0);
+            oldest.map(|(_, at_us)| at_us)
+        });
         let for_s = |since_us: i64| now_us.saturating_sub(since_us).max(0) as f64 / 1e6;
         let (failing_percent, latency_ms) = self.last_minute.figures(now_us);
         *self.health.figures() = Figures {

@@ -2,7 +2,7 @@
 
 use lockstep_core::delivery::{Arrival, Awaited, Look};
 use lockstep_core::stock::{EVENT_TYPES, LEDGER_KINDS};
-use lockstep_core::{Event, Position};
+use lockstep_core::{EntityId, Event, Position, entity_id};
 
 use super::board::End;
 use super::propagation::{PropagationError, Standing};
@@ -14,15 +14,16 @@ const HISTORY_MAX: usize = 256;
 const HISTORY_STEP: usize = 16;
 
 impl HubHandle {
-    /// Whether an event at a position may go that waits for an entity at a destination.
+    /// Whether an event at a position may go that waits for an entity at a destination, and that entity's id.
     pub(super) async fn awaited(
         &self,
         destination: &str,
         (kind, key): (&str, &str),
         position: Position,
-    ) -> Result<Awaited, PropagationError> {
+    ) -> Result<(Awaited, Option<EntityId>), PropagationError> {
         let mut look = Look::of(position);
-        let Some(entity) = self.find(kind, key).await? else { return Ok(look.end()) };
+        let Some(entity) = self.find(kind, key).await? else { return Ok((look.end(), None)) };
+        let id = Some(entity_id(&entity.kind, &entity.key));
         let to = self.controls.health(destination).map(|(_, to)| to);
         let (mut at, mut looked_at, mut seen) = (entity.position, 0, false);
         while at > 0 && looked_at < HISTORY_MAX {
@@ -40,13 +41,13 @@ impl HubHandle {
                 }
                 let arrival = self.arrival(destination, &event, look.is_in_doubt()).await?;
                 if let Some(found) = look.next(at, arrival) {
-                    return Ok(found);
+                    return Ok((found, id));
                 }
             }
         }
         // What the journal has dropped had been settled everywhere.
         let is_forgotten = !seen && entity.published && at == 0;
-        Ok(if is_forgotten { Awaited::Arrived } else { look.end() })
+        Ok((if is_forgotten { Awaited::Arrived } else { look.end() }, id))
     }
 
     /// Where an event stands, as far as it matters to those that wait. `in_doubt`: a newer one is not there, so it is to be

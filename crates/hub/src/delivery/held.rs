@@ -95,6 +95,8 @@ impl Window {
             let is_over = item.manual.is_none() && item.number == 0 && supersedes(&newer.event, &item.event);
             if is_over {
                 newer.came_us = newer.came_us.min(item.came_us);
+                // Where only the newest goes, an entity that changes again and again has waited all the time.
+                newer.waits_since = item.waits_since.or(newer.waits_since);
                 self.bytes -= item.bytes;
                 self.unsettled.remove(&item.event.position);
                 if key.is_aside {
@@ -193,7 +195,7 @@ impl Runner {
         let aside = self.window.aside;
         let (events, bytes) = (events.saturating_sub(aside.events), bytes.saturating_sub(aside.bytes));
         let is_full = events >= events_max || bytes >= bytes_max;
-        let room = !is_full;
+        let room = !is_full && !self.is_aside_full();
         let (held, _) = self.window.held();
         // Not before those are gone that were let go: others go on gathering as long as they can.
         if is_full && held > 0 && self.window.ready() == 0 && self.window.cadence.may_end_early() {

@@ -10,6 +10,7 @@ use lockstep_core::record::{Attempt, Parked};
 use lockstep_core::{Event, Position};
 
 use crate::delivery::aside::Aside;
+use crate::delivery::patience::Since;
 use crate::delivery::replay_queue::{Recent, Ticket};
 use crate::stats::now_us;
 use crate::tally::DestinationTally;
@@ -47,6 +48,8 @@ pub(crate) struct Item {
     pub(crate) came_us: i64,
     /// What it had to wait for has arrived.
     pub(crate) waited: bool,
+    /// Since when it, or the first one that it stands for, has waited for that.
+    pub(crate) waits_since: Option<Since>,
 }
 
 impl Item {
@@ -67,6 +70,7 @@ impl Item {
             again_at_us: 0,
             came_us,
             waited: false,
+            waits_since: None,
         }
     }
 

@@ -146,9 +146,9 @@ impl Patience {
         Some(wait)
     }
 
-    /// The one with this event, if it waits.
-    pub(super) fn of(&mut self, id: &str, event: Position) -> Option<&mut Wait> {
-        self.by_id.get_mut(id).filter(|wait| wait.event == event)
+    /// Whether one waits with this event.
+    pub(super) fn waits_with(&self, id: &str, event: Position) -> bool {
+        self.by_id.get(id).is_some_and(|wait| wait.event == event)
     }
 
     /// When one has waited for too long, as things are; 0 where it waits for as long as it takes.
@@ -195,7 +195,7 @@ impl Patience {
         None
     }
 
-    /// The answer has come. Whether it is to be asked again, because something has ended since.
+    /// The answer has come. It is asked again where something has ended since.
     pub(super) fn answered(&mut self, id: &str) {
         if let Some(wait) = self.by_id.get_mut(id) {
             wait.asked = false;

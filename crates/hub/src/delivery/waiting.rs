@@ -15,6 +15,7 @@ use lockstep_core::record::Attempt;
 use lockstep_core::{EntityId, Position};
 
 use crate::delivery::board::Parked;
+use crate::delivery::degrading::Mode;
 use crate::delivery::ear::Ear;
 use crate::delivery::patience::{Limit, Need, Patience};
 use crate::delivery::queue::Item;
@@ -135,7 +136,9 @@ impl Runner {
         }
         self.waits.asked -= 1;
         let is_aside = self.window.aside(&id).is_some_and(|item| item.event.position == event);
-        let Some(_) = self.waits.patience.of(&id, event) else { return };
+        if !self.waits.patience.waits_with(&id, event) {
+            return;
+        }
         // A newer event may have taken its place.
         if !is_aside {
             self.waits.patience.end(&id);
@@ -186,9 +189,7 @@ impl Runner {
 
     /// Whether nothing at all is sent, not even probes.
     fn is_at_rest(&self) -> bool {
-        let is_paused = |mode: crate::delivery::degrading::Mode| {
-            mode.step == Step::Pause && (mode.by_hand || self.gate.open().is_none())
-        };
+        let is_paused = |mode: Mode| mode.step == Step::Pause && (mode.by_hand || self.gate.open().is_none());
         self.paused || self.mode.is_none_or(is_paused)
     }
 

@@ -4,13 +4,17 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use common::recorder::{Recorder, said};
 use common::{Scripted, input, open, until, until_tallies};
+use lockstep_connect::destination::{Destination, PrepareError, Prepared, Sent};
 use lockstep_core::Event;
-use lockstep_core::delivery::{AttemptResult, Cadence, Cron};
+use lockstep_core::delivery::degrade::Pin;
+use lockstep_core::delivery::{AttemptResult, Cadence, Cron, Step};
 use lockstep_hub::delivery::{DeliveryOptions, Standing};
 use lockstep_hub::{HubHandle, Tallies};
 
@@ -237,6 +241,48 @@ async fn a_window_that_is_full_ends_early_and_a_schedule_is_kept_to() {
     assert_eq!(tallies.violations(), Vec::<String>::new());
     hub.shutdown().await;
     audit(dir.path());
+}
+
+/// Takes what it is sent, and never answers.
+struct Mute {
+    under_way: AtomicUsize,
+}
+
+#[async_trait]
+impl Destination for Mute {
+    fn prepare(&self, event: &Event) -> Result<Option<Prepared>, PrepareError> {
+        let (id, body) = (event.position.to_string(), event.fact.key.clone().into());
+        let is_stock = event.fact.kind == "stock";
+        Ok(is_stock.then_some(Prepared { id, body, content_type: "text/plain", trace: None, replay: None }))
+    }
+
+    async fn send(&self, _: &Prepared, _: u32) -> Sent {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn of_a_window_that_is_full_no_more_go_early_than_it_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let erp = Arc::new(Mute { under_way: AtomicUsize::new(0) });
+    let options = DeliveryOptions { window_events_max: 8, concurrency_max: 1, ..with(window(HOUR_MS, true)) };
+    hub.add_destination("erp", erp.clone(), options);
+    let handle = hub.handle();
+    fill(&handle, 30, 0..1).await;
+    until("one is under way", || erp.under_way.load(Ordering::SeqCst) == 1).await;
+    until("the others are seen", || handle.destination_conditions()["erp"].under_way == 1).await;
+    let held_then = held(&handle);
+    // Each of these makes its runner look at all of it again.
+    for step in [Step::Queue, Step::RealTime].into_iter().cycle().take(8) {
+        let pin = Pin { step, until_us: None, by: "ops".into(), reason: "to see".into() };
+        handle.pin_flow("erp", pin).await.unwrap();
+        until("it has heard of it", || handle.destination_conditions()["erp"].step == step).await;
+    }
+    assert_eq!(held(&handle), held_then);
+    assert!(held_then > 0, "a part of them went, and no more");
+    drop(hub);
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::recorder::{Recorder, said};
 use common::{open, until, until_tallies};
-use lockstep_core::delivery::{AttemptResult, Cadence, Then, WaitsFor};
+use lockstep_core::delivery::degrade::Pin;
+use lockstep_core::delivery::{AttemptResult, Cadence, Step, Then, WaitsFor};
 use lockstep_hub::delivery::{DeliveryOptions, Standing};
 use lockstep_hub::{DeadLetterFilter, HubHandle, Tallies};
 
@@ -313,4 +314,65 @@ async fn how_long_one_waits_at_most_does_not_begin_anew_with_a_restart() {
     let told = until_tallies(&handle, "the journal has both", |t| waits(t).iter().any(|w| w.0 == second)).await;
     assert_eq!(waits(&told)[0], (first, 0, until_us));
     hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_entity_that_changes_all_the_time_has_waited_too_long_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let shop = Recorder::new(|_| AttemptResult::Delivered);
+    let cadence = Cadence::Window { window_ms: 5, latest_only: true };
+    let rule = WaitsFor { wait_max_us: Some(500_000), ..price_for_product(None) };
+    hub.add_destination("shop", shop.clone(), DeliveryOptions { cadence, ..with(vec![rule]) });
+    let handle = hub.handle();
+    // At most so many, or it would never end.
+    for n in 0..20_000 {
+        say(&handle, &n.to_string(), "price", "web:1", &[("amount", &n.to_string())]).await;
+        if handle.stats().tallies().destinations.get("shop").is_some_and(|shop| shop.dead > 0) {
+            hub.shutdown().await;
+            return audit(dir.path()).await;
+        }
+    }
+    panic!("it never ends");
+}
+
+#[tokio::test]
+async fn nobody_waits_too_long_for_what_is_paused() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = open(dir.path());
+    let rule = |destination: &str| {
+        let wait_max_us = Some(50_000);
+        vec![WaitsFor { destination: destination.into(), wait_max_us, ..price_for_product(None) }]
+    };
+    let [shop, ads, twin] = [(); 3].map(|()| Recorder::new(|_| AttemptResult::Delivered));
+    hub.add_destination("shop", shop.clone(), with(Vec::new()));
+    hub.add_destination("ads", ads.clone(), with(rule("shop")));
+    hub.add_destination("twin", twin.clone(), with(rule("twin")));
+    let handle = hub.handle();
+    let pin = || Pin { step: Step::Pause, until_us: None, by: "ops".into(), reason: "their maintenance".into() };
+    let is_paused = |name: &str| handle.destination_conditions().get(name).is_some_and(|one| one.step == Step::Pause);
+    // Its own wait is over long after that of one that waits beside it.
+    let outlives = async |first: u64| {
+        for n in first..first + 2 {
+            say(&handle, &n.to_string(), "price", &format!("web:{n}"), &[("amount", "5")]).await;
+            until_tallies(&handle, "given up", |t| t.destinations.get("twin").is_some_and(|one| one.dead == n)).await;
+        }
+        let tallies = handle.stats().tallies();
+        assert_eq!(tallies.destinations.get("ads").map_or(0, |ads| ads.dead), 0);
+    };
+    handle.pin_flow("shop", pin()).await.unwrap();
+    until("it is paused", || is_paused("shop")).await;
+    outlives(1).await;
+    until("they wait", || handle.destination_conditions()["ads"].waiting == 2).await;
+    // Nor while it is paused itself.
+    handle.pin_flow("ads", pin()).await.unwrap();
+    until("that is paused", || is_paused("ads")).await;
+    handle.release_flow("shop", "ops", "they are done").await.unwrap();
+    until("it goes on", || !is_paused("shop")).await;
+    outlives(3).await;
+    handle.release_flow("ads", "ops", "they are done").await.unwrap();
+    let tallies = until_tallies(&handle, "the time goes on", |t| t.destinations["ads"].dead == 4).await;
+    assert_eq!(tallies.violations(), Vec::<String>::new());
+    hub.shutdown().await;
+    audit(dir.path()).await;
 }

@@ -227,6 +227,15 @@ fn what_can_not_be_is_a_problem_of_its_field() {
             "filter = { kinds = [\"price\"] }\nwaits_for = [{ kind = \"price\", for = \"product\" }]",
             "`product` never goes to `shop`",
         ),
+        (
+            "waits_for = [{ kind = \"price\", for = \"availability\" }]",
+            "`availability` is counted by the ledger of stock and is no document that could arrive: `for` must be the kind of a",
+        ),
+        (
+            "waits_for = [{ kind = \"price\", for = \"stock\" }]\n[stock.feeds]\nwms = \"on_hand\"",
+            "`stock` is counted by the ledger of stock",
+        ),
+        ("gate = [{ kind = \"product\", required = [] }]", "`required` must name at least one field"),
         ("gate = [{ kind = \"prodct\", required = [\"title\"] }]", "`prodct` is not a kind that this hub knows"),
         (
             "gate = [{ kind = \"product\", required = [\"title\"] }, { kind = \"product\", required = [\"sku\"] }]",

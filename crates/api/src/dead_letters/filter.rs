@@ -36,7 +36,7 @@ pub(crate) struct FilterParams {
     /// Only events of this type; a `*` at the end stands for anything, as in `order.*`.
     #[param(rename = "type")]
     event_type: Option<String>,
-    /// Only those given up for this reason: `exhausted`, `rejected` or `poison`.
+    /// Only those given up for this reason: `exhausted`, `rejected`, `poison` or `waited`.
     reason: Option<String>,
     /// Only those whose last attempt was answered with this HTTP status; 0: it had no answer.
     status: Option<u32>,

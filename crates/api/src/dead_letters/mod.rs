@@ -39,7 +39,7 @@ pub(crate) struct DeadLetter {
     key: String,
     /// The event's type.
     event_type: String,
-    /// Why: `exhausted`, `rejected` or `poison`.
+    /// Why: `exhausted`, `rejected`, `poison` or `waited`.
     reason: String,
     /// How often it was tried.
     attempts: u32,

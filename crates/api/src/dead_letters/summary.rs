@@ -20,7 +20,7 @@ use crate::{Api, current, view};
 pub(crate) struct Group {
     /// The destination.
     destination: String,
-    /// Why they were given up: `exhausted`, `rejected` or `poison`.
+    /// Why they were given up: `exhausted`, `rejected`, `poison` or `waited`.
     reason: String,
     /// How many.
     count: u64,

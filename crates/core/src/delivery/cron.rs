@@ -7,8 +7,9 @@ use crate::time::civil;
 
 const MINUTE_US: i64 = 60_000_000;
 const DAY_MINUTES: i64 = 1_440;
-/// A 29th of February is at most eight years after the one before.
-const DAYS_MAX: i64 = 8 * 366;
+/// A 29th of February on a given day of the week is at most forty years after the one before: that is around 2100, which has
+/// none. So whatever has a next time has it within these days, no matter after when.
+const DAYS_MAX: i64 = 41 * 366;
 
 /// The fields: name, least, most, and the names of their values from the least on.
 const FIELDS: [(&str, u32, u32, &[&str]); 5] = [
@@ -168,6 +169,11 @@ mod tests {
             ("0 0 13 * 5", "2026-03-06T00:00:00Z", "2026-03-13T00:00"),
             ("0 0 */2 * 1", "2026-03-01T00:00:00Z", "2026-03-09T00:00"),
             ("10/20 * * jan *", "2026-01-31T23:50:00Z", "2027-01-01T00:10"),
+            // Both days are to be met, so it comes seldom.
+            ("0 0 */31 2 1", "2026-03-01T00:00:00Z", "2027-02-01T00:00"),
+            ("0 0 */31 2 1", "2094-02-01T00:00:00Z", "2100-02-01T00:00"),
+            ("0 0 */31 2 1", "2027-02-01T00:00:00Z", "2038-02-01T00:00"),
+            ("0 0 29 2 */7", "2088-03-01T00:00:00Z", "2128-02-29T00:00"),
             ("* * * * *", "1969-12-31T23:59:30Z", "1970-01-01T00:00"),
         ] {
             assert_eq!(next(schedule, after), expected, "{schedule} after {after}");
@@ -222,6 +228,15 @@ mod tests {
             let between = (after_us / MINUTE_US + 1..found / MINUTE_US).filter(|at| meets(at * MINUTE_US)).count();
             prop_assert_eq!(between, 0);
             prop_assert_eq!(cron.next_after(found - 1), Some(found));
+        }
+
+        #[test]
+        fn what_is_no_schedule_that_never_comes_always_has_a_next_time(
+            month in field(1, 12), of_month in field(1, 31), week in field(0, 7), after_us in 0i64..20_000_000_000_000_000,
+        ) {
+            if let Ok(cron) = format!("0 0 {of_month} {month} {week}").parse::<Cron>() {
+                prop_assert!(cron.next_after(after_us).is_some(), "{} after {}", cron, after_us);
+            }
         }
 
         #[test]

@@ -1,7 +1,8 @@
 //! Whether an entity's events have arrived at a destination: for events that wait for it.
 
 use lockstep_core::delivery::{Arrival, Awaited, Look};
-use lockstep_core::{Event, Position};
+use lockstep_core::stock::{EVENT_TYPES, LEDGER_KINDS};
+use lockstep_core::{EntityId, Event, Position, entity_id};
 
 use super::board::End;
 use super::propagation::{PropagationError, Standing};
@@ -13,15 +14,16 @@ const HISTORY_MAX: usize = 256;
 const HISTORY_STEP: usize = 16;
 
 impl HubHandle {
-    /// Whether an event at a position may go that waits for an entity at a destination.
+    /// Whether an event at a position may go that waits for an entity at a destination, and that entity's id.
     pub(super) async fn awaited(
         &self,
         destination: &str,
         (kind, key): (&str, &str),
         position: Position,
-    ) -> Result<Awaited, PropagationError> {
+    ) -> Result<(Awaited, Option<EntityId>), PropagationError> {
         let mut look = Look::of(position);
-        let Some(entity) = self.find(kind, key).await? else { return Ok(look.end()) };
+        let Some(entity) = self.find(kind, key).await? else { return Ok((look.end(), None)) };
+        let id = Some(entity_id(&entity.kind, &entity.key));
         let to = self.controls.health(destination).map(|(_, to)| to);
         let (mut at, mut looked_at, mut seen) = (entity.events_from(), 0, false);
         while at > 0 && looked_at < HISTORY_MAX {
@@ -38,13 +40,13 @@ impl HubHandle {
                 seen = true;
                 let arrival = self.arrival(destination, &event, look.is_in_doubt()).await?;
                 if let Some(found) = look.next(event.position, arrival) {
-                    return Ok(found);
+                    return Ok((found, id));
                 }
             }
         }
         // What the journal has dropped had been settled everywhere.
         let is_forgotten = !seen && entity.published && at == 0;
-        Ok(if is_forgotten { Awaited::Arrived } else { look.end() })
+        Ok((if is_forgotten { Awaited::Arrived } else { look.end() }, id))
     }
 
     /// Where an event stands, as far as it matters to those that wait. `in_doubt`: a newer one is not there, so it is to be
@@ -79,6 +81,11 @@ impl HubHandle {
 
     /// Whether an event of the same entity that is newer has arrived. `None` where one still may.
     pub(super) async fn newer_arrived(&self, name: &str, event: &Event) -> Result<Option<bool>, PropagationError> {
+        // What the ledger of stock says is of no entity, so its newer events can't be listed.
+        let (kind, event_type) = (event.fact.kind.as_str(), event.fact.event_type.as_str());
+        if LEDGER_KINDS.contains(&kind) || EVENT_TYPES.contains(&event_type) {
+            return Ok(None);
+        }
         let Some(entity) = self.entity(&event.fact.kind, &event.fact.key).await? else { return Ok(Some(false)) };
         let past = self.past_events(entity.events_from(), HISTORY_MAX).await?;
         let mut may_arrive = false;

@@ -2,6 +2,7 @@
 //! room from others, since what it waits for may come after it.
 
 use crate::delivery::queue::{Item, Key, Window};
+use crate::stats::now_us;
 
 /// How much stands aside.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +43,7 @@ impl Window {
         if let Some(key) = self.keys.get_mut(id)
             && end_aside(key, &mut self.aside)
         {
+            key.free_us = now_us();
             self.ready.push_back(id.to_owned());
         }
     }

@@ -21,6 +21,8 @@ use crate::stats::now_us;
 pub(super) struct Room {
     /// The next event.
     pub(super) room: bool,
+    /// Nothing more fits in beside what does not stand aside.
+    pub(super) is_full: bool,
     /// What somebody has asked for: that is not held, so it goes also while what is held fills the window.
     pub(super) by_hand: bool,
 }
@@ -53,6 +55,7 @@ impl Window {
             && key.held_to_us.take().is_some()
         {
             self.held_keys -= 1;
+            key.free_us = now_us();
             self.ready.push_back(id.to_owned());
         }
     }
@@ -71,6 +74,9 @@ impl Window {
         if let Some(key) = self.keys.get_mut(&id).filter(|key| key.held_to_us == Some(until_us)) {
             key.let_go_us = until_us.min(now_us);
             self.let_go(&id);
+            if let Some(key) = self.keys.get_mut(&id) {
+                key.free_us = key.let_go_us;
+            }
         }
     }
 
@@ -91,6 +97,9 @@ impl Window {
                 newer.came_us = newer.came_us.min(item.came_us);
                 newer.sent |= item.sent;
                 newer.may_be_there |= item.may_be_there;
+                // Where only the newest goes, an entity that changes again and again has waited all the time.
+                newer.waits_since = item.waits_since.or(newer.waits_since);
+                newer.waits_to_us = item.waits_to_us.or(newer.waits_to_us);
                 self.bytes -= item.bytes;
                 self.unsettled.remove(&item.event.position);
                 if key.is_aside {
@@ -132,6 +141,7 @@ impl Window {
         for Reverse((until_us, id)) in std::mem::take(&mut self.held).into_sorted_vec().into_iter().rev() {
             if let Some(key) = self.keys.get_mut(&id).filter(|key| key.held_to_us == Some(until_us)) {
                 key.held_to_us = None;
+                key.free_us = now_us();
                 self.line_up(id);
             }
         }
@@ -187,16 +197,18 @@ impl Runner {
         let (events, bytes) = (self.window.events(), self.window.bytes());
         let aside = self.window.aside;
         let (events, bytes) = (events.saturating_sub(aside.events), bytes.saturating_sub(aside.bytes));
-        let room = events < events_max && bytes < bytes_max;
+        let is_full = events >= events_max || bytes >= bytes_max;
+        let room = !is_full && !self.is_aside_full();
         let (held, _) = self.window.held();
-        if !room && held > 0 && self.window.cadence.may_end_early() {
+        // Not before those are gone that were let go: others go on gathering as long as they can.
+        if is_full && held > 0 && self.window.ready() == 0 && self.window.cadence.may_end_early() {
             // A part of them, so that the others go on gathering.
             for _ in 0..(held / 4).max(1) {
                 self.window.let_go_first(now_us());
             }
         }
         let by_hand = events.saturating_sub(held) < events_max && bytes < bytes_max.saturating_mul(2);
-        Room { room, by_hand }
+        Room { room, is_full, by_hand }
     }
 
     pub(super) fn take_events(&mut self, events: Vec<Arc<Event>>) {
@@ -224,7 +236,8 @@ impl Runner {
                 self.kept_back(&id, &item.event);
             }
             Ok(Some(prepared)) => {
-                item.bytes += prepared.body.len();
+                // It may have been taken up before.
+                item.bytes = bytes_of(&item.event) + prepared.body.len();
                 item.prepared = Some(Arc::new(prepared));
                 if !self.window.cadence.latest_only() {
                     return self.window.add(id, item);
@@ -247,3 +260,6 @@ impl Runner {
         self.own_words += u64::from(self.destination.keeps_own_word(event));
     }
 }
+
+#[cfg(test)]
+mod tests;

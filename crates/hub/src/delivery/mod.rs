@@ -12,6 +12,7 @@ mod ear;
 mod flow;
 mod held;
 mod outcome;
+mod patience;
 mod propagation;
 mod queue;
 mod replay;
@@ -332,6 +333,15 @@ impl Controls {
     /// Since when each destination that counts as down does.
     pub(crate) fn down(&self) -> BTreeMap<String, i64> {
         self.lines().iter().filter_map(|(name, line)| Some((name.clone(), line.health.down_since_us()?))).collect()
+    }
+
+    /// Whether a destination is paused or down at the moment.
+    fn gets_nothing(&self, name: &str) -> bool {
+        let is_so = |line: &Line| {
+            let condition = line.health.condition();
+            condition.step == Step::Pause || condition.down.is_some()
+        };
+        self.lines().get(name).is_some_and(is_so)
     }
 
     /// What each destination is sent at the moment.

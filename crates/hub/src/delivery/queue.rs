@@ -10,6 +10,7 @@ use lockstep_core::record::{Attempt, Parked};
 use lockstep_core::{Event, Position};
 
 use crate::delivery::aside::Aside;
+use crate::delivery::patience::Since;
 use crate::delivery::replay_queue::{Recent, Ticket};
 use crate::stats::now_us;
 use crate::tally::DestinationTally;
@@ -60,6 +61,8 @@ pub(crate) struct Item {
     pub(super) sent: bool,
     /// What came of an attempt is not known: the destination may have it.
     pub(crate) may_be_there: bool,
+    /// Since when it, or the first one that it stands for, has waited for that.
+    pub(crate) waits_since: Option<Since>,
 }
 
 impl Item {
@@ -83,6 +86,7 @@ impl Item {
             waits_to_us: None,
             sent: false,
             may_be_there: false,
+            waits_since: None,
         }
     }
 
@@ -116,6 +120,10 @@ pub(super) struct Key {
     pub(super) held_to_us: Option<i64>,
     /// What came before goes with that for which it was held last.
     pub(super) let_go_us: i64,
+    /// Until then its first event could not go: it was held, waited for another, or was behind a retry.
+    pub(super) free_us: i64,
+    /// A retry is under way.
+    retries: bool,
 }
 
 impl Key {
@@ -308,7 +316,7 @@ impl Window {
                     key.waiting.push_front(first);
                     return None;
                 }
-                key.busy = true;
+                (key.busy, key.retries) = (true, first.number > 0);
                 // In turn: keys that fail again and again must not keep the others from being tried.
                 *ready_first = !*ready_first;
                 return queue.pop_front().map(|id| (id, first));
@@ -318,12 +326,12 @@ impl Window {
     }
 
     /// Since when the event waits that has waited the longest of those that may go: it is not held, does not wait for
-    /// another or for its retry, and is not old by itself, as a dead letter's retry and what is replayed are.
+    /// another, for its retry or for one under way, and is not old by itself, as a dead letter's retry and what is replayed are.
     pub(crate) fn waiting_since_us(&self, now_us: i64) -> Option<i64> {
         let since = |key: &Key| {
             let item = key.waiting.front().filter(|item| item.manual.is_none())?;
-            (item.again_at_us <= now_us && key.held_to_us.is_none() && !key.is_aside)
-                .then(|| item.event.recorded_at_us.max(item.again_at_us))
+            (item.again_at_us <= now_us && key.held_to_us.is_none() && !key.is_aside && !key.retries)
+                .then(|| item.event.recorded_at_us.max(item.again_at_us).max(key.free_us))
         };
         self.keys.values().filter_map(since).min()
     }
@@ -365,8 +373,12 @@ impl Window {
     pub(crate) fn retry_at(&mut self, id: String, mut item: Item, at_us: i64) {
         item.again_at_us = at_us;
         let Some(key) = self.keys.get_mut(&id) else { return };
+        let was_retry = std::mem::take(&mut key.retries);
         key.may_be_there(&item);
         if item.may_be_passed() {
+            if was_retry {
+                key.free_us = now_us();
+            }
             key.set_apart(item);
             self.go_on(id);
         } else {
@@ -382,7 +394,7 @@ impl Window {
         if let Some(key) = self.keys.get_mut(&id) {
             key.may_be_there(&item);
             key.waiting.push_front(item);
-            key.busy = false;
+            (key.busy, key.retries) = (false, false);
             self.ready.push_back(id);
         }
     }
@@ -424,6 +436,9 @@ impl Window {
         }
         if let Some(key) = self.keys.get_mut(id) {
             key.busy = false;
+            if std::mem::take(&mut key.retries) {
+                key.free_us = now_us();
+            }
             if delivered || item.may_be_there {
                 key.is_there(item);
             }

@@ -173,7 +173,7 @@ impl Runner {
             while let Some(look) = self.next_look() {
                 looks.push(look);
             }
-            let Room { room, by_hand } = self.room();
+            let Room { room, is_full, by_hand } = self.room();
             let has_share = |share: Share| {
                 share.events < (self.options.window_events_max / SHARE).max(1)
                     && share.bytes < (self.options.window_bytes_max / SHARE).max(1)
@@ -221,7 +221,7 @@ impl Runner {
                     self.tend_waits();
                     self.report_progress();
                     self.show_condition();
-                    self.show_figures(room);
+                    self.show_figures(is_full);
                 }
                 // None of these three before the others: an order takes its time, and there may be thousands of them.
                 more = async {
@@ -309,16 +309,20 @@ impl Runner {
     }
 
     /// Shows the figures by which it is decided how much is to be sent.
-    fn show_figures(&mut self, room: bool) {
+    fn show_figures(&mut self, is_full: bool) {
         let now_us = now_us();
         let every_us = i64::try_from(self.options.degrade_interval_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
         if (0..every_us).contains(&now_us.saturating_sub(self.figured_us)) {
             return;
         }
         self.figured_us = now_us;
-        // Where all that there is room for waits for retries, what is behind it waits for them too.
+        // Where all that there is room for waits for retries, what is behind it waits for them too. What is held may not go.
+        let (held, _) = self.window.held();
         let since_us = self.window.waiting_since_us(now_us);
-        let since_us = since_us.or_else(|| self.health.board.oldest().filter(|_| !room).map(|(_, at_us)| at_us));
+        let since_us = since_us.or_else(|| {
+            let oldest = self.health.board.oldest().filter(|_| is_full && held == 0 && self.window.aside.events == 0);
+            oldest.map(|(_, at_us)| at_us)
+        });
         let for_s = |since_us: i64| now_us.saturating_sub(since_us).max(0) as f64 / 1e6;
         let (failing_percent, latency_ms) = self.last_minute.figures(now_us);
         *self.health.figures() = Figures {

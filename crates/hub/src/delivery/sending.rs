@@ -76,12 +76,12 @@ impl Runner {
             let together = flight.len();
             let takes = |item: &Item| item.together_max == 0 || together < item.together_max;
             let Some((id, item)) = self.window.next_if(with_retries, takes) else { break };
+            let Some((id, mut item)) = self.prepare(id, item) else { continue };
+            item.sent = true;
             // The position of what was brought in says nothing of what else was sent.
             if !item.letter.brought_in {
                 self.health.sent_to.fetch_max(item.event.position, Ordering::Relaxed);
             }
-            let Some((id, mut item)) = self.prepare(id, item) else { continue };
-            item.sent = true;
             if item.together_max > 0 {
                 most = most.min(item.together_max);
             }

@@ -1,7 +1,7 @@
 //! `lockstep destination`: where deliveries stand, and what to do about a destination that takes none.
 
 use clap::{Args, Subcommand, ValueEnum};
-use lockstep_connect::time::format_rfc3339;
+use lockstep_connect::time::{format_rfc3339, parse_rfc3339};
 use serde_json::{Value, json};
 
 use crate::demo::text;
@@ -42,8 +42,8 @@ struct ModeArgs {
     /// Why, for whoever looks at it later. Needed for all but `release`.
     #[arg(long, required_if_eq_any = [("mode", "real-time"), ("mode", "queue"), ("mode", "micro-batch"), ("mode", "pause")])]
     reason: Option<String>,
-    /// When it is over by itself: a time in RFC 3339, or in how long, such as 30m or 2h.
-    #[arg(long, value_name = "TIME")]
+    /// When it is over by itself: a time in RFC 3339, or in how long, such as 30m, 2h or 1d (at most 7d).
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<String>,
     #[command(flatten)]
     remote: RemoteArgs,
@@ -75,6 +75,20 @@ struct ShowArgs {
     destination: String,
     #[command(flatten)]
     remote: RemoteArgs,
+}
+
+/// A time to come, which may be said by how far it is; whether it is to come is for the hub to say.
+fn moment(text: &str) -> Result<String, String> {
+    match (text::duration(text), parse_rfc3339(text)) {
+        (Ok(wait), _) => {
+            let wait_us = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
+            Ok(format_rfc3339(lockstep_hub::now_us().saturating_add(wait_us)))
+        }
+        (Err(_), Some(_)) => Ok(text.to_owned()),
+        (Err(_), None) => Err(format!(
+            "`{text}` must be a time in RFC 3339 such as 2026-03-01T12:00:00Z, or in how long, such as 30m, 2h or 1d (at most 7d)"
+        )),
+    }
 }
 
 /// Runs the command.
@@ -127,18 +141,10 @@ async fn mode(args: &ModeArgs, output: &Output) -> Result<Exit, Failure> {
     let set = if args.mode == Mode::Release {
         remote.delete(&format!("{path}{}", query(&[("reason", args.reason.clone())]))).await?.body
     } else {
-        // A time to come may be said by how far it is; whether it is one is for the hub to say.
-        let until = args.until.as_ref().map(|until| match text::duration(until) {
-            Ok(wait) => {
-                let wait_us = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
-                format_rfc3339(lockstep_hub::now_us().saturating_add(wait_us))
-            }
-            Err(_) => until.clone(),
-        });
         let mode = args.mode.to_possible_value().map(|value| value.get_name().to_owned());
         let mut wish = json!({ "mode": mode, "reason": args.reason });
-        if let Some(until) = until {
-            wish["until"] = until.into();
+        if let Some(until) = &args.until {
+            wish["until"] = until.as_str().into();
         }
         remote.post(&path, Some(&wish)).await?.body
     };
@@ -223,4 +229,21 @@ fn print(one: &Value, output: &Output) -> Result<(), Failure> {
         table.row([name, format!("{} {}", show::value(&wait["entity"]), show::value(&wait["reason"]))]);
     }
     output.text(&table.render(output))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_come_is_one_or_how_far_it_is() {
+        assert_eq!(moment("2026-03-01T12:00:00Z").as_deref(), Ok("2026-03-01T12:00:00Z"));
+        let before_us = lockstep_hub::now_us();
+        let in_a_day_us = moment("1d").ok().as_deref().and_then(parse_rfc3339).unwrap() - 86_400_000_000;
+        assert!((before_us..=lockstep_hub::now_us()).contains(&in_a_day_us), "{in_a_day_us}");
+        for bad in ["", "tomorrow", "8d", "2h30m"] {
+            let said = moment(bad).unwrap_err();
+            assert!(said.contains("RFC 3339") && said.contains("1d"), "{said}");
+        }
+    }
 }

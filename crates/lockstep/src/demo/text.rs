@@ -31,7 +31,7 @@ pub(crate) fn millis(us: u64) -> String {
 
 /// Reads `30s`, `500ms`, `2m` or `1h`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` must be a duration such as 30s, 500ms, 2m or 1h");
+    let wrong = || format!("`{text}` must be a duration such as 30s, 500ms, 2m, 1h or 1d");
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..at].parse().map_err(|_| wrong())?;
     let unit_ms = match &text[at..] {
@@ -39,6 +39,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(wrong()),
     };
     let ms = number.checked_mul(unit_ms).ok_or_else(wrong)?;
@@ -75,7 +76,8 @@ mod tests {
         assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for bad in ["", "s", "1.5s", "-1s", "0", "0ms", "1d", "9999h", "99999999999999999999h"] {
+        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
+        for bad in ["", "s", "1.5s", "-1s", "0", "0ms", "1w", "8d", "9999h", "99999999999999999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

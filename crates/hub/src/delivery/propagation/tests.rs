@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_connect::destination::{Destination, PrepareError, Prepared, Sent};
+use lockstep_core::record::Fact;
 use lockstep_core::{Change, Event, Field, Input, InputBody, Rules, entity_id};
 
 use super::*;
@@ -55,4 +56,23 @@ async fn what_was_given_up_and_is_not_in_the_journal_yet_is_not_delivered() {
     let reached = handle.until_delivered(&[position], &["erp".to_owned()], Duration::from_secs(60)).await.unwrap();
     assert_eq!(reached.missing, 1);
     assert_eq!(reached.unreached[0].at.standing, Standing::Settled);
+}
+
+#[tokio::test]
+async fn whether_something_newer_of_the_ledger_has_arrived_is_not_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::open(HubOptions::new(dir.path(), Rules::new())).unwrap();
+    let handle = hub.handle();
+    for (kind, event_type, expected) in [
+        ("stock", "stock.counted", None),
+        ("availability", "availability.changed", None),
+        // A document of which nothing is known can't have a newer one.
+        ("stock", "stock.changed", Some(false)),
+        ("price", "price.changed", Some(false)),
+    ] {
+        let fact = Fact { kind: kind.into(), key: "a@1".into(), event_type: event_type.into(), ..Fact::default() };
+        let event = Event { position: 1, recorded_at_us: 1, fact: Box::new(fact), replay: None };
+        assert_eq!(handle.newer_arrived("erp", &event).await.unwrap(), expected, "{event_type}");
+    }
+    hub.shutdown().await;
 }

@@ -14,7 +14,7 @@ pub(super) struct FilterArgs {
     /// Only events of this type; a `*` at the end stands for anything.
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// Only those given up for this reason: exhausted, rejected or poison.
+    /// Only those given up for this reason: exhausted, rejected, poison or waited.
     #[arg(long, value_name = "REASON")]
     cause: Option<String>,
     /// Only those whose last attempt was answered with this HTTP status; 0: it had no answer.

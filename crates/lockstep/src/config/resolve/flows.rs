@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lockstep_connect::destination::Filter;
 use lockstep_connect::schema::Schemas;
 use lockstep_core::decide::OWN_KINDS;
-use lockstep_core::stock::LEDGER_KINDS;
+use lockstep_core::stock::{LEDGER_KINDS, STOCK_KIND};
 
 use super::Resolver;
 use crate::config::destination::DestinationConfig;
@@ -24,6 +24,10 @@ impl Resolver<'_> {
             self.flow_kind(&["destinations", name, "gate", &number, "kind"], &gate.kind, schemas);
             let field = ["destinations", name, "gate", &number, "required"];
             self.no_twins(&field, &gate.required);
+            if gate.required.is_empty() {
+                let message = "`required` must name at least one field: a gate without fields keeps nothing back";
+                self.report(&field, message.to_owned());
+            }
             if gate.required.iter().any(|path| !is_path(path)) {
                 self.report(&field, path_rule("required"));
             }
@@ -38,6 +42,14 @@ impl Resolver<'_> {
             let at = |field: &'static str| ["destinations", name, "waits_for", number.as_str(), field];
             self.flow_kind(&at("kind"), &wait.kind, schemas);
             self.flow_kind(&at("for"), &wait.awaited, schemas);
+            if self.is_of_ledger(&wait.awaited) {
+                let message = format!(
+                    "`{}` is counted by the ledger of stock and is no document that could arrive: `for` must be the kind of a \
+                     document, such as `product`",
+                    wait.awaited
+                );
+                self.report(&at("for"), message);
+            }
             if wait.key.as_ref().is_some_and(|path| !is_path(path)) {
                 self.report(&at("key"), path_rule("key"));
             }
@@ -72,6 +84,11 @@ impl Resolver<'_> {
             let near = suggestion(kind, known.iter().copied());
             self.report(path, format!("`{kind}` is not a kind that this hub knows{near}"));
         }
+    }
+
+    /// Whether what is said of a kind is the ledger's word, and of no entity.
+    fn is_of_ledger(&self, kind: &str) -> bool {
+        LEDGER_KINDS.contains(&kind) || kind == STOCK_KIND && !self.config.stock.feeds.is_empty()
     }
 
     /// Whether what is awaited waits, by way of others too, for what waits for it.

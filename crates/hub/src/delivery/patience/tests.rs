@@ -8,7 +8,7 @@ fn need(destination: &str, id: &str) -> Need {
 }
 
 fn begin(patience: &mut Patience, id: &str, before: Option<Since>, wait_s: i64, now_s: i64) -> Since {
-    let limit = Limit { wait_max_us: Some(wait_s * S), then: Then::DeadLetter };
+    let limit = Limit { wait_max_us: Some(wait_s * S), then: Then::DeadLetter, ..Limit::default() };
     patience.begin(id, (1, before), vec![need("shop", "product/1")], limit, now_s * S)
 }
 
@@ -42,7 +42,7 @@ fn an_entity_that_changes_again_and_again_has_waited_all_the_time() {
     }
     assert_eq!(patience.over(60 * S).as_deref(), Some("price/1"));
     // One that waits elsewhere from now on has not waited less for that.
-    let limit = Limit { wait_max_us: Some(60 * S), then: Then::Send };
+    let limit = Limit { wait_max_us: Some(60 * S), then: Then::Send, ..Limit::default() };
     patience.begin("price/1", (2, Some(since)), vec![need("ads", "product/1")], limit, 60 * S);
     assert_eq!(patience.over(60 * S).as_deref(), Some("price/1"));
     let wait = patience.end("price/1").expect("it waits");
@@ -55,7 +55,7 @@ fn the_time_in_which_nothing_could_arrive_does_not_count() {
     let nobody = |_: &str| false;
     let shop = |name: &str| name == "shop";
     begin(&mut patience, "price/1", None, 60, 0);
-    let limit = Limit { wait_max_us: Some(60 * S), then: Then::DeadLetter };
+    let limit = Limit { wait_max_us: Some(60 * S), then: Then::DeadLetter, ..Limit::default() };
     patience.begin("price/2", (2, None), vec![need("ads", "product/1")], limit, 0);
     assert_eq!(patience.waits_for("price/1", "waits for product 1"), Some(60 * S));
     assert_eq!(patience.waits_for("price/1", "waits for product 1"), None, "that is no news");

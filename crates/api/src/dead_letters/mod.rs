@@ -277,7 +277,7 @@ async fn find(api: &Api, (destination, event): &(String, String)) -> Result<Dead
     }
 }
 
-/// A dead letter with its event, its request and every attempt.
+/// A dead letter with its event, its request and its attempts: of more than 32 the first 4 and the last 28.
 #[utoipa::path(
     get,
     path = "/v1/dead-letters/{destination}/{event}",

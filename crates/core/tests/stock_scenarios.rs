@@ -2,11 +2,13 @@
 
 mod stock_support;
 
+use lockstep_core::record::{Fact, Record};
 use lockstep_core::stock::record::{MovementKind, ReservationState as State};
 use lockstep_core::stock::{
-    Answer, Command, Disposition, Goods, Item, OrderStep, PolicyOf, Reserve, StockRefusal, for_order, parse_quantity,
+    Answer, Command, Disposition, Goods, Item, OrderStep, PolicyOf, Reserve, StockRefusal, event_fact, for_order,
+    parse_quantity, still_stands,
 };
-use stock_support::{MINUTE, Shop, lines_of, short_of, state_of};
+use stock_support::{MINUTE, Shop, lines_of, short_of, state_of, stock_fact};
 
 #[test]
 fn s01_the_last_unit_is_sold_once() {
@@ -267,4 +269,50 @@ fn returns_come_back_as_what_they_are() {
     }
     let at = &shop.ask("A", "web").locations[0];
     assert_eq!((at.on_hand, at.damaged, at.usable), (9, 1, 8));
+}
+
+/// Of a reservation the last event says what stands, though most speak only of the lines that they have changed, or of none; and
+/// of two that speak of the same, the older one does not.
+#[test]
+fn the_last_word_on_a_reservation_stands() {
+    let mut shop = Shop::default();
+    shop.count("A", "b", 9, 0);
+    shop.count("B", "b", 9, 0);
+    shop.count("B", "c", 9, 0);
+    let order = shop.request("o", &[("A", 2), ("B", 4)]);
+    let events = |shop: &Shop| -> Vec<Fact> {
+        let fact = |record: &Record| event_fact(1, record.recorded_at_us, stock_fact(record));
+        shop.records.iter().filter_map(fact).filter(|fact| fact.kind == "reservation").collect()
+    };
+    let stands = |shop: &Shop, fact: &Fact| {
+        still_stands(&shop.stock, shop.stock.reservation_view("o", shop.now).as_ref(), fact).unwrap()
+    };
+    let extend = Command::Extend { id: "o".into(), expires_at_us: shop.now + 60 * MINUTE };
+    let transfer = Command::Transfer { id: "o".into(), line: 1, location: "c".into(), quantity: 1 };
+    let some = Command::Release { id: "o".into(), lines: vec![(1, 1)] };
+    let mut told = 0;
+    for (command, last) in [
+        (Command::Reserve(order), "reservation.held"),
+        (extend, "reservation.extended"),
+        (transfer, "reservation.transferred"),
+        (Command::Commit { id: "o".into() }, "reservation.committed"),
+        (some, "reservation.released"),
+    ] {
+        shop.run(&command).unwrap();
+        let all = events(&shop);
+        assert!(all.len() > told && all.last().unwrap().event_type == last, "{last}");
+        told = all.len();
+        assert!(stands(&shop, all.last().unwrap()), "{last}");
+        assert!(all[0].event_type == last || !stands(&shop, &all[0]), "what was held, after {last}");
+    }
+    shop.ship("o", "A", "b", 2, 1);
+    let consumed = events(&shop).pop().unwrap();
+    assert_eq!(consumed.event_type, "reservation.consumed");
+    assert!(stands(&shop, &consumed));
+    assert!(events(&shop).iter().filter(|of| of.event_type == "reservation.committed").all(|of| !stands(&shop, of)));
+    shop.release("o").unwrap();
+    assert!(stands(&shop, events(&shop).last().unwrap()));
+    // Nothing more is known of it: its end stands, and what was before that does not.
+    assert_eq!(still_stands(&shop.stock, None, events(&shop).last().unwrap()), Some(true));
+    assert_eq!(still_stands(&shop.stock, None, &events(&shop)[0]), Some(false));
 }

@@ -123,26 +123,32 @@ pub fn ledger_document(body: &StockBody) -> Value {
     }
 }
 
-/// Whether an event of the ledger says what stands: what was last told of a SKU to a channel, or what a reservation is now.
-/// `None` for what says that something happened, which stays true.
+/// Whether an event of the ledger says what stands: what was last told of a SKU to a channel, or what a reservation is now, as
+/// far as the event speaks of it. `None` for what says that something happened, which stays true.
 pub fn still_stands(stock: &Stock, reservation: Option<&ReservationView>, fact: &Fact) -> Option<bool> {
-    let says = |name: &str, now: Value| {
-        let said = name::field(&fact.fields, name).and_then(|field| serde_json::from_slice(&field.json).ok());
-        said.unwrap_or(Value::Null) == now
+    let said = |name: &str| {
+        let field = name::field(&fact.fields, name)?;
+        serde_json::from_slice::<Value>(&field.json).ok().filter(|value| !value.is_null())
     };
+    let text = |name: &str| said(name).and_then(|value| value.as_str().map(str::to_owned));
     match fact.kind.as_str() {
         AVAILABILITY_KIND => {
-            let (sku, channel) = fact.key.rsplit_once('@')?;
-            Some(says("available", json!(stock.last_told(sku, channel))))
+            let told = stock.last_told(&text("sku")?, &text("channel")?);
+            Some(said("available").and_then(|available| available.as_i64()) == told)
         }
         RESERVATION_KIND => {
-            // One that nothing is known of any more is over.
-            let Some(now) = reservation else { return Some(false) };
-            let held = now.state == ReservationState::Held;
-            let lines = now.lines.iter().map(line).collect::<Vec<_>>();
-            let expires_at = held.then(|| rfc3339(now.expires_at_us));
-            let same = says("state", json!(state_name(now.state))) && says("expires_at", json!(expires_at));
-            Some(same && says("lines", json!(lines)))
+            let state = text("state");
+            let Some(now) = reservation else {
+                // It is over, and nothing more is kept of it: how it ended was the last that was said.
+                let ends = [ReservationState::Consumed, ReservationState::Released, ReservationState::Expired];
+                return Some(ends.map(state_name).iter().any(|end| state.as_deref() == Some(end)));
+            };
+            let expires_at = (now.state == ReservationState::Held).then(|| rfc3339(now.expires_at_us));
+            let same = state.as_deref() == Some(state_name(now.state)) && text("expires_at") == expires_at;
+            // It speaks of the lines that it has changed.
+            let lines: Vec<Value> = now.lines.iter().map(line).collect();
+            let spoken_of = said("lines").and_then(|lines| lines.as_array().cloned()).unwrap_or_default();
+            Some(same && spoken_of.iter().all(|line| lines.contains(line)))
         }
         _ => None,
     }

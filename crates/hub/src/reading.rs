@@ -186,6 +186,9 @@ pub(crate) fn history(
     Ok((found, at))
 }
 
+/// How many records of an entity are looked at together: older ones don't tell where its events are.
+const PAST_RECORDS: usize = 4_096;
+
 /// Events of an entity, newest first.
 #[derive(Debug, Default)]
 pub(crate) struct PastEvents {
@@ -196,8 +199,8 @@ pub(crate) struct PastEvents {
     pub(crate) is_cut: bool,
 }
 
-/// At most `limit` events of an entity, from one of its records back. What was said again without any change is passed over,
-/// where the records tell of it.
+/// At most `limit` events of an entity, from one of its records back; fewer where so many records are in between that the rest
+/// is for the next time. What was said again without any change is passed over, where the records tell of it.
 pub(crate) fn past_events(
     reader: &dyn Reader,
     tail: &Tail,
@@ -205,7 +208,10 @@ pub(crate) fn past_events(
     limit: usize,
 ) -> Result<PastEvents, ReadError> {
     let mut past = PastEvents { next: from, ..PastEvents::default() };
-    while past.next != 0 && past.events.len() < limit {
+    for _ in 0..PAST_RECORDS {
+        if past.next == 0 || past.events.len() >= limit {
+            break;
+        }
         let at = past.next;
         let known = tail.get(at).map_or_else(|| record(reader, at), |record| Ok(Some(record)))?;
         let Some(record) = known else {

@@ -376,3 +376,25 @@ async fn nobody_waits_too_long_for_what_is_paused() {
     hub.shutdown().await;
     audit(dir.path()).await;
 }
+
+#[tokio::test]
+async fn how_long_one_may_wait_still_is_journaled_while_its_time_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = || WaitsFor { wait_max_us: Some(3_600_000_000), ..price_for_product(None) };
+    let until_us = |t: &Tallies| t.destinations.get("shop").and_then(|shop| Some(shop.parked.first()?.again_at_us));
+    let hub = open(dir.path());
+    hub.add_destination("shop", Recorder::new(|_| AttemptResult::Delivered), with(vec![rule()]));
+    let handle = hub.handle();
+    say(&handle, "1", "price", "web:1", &[("amount", "5")]).await;
+    let before = until_us(&until_tallies(&handle, "the journal has it", |t| until_us(t).is_some()).await);
+    let pin = Pin { step: Step::Pause, until_us: None, by: "ops".into(), reason: "their maintenance".into() };
+    handle.pin_flow("shop", pin).await.unwrap();
+    let is_paused = || handle.destination_conditions().get("shop").is_some_and(|one| one.step == Step::Pause);
+    until("it is paused", is_paused).await;
+    hub.shutdown().await;
+
+    let hub = open(dir.path());
+    let stood = until_us(&hub.handle().stats().tallies());
+    assert!(stood > before, "{stood:?} after {before:?}");
+    hub.shutdown().await;
+}

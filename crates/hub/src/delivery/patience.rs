@@ -11,6 +11,9 @@ use lockstep_core::{EntityId, Position};
 use crate::delivery::Waiting;
 use crate::delivery::ear::Ear;
 
+/// Who has waited since before the hub was started still has so long: what he waits for may be there, or be the next to go.
+const GRACE_US: i64 = 10_000_000;
+
 /// What an event waits for.
 #[derive(Clone, Debug)]
 pub(super) struct Need {
@@ -109,7 +112,8 @@ impl Patience {
     ) -> Since {
         self.end(id);
         let since = self.since(before, &needs, now_us);
-        let to_us = limit.to_us.map_or(i64::MAX, |to_us| self.clocks[since.clock].shows_us(to_us));
+        let least_us = since.shown_us.saturating_add(GRACE_US);
+        let to_us = limit.to_us.map_or(i64::MAX, |to_us| self.clocks[since.clock].shows_us(to_us).max(least_us));
         let until_us = limit.wait_max_us.map(|wait_us| since.shown_us.saturating_add(wait_us).min(to_us));
         if let Some(until_us) = until_us {
             self.clocks[since.clock].until.insert((until_us, id.to_owned()));
@@ -253,6 +257,12 @@ impl Patience {
             }
         }
         later
+    }
+
+    /// Whether the time stands of some for which the journal is to say until when they may wait.
+    pub(super) fn stands_for_the_journal(&self) -> bool {
+        let is_journaled = |(_, id): &(i64, String)| self.by_id.get(id).is_some_and(|wait| wait.journaled);
+        self.clocks.iter().any(|clock| clock.stands && clock.until.iter().any(is_journaled))
     }
 
     /// One that has waited for too long.

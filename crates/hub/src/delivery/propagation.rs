@@ -278,8 +278,12 @@ impl HubHandle {
         }
         let (kind, key) = entity;
         let Some(found) = self.find(kind, key).await? else { return Ok(events) };
-        let last = self.past_events(found.events_from(), 1).await?;
-        events.extend(last.events.iter().map(|event| event.position));
+        let mut at = found.events_from();
+        while at > 0 && events.is_empty() {
+            let past = self.past_events(at, 1).await?;
+            events.extend(past.events.iter().map(|event| event.position));
+            at = past.next;
+        }
         Ok(events)
     }
 

@@ -167,6 +167,8 @@ pub(crate) struct Window {
     settled_to: Position,
     open_before: BTreeSet<Position>,
     parked_before: BTreeMap<Position, Parked>,
+    /// Whether any of them waited for another entity.
+    waited_before: bool,
     read_to: Position,
     pub(super) bytes: usize,
     /// What retries by hand take of it, and what replayed events do.
@@ -186,6 +188,7 @@ impl Window {
             settled_to: *read_to.max(cursor),
             open_before: open.clone(),
             parked_before: parked.iter().map(|parked| (parked.event, parked.clone())).collect(),
+            waited_before: parked.iter().any(|parked| parked.number == 0),
             ..Self::default()
         }
     }
@@ -260,7 +263,8 @@ impl Window {
         }
         let parked = if item.manual.is_none() { self.parked_before.remove(&item.event.position) } else { None };
         // What was never tried waited for another entity.
-        item.waits_to_us = parked.as_ref().filter(|parked| parked.number == 0).map(|parked| parked.again_at_us);
+        let to_us = parked.as_ref().filter(|parked| parked.number == 0).map(|parked| parked.again_at_us);
+        item.waits_to_us = to_us.or(item.waits_to_us);
         let parked = parked.filter(|parked| parked.number > 0);
         if let Some(parked) = &parked {
             (item.number, item.round, item.again_at_us) = (parked.number, parked.round, parked.again_at_us);
@@ -346,7 +350,8 @@ impl Window {
         self.ready.len()
     }
 
-    /// The events that wait for a retry later than this, up to so many.
+    /// The events that wait for a retry later than this, up to so many; also those that did so before, or for another entity,
+    /// and have not been read again or have not had their turn yet.
     pub(crate) fn parked(&self, after_us: i64, most: usize) -> Vec<Parked> {
         let first = |Reverse((at_us, id)): &Reverse<(i64, String)>| {
             let item = self.keys.get(id).filter(|_| *at_us > after_us)?.waiting.front()?;
@@ -358,9 +363,25 @@ impl Window {
                 again_at_us,
             })
         };
-        let mut parked: Vec<Parked> = self.retries.iter().filter_map(first).take(most).collect();
-        parked.sort_by_key(|parked| parked.event);
-        parked
+        let unread = self.parked_before.values().filter(|parked| parked.again_at_us > after_us).cloned();
+        let mut parked: BTreeMap<Position, Parked> = self
+            .retries
+            .iter()
+            .filter_map(first)
+            .chain(unread)
+            .take(most)
+            .map(|parked| (parked.event, parked))
+            .collect();
+        if self.waited_before {
+            let yet = self.keys.values().filter(|key| !key.is_aside).flat_map(|key| &key.waiting);
+            let to_us = |item: &Item| item.waits_to_us.filter(|to_us| item.number == 0 && *to_us > after_us);
+            let parked_to = |item: &Item| {
+                let (event, again_at_us) = (item.event.position, to_us(item)?);
+                Some((event, Parked { event, again_at_us, ..Parked::default() }))
+            };
+            parked.extend(yet.filter_map(parked_to).take(most.saturating_sub(parked.len())));
+        }
+        parked.into_values().collect()
     }
 
     /// Whether an item must not be sent any more, because something newer of its key was.

@@ -206,6 +206,7 @@ impl Runner {
                     while let Ok(Some(done)) = tokio::time::timeout(END_WAIT, flying.next()).await {
                         self.take(done, flying.len());
                     }
+                    self.tell_of_waits();
                     self.report_progress();
                     if let Some(done) = done {
                         // The asker may have gone.

@@ -35,6 +35,8 @@ const ASIDE_TIMES: usize = 4;
 const ENDS_MAX: usize = 256;
 /// How many of those that wait are shown.
 const SHOWN_MAX: usize = 20;
+/// How often the journal is told until when those may wait whose time stands.
+const TOLD_EVERY_US: i64 = 60_000_000;
 
 /// Those that wait at a destination.
 pub(super) struct Waits {
@@ -45,6 +47,11 @@ pub(super) struct Waits {
     /// The destinations at which it hears.
     heard_at: HashSet<String>,
     looked_again: Option<Instant>,
+    /// For how long nothing could arrive here since the runner began, and when that was last looked at.
+    rested_us: i64,
+    tended_us: Option<i64>,
+    /// When the journal was last told of those whose time stands.
+    told_us: Option<i64>,
 }
 
 /// What was found of one that waits.
@@ -68,6 +75,9 @@ impl Waits {
             ear,
             heard_at: HashSet::new(),
             looked_again: None,
+            rested_us: 0,
+            tended_us: None,
+            told_us: None,
         }
     }
 
@@ -110,7 +120,7 @@ impl Runner {
         }
         // One that has waited since before a restart has no more time than before; of one that was tried the journal is to keep
         // how often.
-        limit.to_us = item.waits_to_us;
+        limit.to_us = item.waits_to_us.map(|to_us| to_us.saturating_add(self.waits.rested_us));
         limit.journaled = item.number == 0 && item.replay.is_none();
         self.moved |= limit.journaled && limit.wait_max_us.is_some();
         self.hear(&needs);
@@ -218,8 +228,16 @@ impl Runner {
         let controls = &self.hub.controls;
         let later =
             self.waits.patience.pass(now, |name| own_stands || name != self.name && controls.gets_nothing(name));
-        // The journal is to know it too.
+        // The journal is to know it too, now and then while it lasts.
         self.moved |= !later.is_empty();
+        let passed_us = self.waits.tended_us.replace(now).map_or(0, |last_us| now.saturating_sub(last_us).max(0));
+        if own_stands {
+            self.waits.rested_us = self.waits.rested_us.saturating_add(passed_us);
+        }
+        if self.waits.told_us.is_none_or(|told_us| now - told_us >= TOLD_EVERY_US) {
+            self.waits.told_us = Some(now);
+            self.moved |= self.waits.patience.stands_for_the_journal();
+        }
         for (id, position, detail, next_us) in later {
             self.health.board.parked(&id, Parked { position, attempts: 0, next_us, detail });
         }
@@ -245,6 +263,12 @@ impl Runner {
                 self.hear(&needs);
             }
         }
+    }
+
+    /// Before the end the journal is told until when those may wait whose time stands.
+    pub(super) fn tell_of_waits(&mut self) {
+        self.tend_waits();
+        self.moved |= self.waits.patience.stands_for_the_journal();
     }
 
     /// An event has waited too long.

@@ -93,3 +93,22 @@ fn whoever_waits_hears_of_what_is_awaited_by_its_other_names_too() {
     patience.ear.ended("product/2");
     assert!(patience.ear.take().is_empty());
 }
+
+#[test]
+fn who_has_waited_since_before_the_start_has_no_more_time_than_before_but_some() {
+    let mut patience = Patience::default();
+    let mut begin = |id: &str, to_s: i64| {
+        let limit = Limit { wait_max_us: Some(600 * S), to_us: Some(to_s * S), journaled: true, ..Limit::default() };
+        patience.begin(id, (1, None), vec![need("shop", "product/1")], limit, 1_000 * S);
+    };
+    begin("price/late", 300);
+    begin("price/1", 1_060);
+    begin("price/never", 9_999);
+    let journaled: Vec<i64> = patience.journaled(0).map(|(_, until_us)| until_us / S).collect();
+    assert_eq!(journaled, [1_060, 1_010, 1_600]);
+    assert_eq!(patience.over(1_009 * S), None, "what it waits for may be the next to go");
+    assert_eq!(patience.over(1_010 * S).as_deref(), Some("price/late"));
+    assert!(!patience.stands_for_the_journal());
+    patience.pass(1_010 * S, |_| true);
+    assert!(patience.stands_for_the_journal());
+}

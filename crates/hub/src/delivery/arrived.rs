@@ -25,13 +25,13 @@ impl HubHandle {
         let Some(entity) = self.find(kind, key).await? else { return Ok((look.end(), None)) };
         let id = Some(entity_id(&entity.kind, &entity.key));
         let to = self.controls.health(destination).map(|(_, to)| to);
-        let (mut at, mut looked_at, mut seen) = (entity.events_from(), 0, false);
+        let (mut at, mut looked_at, mut seen, mut is_cut) = (entity.events_from(), 0, false, false);
         while at > 0 && looked_at < HISTORY_MAX {
             // The newest one mostly decides.
             let step = if looked_at == 0 { 1 } else { HISTORY_STEP };
             let past = self.past_events(at, step).await?;
             looked_at += past.events.len();
-            at = past.next;
+            (at, is_cut) = (past.next, past.is_cut);
             for event in past.events {
                 // What is kept back until it is whole is as if it had not been said yet.
                 if to.as_ref().is_some_and(|to| to.is_incomplete(&event)) {
@@ -44,8 +44,8 @@ impl HubHandle {
                 }
             }
         }
-        // What the journal has dropped had been settled everywhere.
-        let is_forgotten = !seen && entity.published && at == 0;
+        // What the journal has dropped had been settled everywhere; what is kept back now may not have been then.
+        let is_forgotten = !seen && is_cut;
         Ok((if is_forgotten { Awaited::Arrived } else { look.end() }, id))
     }
 

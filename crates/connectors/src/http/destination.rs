@@ -225,8 +225,9 @@ impl HttpDestination {
         }
     }
 
-    /// The condition of a later attempt did not hold: an earlier one may have been taken without an answer, so what is
-    /// there is held against what is asked for. `None` where that says nothing.
+    /// A condition did not hold: an earlier attempt may have been taken without an answer, so what is there is held against
+    /// what is asked for. `None` where that says nothing. Also for the first attempt: one that was under way when the
+    /// destination or the hub went down has no number.
     async fn read_back(&self, asked: &Asked, deadline: Instant) -> Option<(AttemptResult, &'static str)> {
         let deletes = asked.method == Method::DELETE.as_str();
         // What creates below an address is not there.
@@ -250,8 +251,7 @@ impl HttpDestination {
                 return Some((AttemptResult::Transient, why));
             }
         };
-        is_there
-            .then_some((AttemptResult::Delivered, "what is there is what was asked for: an earlier attempt was taken"))
+        is_there.then_some((AttemptResult::Delivered, "what is there is what was asked for"))
     }
 
     /// What an answer came to, and what is said of it beside its status.
@@ -261,11 +261,19 @@ impl HttpDestination {
             return match self.conflict {
                 // The mapping's condition would not hold the next time either.
                 Conflict::Overwrite if condition == Condition::Mapped => {
-                    (AttemptResult::Rejected, Some("the mapping's condition does not hold".into()))
+                    (AttemptResult::Rejected, Some(
+                        "the mapping's condition does not hold: somebody else has changed it, or an earlier attempt that had \
+                         no answer"
+                            .into(),
+                    ))
                 }
                 Conflict::DeadLetter => (
                     AttemptResult::Rejected,
-                    Some("somebody else has changed it since (`conditional.conflict`)".into()),
+                    Some(
+                        "somebody else has changed it since, or an earlier attempt that had no answer \
+                         (`conditional.conflict`)"
+                            .into(),
+                    ),
                 ),
                 Conflict::Overwrite => (
                     AttemptResult::Transient,
@@ -311,7 +319,7 @@ impl Destination for HttpDestination {
         self.outlet.is_incomplete(event)
     }
 
-    async fn send(&self, prepared: &Prepared, attempt: u32) -> Sent {
+    async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         let started = Instant::now();
         let deadline = started + self.timeout;
         let sent = |result, status, detail, response_head| {
@@ -361,13 +369,10 @@ impl Destination for HttpDestination {
             Outcome::Answered(head) => {
                 let (mut result, mut why) = self.judge(&asked.url, condition, &head);
                 let is_conflict = head.status == StatusCode::PRECONDITION_FAILED && condition != Condition::None;
-                if is_conflict && result == AttemptResult::Rejected && attempt > 1 {
-                    let found = self.read_back(&asked, deadline).await;
-                    let (found, told) = found.unwrap_or((
-                        result,
-                        "it has changed since, by somebody else or by an earlier attempt that had no answer, and what is \
-                         there is not known to be what was asked for",
-                    ));
+                if is_conflict
+                    && result == AttemptResult::Rejected
+                    && let Some((found, told)) = self.read_back(&asked, deadline).await
+                {
                     (result, why) = (found, Some(told.to_owned()));
                 }
                 let mut detail = answered(head.status, &head.headers, &head.end);

@@ -396,6 +396,68 @@ async fn an_own_attempt_that_does_not_count_is_no_conflict_either() {
 }
 
 #[tokio::test]
+async fn what_is_there_is_asked_for_as_it_was_written() {
+    const TENANTS: &str = r#"{ "method": "PUT", "path": ["orders", .data.key], "body": { "number": .data.document.number },
+        "headers": { "X-Tenant": .data.document.tenant, "Accept-Version": 2, "Content-Type": "application/merge-patch+json",
+            "Content-Encoding": "identity", "If-Match": "\"v1\"", "X-HTTP-Method-Override": "PATCH" } }"#;
+    // Each tenant has another one under the same address.
+    let server = Server::start(|got| match (got.method.clone(), got.headers["x-tenant"].as_bytes()) {
+        (Method::GET, b"blue") => reply(200, &[], r#"{"number": 5}"#),
+        (Method::GET, _) => reply(200, &[], r#"{"number": 6}"#),
+        _ => reply(412, &[], ""),
+    })
+    .await;
+    let destination = built(json!({"url": base(&server)}), &[], Some(TENANTS)).unwrap();
+    for (tenant, result) in [(r#""blue""#, AttemptResult::Delivered), (r#""red""#, AttemptResult::Rejected)] {
+        let sent = send(destination.as_ref(), 1, &[("number", "5"), ("tenant", tenant)]).await;
+        assert_eq!((sent.result, sent.status), (result, 412), "{}", sent.detail);
+    }
+    let asked = server.got().into_iter().filter(|got| got.method == Method::GET);
+    for got in asked {
+        assert_eq!(got.headers["accept-version"], "2");
+        let of_the_write = ["content-type", "content-encoding", "content-length", "if-match", "x-http-method-override"];
+        assert!(of_the_write.iter().all(|name| !got.headers.contains_key(*name)), "{:?}", got.headers);
+    }
+
+    // So is the version on which is written.
+    let conditional = json!({"remembered_max": 10});
+    let source = TENANTS.replace(r#""If-Match": "\"v1\"", "#, "");
+    let destination = built(json!({"url": base(&server), "conditional": conditional}), &[], Some(&source)).unwrap();
+    let before = server.got().len();
+    send(destination.as_ref(), 2, &[("number", "5"), ("tenant", r#""blue""#)]).await;
+    let look = &server.got()[before];
+    assert_eq!((look.method.clone(), look.headers["x-tenant"].as_bytes()), (Method::GET, &b"blue"[..]));
+}
+
+#[tokio::test]
+async fn what_is_there_may_not_be_read_at_all_or_not_now() {
+    const WRITES: &str =
+        r#"{ "method": "PUT", "path": "/a", "headers": { "If-Match": "\"v1\"" }, "body": { "number": 5 } }"#;
+    let server = Server::start(|_| reply(412, &[], "")).await;
+    let destination = built(json!({"url": base(&server)}), &[], Some(WRITES)).unwrap();
+    let throttled = |ms| AttemptResult::Throttled { retry_after_ms: ms };
+    for (status, after, result) in [
+        // A credential that may only write: asking again would not help.
+        (401, "1", AttemptResult::Rejected),
+        (403, "1", AttemptResult::Rejected),
+        (405, "1", AttemptResult::Rejected),
+        (429, "7", throttled(Some(7_000))),
+        (429, "", throttled(None)),
+        (503, "3", throttled(Some(3_000))),
+        (500, "1", AttemptResult::Transient),
+    ] {
+        server.answer_with(move |got| match got.method {
+            Method::GET => reply(status, &[("retry-after", after)], ""),
+            _ => reply(412, &[], ""),
+        });
+        let sent = send(destination.as_ref(), 1, &[("a", "1")]).await;
+        assert_eq!((sent.result, sent.status), (result, 412), "{status}: {}", sent.detail);
+    }
+    server.answer_with(|got| if got.method == Method::GET { Reply::Cut } else { reply(412, &[], "") });
+    assert_eq!(send(destination.as_ref(), 1, &[("a", "1")]).await.result, AttemptResult::Transient);
+}
+
+#[tokio::test]
 async fn success_is_what_the_configuration_says() {
     let server = Server::start(|got| match got.method {
         Method::DELETE => reply(404, &[], ""),

@@ -24,6 +24,21 @@ use crate::webhook::{RESPONSE_READ_BYTES_MAX, answered, class, failed, text_head
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const LOCKSTEP_REPLAY: HeaderName = HeaderName::from_static("lockstep-replay");
+/// What is said where a conflict can't be looked into.
+const NOT_READ: &str = "an earlier attempt may have changed it, and what is there could not be read: it is tried again";
+/// What a mapping says of a write, which is not asked what is there with: its condition, its body, another method.
+const OF_WRITES: [&str; 10] = [
+    "if-match",
+    "if-none-match",
+    "if-unmodified-since",
+    "if-modified-since",
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
 
 /// A destination that is an HTTP interface.
 pub struct HttpDestination {
@@ -166,7 +181,12 @@ impl HttpDestination {
     }
 
     /// Puts the condition onto a request that has none of its own: the version that was last there.
-    async fn condition(&self, request: &mut Request<Full<Bytes>>, deadline: Instant) -> Result<(), Outcome> {
+    async fn condition(
+        &self,
+        asked: &Asked,
+        request: &mut Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Result<(), Outcome> {
         let has_own = request.headers().contains_key(IF_MATCH) || request.headers().contains_key(IF_NONE_MATCH);
         // What creates below an address has no version there; what reads overwrites nothing.
         let writes = matches!(*request.method(), Method::PUT | Method::PATCH | Method::DELETE);
@@ -176,7 +196,7 @@ impl HttpDestination {
         let url = request.uri().to_string();
         let known = match self.etags.get(&url) {
             Some(tag) => Known::Version(tag),
-            None => self.look(request, deadline).await?,
+            None => self.look(asked, request.uri().clone(), deadline).await?,
         };
         let (name, value) = match known {
             Known::Version(tag) => (IF_MATCH, HeaderValue::from_str(&tag).ok()),
@@ -190,19 +210,25 @@ impl HttpDestination {
     }
 
     /// Asks an address for what is there.
-    async fn ask(&self, uri: Uri, deadline: Instant) -> Outcome {
+    async fn ask(&self, asked: &Asked, uri: Uri, deadline: Instant) -> Outcome {
         let mut question = Request::new(Full::default());
         *question.method_mut() = Method::GET;
         *question.uri_mut() = uri;
-        for (name, value) in &self.headers {
-            question.headers_mut().insert(name, value.clone());
+        // They may say which of several things is meant: a tenant, a version of the interface.
+        let mut headers = asked.header_map();
+        for name in OF_WRITES {
+            headers.remove(name);
         }
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        *question.headers_mut() = headers;
         self.authorized(question, deadline).await
     }
 
     /// Asks an address for the version that is there.
-    async fn look(&self, request: &Request<Full<Bytes>>, deadline: Instant) -> Result<Known, Outcome> {
-        match self.ask(request.uri().clone(), deadline).await {
+    async fn look(&self, asked: &Asked, uri: Uri, deadline: Instant) -> Result<Known, Outcome> {
+        match self.ask(asked, uri, deadline).await {
             Outcome::Answered(head) if head.status.is_success() => {
                 Ok(self.version(&head).map_or(Known::Unversioned, Known::Version))
             }
@@ -225,15 +251,16 @@ impl HttpDestination {
         }
     }
 
-    /// The condition of a later attempt did not hold: an earlier one may have been taken without an answer, so what is
-    /// there is held against what is asked for. `None` where that says nothing.
+    /// A condition did not hold: an earlier attempt may have been taken without an answer, so what is there is held against
+    /// what is asked for. `None` where that says nothing. Also for the first attempt: one that was under way when the
+    /// destination or the hub went down has no number.
     async fn read_back(&self, asked: &Asked, deadline: Instant) -> Option<(AttemptResult, &'static str)> {
         let deletes = asked.method == Method::DELETE.as_str();
         // What creates below an address is not there.
         if !deletes && asked.method != Method::PUT.as_str() && asked.method != Method::PATCH.as_str() {
             return None;
         }
-        let is_there = match self.ask(asked.url.parse().ok()?, deadline).await {
+        let is_there = match self.ask(asked, asked.url.parse().ok()?, deadline).await {
             Outcome::Answered(head) if head.status.is_success() => {
                 let is_there = !deletes && asked.is_within(&head.body);
                 if let Some(tag) = self.version(&head).filter(|_| is_there && self.etags.is_on()) {
@@ -242,16 +269,15 @@ impl HttpDestination {
                 is_there
             }
             Outcome::Answered(head) if matches!(head.status, StatusCode::NOT_FOUND | StatusCode::GONE) => deletes,
-            // It is not meant to be read.
-            Outcome::Answered(head) if class(head.status, &head.headers) == AttemptResult::Rejected => return None,
-            _ => {
-                let why =
-                    "an earlier attempt may have changed it, and what is there could not be read: it is tried again";
-                return Some((AttemptResult::Transient, why));
-            }
+            Outcome::Answered(head) => match class(head.status, &head.headers) {
+                // It is not meant to be read, or not by whom may write it.
+                AttemptResult::Rejected | AttemptResult::Unauthorized => return None,
+                throttled @ AttemptResult::Throttled { .. } => return Some((throttled, NOT_READ)),
+                _ => return Some((AttemptResult::Transient, NOT_READ)),
+            },
+            Outcome::NoToken(_) | Outcome::Failed(_) => return Some((AttemptResult::Transient, NOT_READ)),
         };
-        is_there
-            .then_some((AttemptResult::Delivered, "what is there is what was asked for: an earlier attempt was taken"))
+        is_there.then_some((AttemptResult::Delivered, "what is there is what was asked for"))
     }
 
     /// What an answer came to, and what is said of it beside its status.
@@ -261,11 +287,19 @@ impl HttpDestination {
             return match self.conflict {
                 // The mapping's condition would not hold the next time either.
                 Conflict::Overwrite if condition == Condition::Mapped => {
-                    (AttemptResult::Rejected, Some("the mapping's condition does not hold".into()))
+                    (AttemptResult::Rejected, Some(
+                        "the mapping's condition does not hold: somebody else has changed it, or an earlier attempt that had \
+                         no answer"
+                            .into(),
+                    ))
                 }
                 Conflict::DeadLetter => (
                     AttemptResult::Rejected,
-                    Some("somebody else has changed it since (`conditional.conflict`)".into()),
+                    Some(
+                        "somebody else has changed it since, or an earlier attempt that had no answer \
+                         (`conditional.conflict`)"
+                            .into(),
+                    ),
                 ),
                 Conflict::Overwrite => (
                     AttemptResult::Transient,
@@ -311,7 +345,7 @@ impl Destination for HttpDestination {
         self.outlet.is_incomplete(event)
     }
 
-    async fn send(&self, prepared: &Prepared, attempt: u32) -> Sent {
+    async fn send(&self, prepared: &Prepared, _attempt: u32) -> Sent {
         let started = Instant::now();
         let deadline = started + self.timeout;
         let sent = |result, status, detail, response_head| {
@@ -328,7 +362,7 @@ impl Destination for HttpDestination {
             |request: &Request<_>| [IF_MATCH, IF_NONE_MATCH].iter().any(|name| request.headers().contains_key(name));
         let is_mapped = has_condition(&request);
         let mut condition = Condition::None;
-        let outcome = match self.condition(&mut request, deadline).await {
+        let outcome = match self.condition(&asked, &mut request, deadline).await {
             Err(Outcome::Answered(head)) => {
                 // What counts as success counts for the write, and that was not sent.
                 let result = match class(head.status, &head.headers) {
@@ -361,13 +395,10 @@ impl Destination for HttpDestination {
             Outcome::Answered(head) => {
                 let (mut result, mut why) = self.judge(&asked.url, condition, &head);
                 let is_conflict = head.status == StatusCode::PRECONDITION_FAILED && condition != Condition::None;
-                if is_conflict && result == AttemptResult::Rejected && attempt > 1 {
-                    let found = self.read_back(&asked, deadline).await;
-                    let (found, told) = found.unwrap_or((
-                        result,
-                        "it has changed since, by somebody else or by an earlier attempt that had no answer, and what is \
-                         there is not known to be what was asked for",
-                    ));
+                if is_conflict
+                    && result == AttemptResult::Rejected
+                    && let Some((found, told)) = self.read_back(&asked, deadline).await
+                {
                     (result, why) = (found, Some(told.to_owned()));
                 }
                 let mut detail = answered(head.status, &head.headers, &head.end);

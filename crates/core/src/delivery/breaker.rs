@@ -144,6 +144,15 @@ pub struct Open {
 /// So many keys that were not let in are remembered.
 const SUSPECTS_MAX: usize = 1_024;
 
+/// A key that was not let in.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    /// Others were since then: then it is the event that is refused.
+    others_were: bool,
+    /// Which refusal was its last one.
+    refused: u64,
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Breaker {
@@ -151,8 +160,10 @@ pub struct Breaker {
     failing: BTreeSet<u64>,
     /// All attempts, failed ones, slow ones.
     counts: Sliding<3>,
-    /// Keys that were not let in, and whether others were since then: then it is the event that is refused.
-    suspects: BTreeMap<u64, bool>,
+    /// Keys that were not let in.
+    suspects: BTreeMap<u64, Suspect>,
+    /// Refusals so far.
+    refusals: u64,
     open: Option<Open>,
 }
 
@@ -160,7 +171,7 @@ impl Breaker {
     /// A closed one.
     pub fn new(policy: BreakerPolicy) -> Self {
         let counts = Sliding::new(policy.window_ms);
-        Self { policy, failing: BTreeSet::new(), counts, suspects: BTreeMap::new(), open: None }
+        Self { policy, failing: BTreeSet::new(), counts, suspects: BTreeMap::new(), refusals: 0, open: None }
     }
 
     /// Whether it is open, and why.
@@ -215,7 +226,7 @@ impl Breaker {
         self.failing.clear();
         if is_delivered && !self.suspects.is_empty() {
             self.suspects.remove(&key);
-            self.suspects.values_mut().for_each(|others_were| *others_were = true);
+            self.suspects.values_mut().for_each(|suspect| suspect.others_were = true);
         }
         if let Some(open) = &self.open {
             let is_probe = open.probe == Some(key);
@@ -258,19 +269,20 @@ impl Breaker {
     /// written would stop all others for ever. Some of several servers may not know a new credential yet, though, so such
     /// an event is not given up at once: it counts as denied until it gets in or nobody does.
     fn refuses(&mut self, key: u64, cause: Cause, result: AttemptResult, now_us: i64) -> Verdict {
-        if self.open.is_none_or(|open| open.probe == Some(key)) && self.suspects.get(&key) == Some(&true) {
+        self.refusals += 1;
+        let is_known = self.suspects.get(&key).is_some_and(|suspect| suspect.others_were);
+        if is_known && self.open.is_none_or(|open| open.probe == Some(key)) {
             self.unprobed();
             if cause == Cause::Gone {
                 self.suspects.remove(&key);
                 return Verdict::Counts(AttemptResult::Rejected);
             }
+            self.suspect(key, true);
             return Verdict::Counts(AttemptResult::Denied);
         }
         // It is not known any more that others are let in.
-        self.suspects.values_mut().for_each(|others_were| *others_were = false);
-        if self.suspects.len() < SUSPECTS_MAX {
-            self.suspects.entry(key).or_insert(false);
-        }
+        self.suspects.values_mut().for_each(|suspect| suspect.others_were = false);
+        self.suspect(key, false);
         match &mut self.open {
             Some(open) if open.cause.is_pause() => {
                 open.cause = cause;
@@ -287,6 +299,17 @@ impl Breaker {
             None => self.open_for(cause, 0, now_us),
         }
         Verdict::Counts(result)
+    }
+
+    /// Remembers a key that was not let in. That of a dead letter stays, so that the next event of the same entity does not
+    /// stop all others again, until there is no room: then the one goes whose last refusal is the longest ago. What is still
+    /// tried is refused again and again, so those whose events have ended go first.
+    fn suspect(&mut self, key: u64, others_were: bool) {
+        if self.suspects.len() >= SUSPECTS_MAX && !self.suspects.contains_key(&key) {
+            let oldest = self.suspects.iter().min_by_key(|(_, suspect)| suspect.refused).map(|(key, _)| *key);
+            oldest.and_then(|oldest| self.suspects.remove(&oldest));
+        }
+        self.suspects.insert(key, Suspect { others_were, refused: self.refusals });
     }
 
     fn count(&mut self, counters: [u32; 3], now_us: i64) {

@@ -138,7 +138,11 @@ impl Window {
     fn set_cadence(&mut self, cadence: Cadence) {
         self.cadence = cadence;
         self.held_keys = 0;
-        for Reverse((until_us, id)) in std::mem::take(&mut self.held).into_sorted_vec().into_iter().rev() {
+        let mut notes = std::mem::take(&mut self.held).into_sorted_vec();
+        // One that was let go of and held again until the same time has two: it would be lined up twice where the new time
+        // is that one as well.
+        notes.dedup();
+        for Reverse((until_us, id)) in notes.into_iter().rev() {
             if let Some(key) = self.keys.get_mut(&id).filter(|key| key.held_to_us == Some(until_us)) {
                 key.held_to_us = None;
                 key.free_us = now_us();

@@ -169,6 +169,42 @@ fn what_is_denied_waits_again_once_nobody_is_let_in() {
     assert_eq!(breaker.take(1, Unauthorized, 1, 60_003), Verdict::Counts(Unauthorized), "another event");
 }
 
+/// A key is refused, stops the others once, and is denied from then on.
+fn denied(breaker: &mut Breaker, key: u64, now_us: &mut i64) {
+    assert_eq!(breaker.take(key, Unauthorized, 1, *now_us), Verdict::Counts(Unauthorized), "{key}");
+    *now_us += 10_000;
+    breaker.sent(u64::MAX);
+    breaker.take(u64::MAX, Delivered, 1, *now_us);
+    assert_eq!(breaker.take(key, Unauthorized, 1, *now_us), Verdict::Counts(Denied), "{key}");
+    assert_eq!(cause(breaker), None);
+}
+
+#[test]
+fn one_more_that_is_denied_than_are_remembered_is_denied_too() {
+    let (mut breaker, mut now_us) = (Breaker::new(POLICY), 0);
+    let most = SUSPECTS_MAX as u64;
+    for key in 0..most {
+        denied(&mut breaker, key, &mut now_us);
+    }
+    assert_eq!(breaker.take(0, Unauthorized, 1, now_us), Verdict::Counts(Denied), "the first is tried still");
+    denied(&mut breaker, most, &mut now_us);
+    assert_eq!(breaker.suspects.len(), SUSPECTS_MAX);
+    for key in [0, 2, most] {
+        assert_eq!(breaker.take(key, Unauthorized, 1, now_us), Verdict::Counts(Denied), "{key}");
+    }
+    // The one that was not refused for the longest time has made room, and is a new one again.
+    denied(&mut breaker, 1, &mut now_us);
+}
+
+#[test]
+fn the_next_event_of_what_is_denied_stops_nobody() {
+    let (mut breaker, mut now_us) = (Breaker::new(POLICY), 0);
+    denied(&mut breaker, 1, &mut now_us);
+    // Its event becomes a dead letter, and the next one of its entity is sent.
+    assert_eq!(breaker.take(1, Unauthorized, 1, now_us + 1), Verdict::Counts(Denied));
+    assert_eq!(cause(&breaker), None);
+}
+
 proptest! {
     #[test]
     fn it_never_waits_for_ever_and_only_the_down_use_up_nothing(

@@ -46,6 +46,30 @@ fn what_was_held_waits_since_it_is_not() {
 }
 
 #[test]
+fn what_is_held_twice_until_the_same_time_counts_once() {
+    let came_us = LONG_AGO_US + HOUR_US / 2;
+    let cron = "0 * * * *".parse().unwrap();
+    let mut window = window(Cadence::Schedule { cron, latest_only: false }, &[(2, came_us)]);
+    let due_us = LONG_AGO_US + HOUR_US;
+    assert_eq!(window.held(), (1, Some(due_us)));
+    // A retry by hand goes before it, and is not held.
+    let mut by_hand = Item::new(event(1, came_us), 1);
+    (by_hand.manual, by_hand.letter.event) = (Some("ops".into()), 1);
+    window.add("price/a".into(), by_hand);
+    assert_eq!(window.held().0, 0);
+    let by_hand = take(&mut window);
+    assert!(by_hand.manual.is_some());
+    window.settle("price/a", &by_hand, true);
+    assert_eq!(window.held(), (1, Some(due_us)), "the other one is held again");
+
+    window.set_cadence(Cadence::Window { window_ms: 1_800_000, latest_only: false });
+    assert_eq!(window.held(), (1, Some(due_us)));
+    window.let_go_until(due_us);
+    assert_eq!(window.held(), (0, None));
+    assert_eq!(take(&mut window).event.position, 2);
+}
+
+#[test]
 fn what_has_waited_for_another_waits_since_that_is_there() {
     let mut live = window(Cadence::Live, &[(1, LONG_AGO_US)]);
     assert_eq!(live.waiting_since_us(now_us()), Some(LONG_AGO_US));

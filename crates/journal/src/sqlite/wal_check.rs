@@ -25,6 +25,8 @@ use super::wal_moved;
 
 const HEADER_BYTES: usize = 32;
 pub(super) const FRAME_HEADER_BYTES: usize = 24;
+/// What a disk writes whole or not at all, at the least.
+const SECTOR_BYTES: u64 = 512;
 const MAGIC: u32 = 0x377f_0682;
 const VERSION: u32 = 3_007_000;
 
@@ -210,25 +212,36 @@ fn scan(mut log: impl Read) -> io::Result<Finding> {
     if next_use.is_some_and(|next| bad.follows(next.checksum, next.frames)) {
         return Ok(Finding::Damaged { offset: 0 });
     }
-    let mut commits = u32::from(bad.is_commit() && bad.is_of(header.frames));
-    let mut before_commits = bad.is_commit();
+    let ends = |frame: &Frame<'_>, at: u64, is_whole: bool| frame.is_commit() && (is_whole || is_in_one_sector(at));
+    let mut before_commits = ends(&bad, offset, false);
+    let mut commits = u32::from(before_commits && bad.is_of(header.frames));
     let mut before = bad.stored_checksum();
+    let mut at = offset + bytes.len() as u64;
     while fill(&mut log, &mut bytes)? == bytes.len() {
         let frame = Frame(&bytes);
+        let follows = frame.follows(before, header.frames);
+        let commits_here = ends(&frame, at, follows);
         // Frames with other salts are what an earlier use of the file left behind.
         if frame.is_of(header.frames) {
             // The frame before ended a transaction and this one was written right after it: the
             // next transaction had begun, so the bad one was synced.
-            let next_had_begun = before_commits && frame.follows(before, header.frames);
-            commits += u32::from(frame.is_commit());
+            let next_had_begun = before_commits && follows;
+            commits += u32::from(commits_here);
             if next_had_begun || commits > 1 {
                 return Ok(Finding::Damaged { offset });
             }
         }
-        before_commits = frame.is_commit();
+        before_commits = commits_here;
         before = frame.stored_checksum();
+        at += bytes.len() as u64;
     }
     Ok(Finding::Torn { bytes_whole })
+}
+
+/// Whether a crash leaves a frame's header there whole, as it was or as it was to be. One in two sectors can be half of a frame
+/// that was being written and half of what was there before: by which it may seem to end a transaction.
+fn is_in_one_sector(at: u64) -> bool {
+    at % SECTOR_BYTES + FRAME_HEADER_BYTES as u64 <= SECTOR_BYTES
 }
 
 /// Reads until `buffer` is full or the end, and returns how many bytes there were.
@@ -353,5 +366,51 @@ mod tests {
         reused.extend_from_slice(&older[ends[2]..]);
         let expected = Finding::Torn { bytes_whole: ends[2] as u64 };
         assert_eq!(scan(reused.as_slice()).unwrap(), expected);
+    }
+
+    /// A log of small pages: a transaction for each of these numbers of bytes, the ends of each.
+    fn log_of_small_pages(transactions: &[i64]) -> (Vec<u8>, Vec<usize>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let wal = dir.path().join("db-wal");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch("PRAGMA page_size=512").unwrap();
+        db.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(())).unwrap();
+        db.execute_batch("PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x)").unwrap();
+        let mut ends = Vec::new();
+        for bytes in transactions {
+            db.execute("INSERT INTO t VALUES (randomblob(?1))", [bytes]).unwrap();
+            ends.push(std::fs::metadata(&wal).unwrap().len() as usize);
+        }
+        (std::fs::read(&wal).unwrap(), ends)
+    }
+
+    /// Whatever sectors a crash keeps of the one transaction that was being written over an earlier use of the file: it was
+    /// torn, and nothing before it was damaged.
+    #[test]
+    fn any_part_of_the_last_transaction_over_an_earlier_use_is_torn() {
+        let mut straddled = 0;
+        // In the earlier use nearly each frame ended a transaction.
+        let (older, _) = log_of_small_pages(&[10; 120]);
+        // So that the headers lie everywhere in their sectors.
+        for long_bytes in (2_000..34_000).step_by(500) {
+            let (log, ends) = log_of_small_pages(&[long_bytes, 1_500]);
+            let page_bytes = be_u32(&log, 8) as usize;
+            let (from, to) = (ends[0], ends[1]);
+            let headers = (from..to).step_by(FRAME_HEADER_BYTES + page_bytes);
+            straddled += headers.filter(|at| !is_in_one_sector(*at as u64)).count();
+            for _ in 0..200 {
+                let mut left = [&log[..from], &older[from..]].concat();
+                for sector in (from / 512 * 512..to).step_by(512).filter(|_| fastrand::bool()) {
+                    let (start, end) = (sector.max(from), (sector + 512).min(to));
+                    left[start..end].copy_from_slice(&log[start..end]);
+                }
+                match scan(left.as_slice()).unwrap() {
+                    Finding::Torn { bytes_whole } => assert!([from, to].contains(&(bytes_whole as usize))),
+                    other => panic!("{long_bytes}: {other:?}"),
+                }
+            }
+        }
+        assert!(straddled > 5, "{straddled}");
     }
 }
